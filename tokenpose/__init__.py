@@ -1,0 +1,77 @@
+"""TokenPose: keypoints from a Transformer whose keypoints are tokens. Every public name is loaded on first use."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tokenpose.geometry.decode import decode as decode
+    from tokenpose.jobs import evaluate as evaluate
+    from tokenpose.jobs import finetune as finetune
+    from tokenpose.models.attention import record_attention as record_attention
+    from tokenpose.models.backbones import register_backbone as register_backbone
+    from tokenpose.models.blocks import register_block as register_block
+    from tokenpose.models.create import create_model as create_model
+    from tokenpose.models.official import convert_official as convert_official
+    from tokenpose.models.spec import ModelSpec as ModelSpec
+    from tokenpose.models.weights import save_pretrained as save_pretrained
+    from tokenpose.models.zoo import list_models as list_models
+    from tokenpose.models.zoo import register_model as register_model
+    from tokenpose.poses import Poses as Poses
+    from tokenpose.predictor import PosePredictor as PosePredictor
+    from tokenpose.predictor import predict as predict
+    from tokenpose.skeletons import Skeleton as Skeleton
+    from tokenpose.transforms import create_transform as create_transform
+
+_MODULES = {
+    "ModelSpec": "models.spec",
+    "PosePredictor": "predictor",
+    "Poses": "poses",
+    "Skeleton": "skeletons",
+    "convert_official": "models.official",
+    "create_model": "models.create",
+    "create_transform": "transforms",
+    "decode": "geometry.decode",
+    "evaluate": "jobs",
+    "finetune": "jobs",
+    "list_models": "models.zoo",
+    "predict": "predictor",
+    "record_attention": "models.attention",
+    "register_backbone": "models.backbones",
+    "register_block": "models.blocks",
+    "register_model": "models.zoo",
+    "save_pretrained": "models.weights",
+}
+
+__all__ = [
+    "ModelSpec",
+    "PosePredictor",
+    "Poses",
+    "Skeleton",
+    "convert_official",
+    "create_model",
+    "create_transform",
+    "decode",
+    "evaluate",
+    "finetune",
+    "list_models",
+    "predict",
+    "record_attention",
+    "register_backbone",
+    "register_block",
+    "register_model",
+    "save_pretrained",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'tokenpose' has no attribute {name!r}")
+    value = getattr(import_module(f"tokenpose.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

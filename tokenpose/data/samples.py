@@ -1,0 +1,44 @@
+"""Samples: who is where in which image, as arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from tokenpose.skeletons import Skeleton
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """People with labelled keypoints, a row each; pixels of the image named in ``files[image_index]``."""
+
+    skeleton: Skeleton
+    files: tuple[str, ...]
+    image_ids: Int[np.ndarray, " images"]
+    image_index: Int[np.ndarray, " people"]
+    boxes: Float[np.ndarray, "people 4"]
+    """x, y, width, height."""
+    keypoints: Float[np.ndarray, "people keypoints 2"]
+    visible: Bool[np.ndarray, "people keypoints"]
+    skipped: dict[str, int]
+    """How many annotations were left out, by reason."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def file_of(self, sample: int) -> str:
+        """The image file's name of one person."""
+        return self.files[self.image_index[sample]]
+
+    def take(self, rows: "Int[np.ndarray, ' rows'] | slice") -> "Samples":
+        """Some of the people; the list of files stays whole."""
+        return Samples(
+            skeleton=self.skeleton,
+            files=self.files,
+            image_ids=self.image_ids,
+            image_index=self.image_index[rows],
+            boxes=self.boxes[rows],
+            keypoints=self.keypoints[rows],
+            visible=self.visible[rows],
+            skipped=self.skipped,
+        )

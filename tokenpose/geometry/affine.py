@@ -1,0 +1,56 @@
+"""Affine maps (2, 3) between the image, the crop and the heatmap; pixel centers are at integers."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Matrices = Float[Tensor, "people 2 3"]
+Points = Float[Tensor, "people 2"]
+Keypoints = Float[Tensor, "people keypoints 2"]
+
+
+def crop_matrices(
+    center: Points, scale: Points, crop_size: tuple[int, int], rotation: Float[Tensor, " people"] | None = None
+) -> Matrices:
+    """Image -> crop of (height, width). ``center`` and ``scale`` (width, height) in pixels, ``rotation`` in degrees.
+
+    The box center lands on the crop's center ((width - 1) / 2, (height - 1) / 2); one crop pixel is
+    (box width - 1) / (crop width - 1) image pixels in both axes. The box turns clockwise as seen in the image.
+    """
+    height, width = crop_size
+    zoom = (width - 1) / (scale[:, 0] - 1)
+    radians = torch.zeros_like(zoom) if rotation is None else torch.deg2rad(rotation)
+    cosine, sine = zoom * radians.cos(), zoom * radians.sin()
+    turn = torch.stack((torch.stack((cosine, sine), dim=-1), torch.stack((-sine, cosine), dim=-1)), dim=-2)
+    crop_center = center.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    shift = crop_center - (turn @ center.unsqueeze(-1)).squeeze(-1)
+    return torch.cat((turn, shift.unsqueeze(-1)), dim=-1)
+
+
+def resize_matrices(matrices: Matrices, from_size: tuple[int, int], to_size: tuple[int, int]) -> Matrices:
+    """The maps into a crop of another (height, width) that shows the same: crop -> heatmap, for example.
+
+    As published, one factor for both axes, (to width - 1) / (from width - 1), measured between the two centers.
+    """
+    factor = (to_size[1] - 1) / (from_size[1] - 1)
+    from_center = matrices.new_tensor([(from_size[1] - 1) / 2, (from_size[0] - 1) / 2])
+    to_center = matrices.new_tensor([(to_size[1] - 1) / 2, (to_size[0] - 1) / 2])
+    shift = (matrices[..., 2] - from_center) * factor + to_center
+    return torch.cat((matrices[..., :2] * factor, shift.unsqueeze(-1)), dim=-1)
+
+
+def invert(matrices: Matrices) -> Matrices:
+    """The maps back."""
+    linear = torch.linalg.inv(matrices[..., :2])
+    return torch.cat((linear, -linear @ matrices[..., 2:]), dim=-1)
+
+
+def compose(second: Matrices, first: Matrices) -> Matrices:
+    """The maps that do ``first``, then ``second``."""
+    linear = second[..., :2] @ first[..., :2]
+    return torch.cat((linear, second[..., :2] @ first[..., 2:] + second[..., 2:]), dim=-1)
+
+
+def transform_points(points: Keypoints, matrices: Matrices) -> Keypoints:
+    """Points (x, y) through each person's map."""
+    return points @ matrices[..., :2].transpose(-2, -1) + matrices[..., 2].unsqueeze(-2)

@@ -1,0 +1,28 @@
+"""Encoding: keypoints become the heatmaps that a network should put out."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def encode_gaussian(
+    keypoints: Float[Tensor, "people keypoints 2"],
+    visible: Bool[Tensor, "people keypoints"],
+    heatmap_size: tuple[int, int],
+    sigma: float,
+) -> tuple[Float[Tensor, "people keypoints height width"], Float[Tensor, "people keypoints"]]:
+    """Whole Gaussians of peak 1 at real-valued positions (heatmap cells), and weights (0 or 1).
+
+    Weight 0 and an empty map where the keypoint is invisible or its Gaussian's 3-sigma box misses the map.
+    """
+    height, width = heatmap_size
+    x, y = keypoints.unbind(dim=-1)
+    reach = 3 * sigma
+    inside = (x - reach < width) & (x + reach + 1 > -1) & (y - reach < height) & (y + reach + 1 > -1)
+    weights = (visible & inside).to(keypoints.dtype)
+    columns = torch.arange(width, dtype=keypoints.dtype, device=keypoints.device)
+    rows = torch.arange(height, dtype=keypoints.dtype, device=keypoints.device)
+    across = torch.exp(-((columns - x.unsqueeze(-1)) ** 2) / (2 * sigma**2))
+    down = torch.exp(-((rows - y.unsqueeze(-1)) ** 2) / (2 * sigma**2))
+    heatmaps = down.unsqueeze(-1) * across.unsqueeze(-2)
+    return torch.where(weights[..., None, None] > 0, heatmaps, 0.0), weights

@@ -1,0 +1,45 @@
+"""Mirroring: heatmaps and keypoints of a mirrored image, left and right exchanged."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def flip_order(keypoints: int, flip_pairs: Pairs | None) -> list[int]:
+    """For each keypoint, whose place it takes in a mirrored image.
+
+    Raises ValueError where the pairs are unknown (None).
+    """
+    if flip_pairs is None:
+        raise ValueError(
+            "mirroring needs to know which keypoints change sides: their names don't tell; "
+            "give the Skeleton flip_pairs, () if none does"
+        )
+    order = list(range(keypoints))
+    for first, second in flip_pairs:
+        order[first], order[second] = second, first
+    return order
+
+
+def flip_heatmaps(
+    heatmaps: Float[Tensor, "people keypoints height width"], flip_pairs: Pairs | None
+) -> Float[Tensor, "people keypoints height width"]:
+    """Heatmaps of a mirrored crop -> of the crop: mirrored, left and right exchanged; no shift by a pixel."""
+    return heatmaps.flip(-1)[:, flip_order(heatmaps.shape[1], flip_pairs)]
+
+
+def flip_keypoints(
+    keypoints: Float[Tensor, "people keypoints 2"],
+    visible: Bool[Tensor, "people keypoints"],
+    width: float,
+    flip_pairs: Pairs | None,
+) -> tuple[Float[Tensor, "people keypoints 2"], Bool[Tensor, "people keypoints"]]:
+    """Keypoints in an image of that width -> in its mirror image: x becomes width - 1 - x, left and right exchanged.
+
+    Invisible keypoints become (0, 0).
+    """
+    order = flip_order(keypoints.shape[1], flip_pairs)
+    mirrored = torch.stack((width - 1 - keypoints[..., 0], keypoints[..., 1]), dim=-1)[:, order]
+    return torch.where(visible[:, order].unsqueeze(-1), mirrored, 0.0), visible[:, order]

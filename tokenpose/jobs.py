@@ -1,0 +1,139 @@
+"""Jobs: train, finetune and evaluate put the rooms of the package together."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.coco import read_coco
+from tokenpose.data.samples import Samples
+from tokenpose.data.sources import ImageSource
+from tokenpose.evaluation.pck import PckResult, pck
+from tokenpose.evaluation.run import predict_samples
+from tokenpose.models.create import create_model
+from tokenpose.models.supervised import Supervised
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.weights import write_weights
+from tokenpose.predictor import PosePredictor
+from tokenpose.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+Places = str | Path | Iterable[str | Path]
+
+
+def train_model(
+    model: TokenPose,
+    train: str | Path,
+    val: str | Path,
+    images: Places,
+    output: str | Path,
+    settings: TrainingSettings,
+    resume: bool = False,
+    card: dict[str, Any] | None = None,
+) -> Path:
+    """Train a model on a COCO keypoint file; returns the weights file, ``output``/model.safetensors.
+
+    ``val``: labelled people on whom PCK@0.2 is measured as the run goes. ``images``: folders, tar or zip files, patterns.
+    ``resume``: go on from ``output``'s checkpoint. The file holds the moving average in float32, with spec and card.
+
+    Raises ModuleNotFoundError without the `train` extra, ValueError where the data's keypoints aren't the model's.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import set_seed
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError('training needs accelerate: pip install "tokenpose[train]"') from error
+    from tokenpose.training.loop import Trainer
+
+    source, output = ImageSource(images), Path(output)
+    people, held_out = read_coco(train), read_coco(val)
+    for samples, path in ((people, train), (held_out, val)):
+        if samples.skeleton.keypoints != model.spec.skeleton.keypoints:
+            raise ValueError(
+                f"{path} has the keypoints {', '.join(samples.skeleton.keypoints)}; the model has "
+                f"{', '.join(model.spec.skeleton.keypoints)}: create the model with keypoints=[...] of the data"
+            )
+        logger.info("%s: %d people; left out: %s", path, len(samples), samples.skipped or "none")
+    set_seed(settings.seed)
+    accelerator = Accelerator(mixed_precision=settings.precision)
+    dataset = WindowDataset(people, source, model.spec, settings.augmentation)
+    batches = TrainingBatches(
+        dataset, model.spec, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed,
+        device=accelerator.device, workers=settings.workers,
+    )  # fmt: skip
+    network = Supervised(
+        model, auxiliary=settings.auxiliary > 0, guided_blocks=settings.guided_blocks if settings.guidance else ()
+    )
+
+    def validate(averaged: nn.Module) -> dict[str, float]:
+        return {"pck": measure_pck(averaged.model, held_out, source).mean}  # type: ignore[arg-type]
+
+    trainer = Trainer(network, batches, validate, settings, output, accelerator, model.spec.grid_size)
+    if resume:
+        trainer.resume()
+    figures = trainer.train()
+    averaged = trainer.average.module.model
+    write_weights(averaged, output / "model.safetensors", {**(card or {}), "samples": trainer.step * settings.batch_size, **figures})
+    return output / "model.safetensors"
+
+
+
+def finetune(
+    name: str,
+    train: str | Path,
+    val: str | Path,
+    images: Places,
+    output: str | Path,
+    *,
+    pretrained: bool = True,
+    epochs: int = 20,
+    learning_rate: float = 3e-4,
+    settings: TrainingSettings | None = None,
+    resume: bool = False,
+    **model_changes: Any,
+) -> TokenPose:
+    """Fine-tune a model by name on the keypoints of a COCO file; returns it with the averaged weights.
+
+    The data's keypoints are the model's; tokens of keypoints with the same name start from the pretrained ones.
+    ``settings`` replace ``epochs`` and ``learning_rate``. ``model_changes`` as for `tokenpose.create_model`.
+    Raises what `create_model` and `tokenpose.jobs.train_model` raise.
+    """
+    skeleton = read_coco(train).skeleton
+    model = create_model(name, pretrained, **{"keypoints": skeleton, **model_changes})
+    if settings is None:
+        settings = TrainingSettings(
+            epochs=epochs,
+            learning_rate=learning_rate,
+            loss="cross_entropy" if model.spec.heatmap_activation == "softmax" else "squared_error",
+        )
+    weights = train_model(model, train, val, images, output, settings, resume)
+    return create_model(name, weights=weights)
+
+
+def evaluate(
+    model: TokenPose, data: str | Path, images: Places, threshold: float = 0.2, flip_test: bool = False
+) -> PckResult:
+    """PCK of a model on the labelled people of a COCO keypoint file, cropped by their labelled boxes; prints as a table.
+
+    Right is a keypoint within ``threshold`` x torso (the longer of the two shoulder-to-opposite-hip distances whose ends
+    are labelled); people without a torso are left out. Keypoints are matched by name; those the model doesn't have are
+    left out. Raises FileNotFoundError and ValueError.
+    """
+    return measure_pck(model, read_coco(data), ImageSource(images), threshold, flip_test)
+
+
+def measure_pck(
+    model: TokenPose, samples: Samples, source: ImageSource, threshold: float = 0.2, flip_test: bool = False
+) -> PckResult:
+    """PCK of a model on labelled people, cropped by their labelled boxes."""
+    predictor = PosePredictor(model, flip_test=flip_test)
+    predicted = predict_samples(
+        lambda images, boxes: predictor.many(images, boxes, "xywh"), samples, source, model.spec.skeleton
+    )
+    known = ~np.isnan(predicted).any(axis=-1)
+    return pck(np.nan_to_num(predicted), samples.keypoints, samples.visible & known, samples.skeleton, threshold)

@@ -1,0 +1,88 @@
+"""The library's one attention: the fused path, the limit to the first rows, and the recording."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+Rows = Float[Tensor, "batch heads keypoints tokens"]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a given softmax scale; one bias-free projection makes query, key and value."""
+
+    def __init__(self, width: int, heads: int, scale: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = scale
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.output = nn.Linear(width, width)
+        self.observer: Callable[[Tensor, Tensor], None] | None = None  # sees (query, key) while a recording lasts
+
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens width"], queries: int | None = None
+    ) -> Float[Tensor, "batch rows width"]:
+        """Attend from the first ``queries`` tokens (None: from all) to all tokens."""
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.observer is not None:
+            self.observer(query, key)
+        attended = functional.scaled_dot_product_attention(query[:, :, :queries], key, value, scale=self.scale)
+        return self.output(attended.transpose(1, 2).flatten(2))
+
+
+@dataclass
+class Recording:
+    """What `record_attention` saw in the latest forward pass."""
+
+    rows: list[Rows] = field(default_factory=list)
+    """A tensor per recorded block: softmax rows of the keypoint queries, (batch, heads, keypoints, tokens), keypoint
+    tokens first; float32."""
+
+
+@contextmanager
+def record_attention(model: nn.Module, blocks: Sequence[int] | None = None) -> Iterator[Recording]:
+    """Record what the keypoint tokens attend to while the context lasts; the model's outputs stay the same to the bit.
+
+    ``blocks`` (None: all) counts through all groups from 0, or from the end if negative.
+
+    The rows are computed beside the fused path, for the keypoint queries only (keypoints x tokens, not tokens x
+    tokens), and carry gradients where autograd is on. A second pass replaces the first one's rows.
+
+    Raises ValueError where no block uses the library's Attention, a block isn't there, or the model is compiled.
+    """
+    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
+        raise ValueError("a compiled model can't be recorded: record the model that was given to torch.compile")
+    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    if not attentions:
+        raise ValueError(f"no block of this {type(model).__name__} uses tokenpose's Attention, so nothing can be recorded")
+    try:
+        recorded = attentions if blocks is None else [attentions[block] for block in blocks]
+    except IndexError as error:
+        raise ValueError(f"the model has {len(attentions)} blocks, 0 to {len(attentions) - 1}; got {list(blocks or ())}") from error
+    recording = Recording()
+    keypoints = len(model.spec.skeleton)
+
+    def clear(_module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
+        recording.rows.clear()
+
+    def observer(attention: Attention) -> Callable[[Tensor, Tensor], None]:
+        def observe(query: Tensor, key: Tensor) -> None:
+            with torch.autocast(query.device.type, enabled=False):
+                products = query[:, :, :keypoints].float() @ key.float().transpose(-2, -1)
+                recording.rows.append((products * attention.scale).softmax(dim=-1))
+
+        return observe
+
+    handle = model.tokenizer.register_forward_pre_hook(clear)  # runs once a pass, before every block
+    try:
+        for attention in recorded:
+            attention.observer = observer(attention)
+        yield recording
+    finally:
+        handle.remove()
+        for attention in recorded:
+            attention.observer = None

@@ -1,0 +1,99 @@
+"""Transformer blocks: `forward(tokens, queries=None)`; ``queries=K`` asks for the first K rows only."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tokenpose.models.attention import Attention
+from tokenpose.models.registry import Registry
+from tokenpose.models.spec import ModelSpec
+
+Tokens = Float[Tensor, "batch tokens width"]
+
+blocks: Registry[Callable[[ModelSpec], nn.Module]] = Registry("block")
+
+
+def register_block(name: str) -> Callable[[Callable[[ModelSpec], nn.Module]], Callable[[ModelSpec], nn.Module]]:
+    """Decorate a function or class that takes a ModelSpec and gives a block, so that ``block=name`` finds it.
+
+    A block maps (batch, tokens, width) to the same shape, or to its first K rows when called with ``queries=K``, and
+    attends through `tokenpose.models.attention.Attention`, which brings the fused path and the recording.
+    Raises ValueError where the name is taken.
+    """
+    return blocks.register(name)
+
+
+@register_block("vit")
+class VitBlock(nn.Module):
+    """The published block: pre-norm attention, then an MLP with exact GELU."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        hidden = round(spec.width * spec.mlp_ratio)
+        self.attention_norm = nn.LayerNorm(spec.width, eps=1e-5)
+        self.attention = Attention(spec.width, spec.heads, spec.softmax_scale)
+        self.mlp_norm = nn.LayerNorm(spec.width, eps=1e-5)
+        self.mlp = nn.Sequential(nn.Linear(spec.width, hidden), nn.GELU(), nn.Linear(hidden, spec.width))
+
+    def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "batch rows width"]:
+        """(batch, tokens, width) -> the same, or its first ``queries`` rows."""
+        rows = tokens[:, :queries] + self.attention(self.attention_norm(tokens), queries)
+        return rows + self.mlp(self.mlp_norm(rows))
+
+
+@register_block("gated")
+class GatedBlock(nn.Module):
+    """RMS norm and SwiGLU in place of LayerNorm and GELU; two thirds of the hidden width, so as many parameters."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        hidden = 8 * round(spec.width * spec.mlp_ratio / 12)
+        self.attention_norm = nn.RMSNorm(spec.width, eps=1e-6)
+        self.attention = Attention(spec.width, spec.heads, spec.softmax_scale)
+        self.mlp_norm = nn.RMSNorm(spec.width, eps=1e-6)
+        self.gate_and_value = nn.Linear(spec.width, 2 * hidden)
+        self.output = nn.Linear(hidden, spec.width)
+
+    def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "batch rows width"]:
+        """(batch, tokens, width) -> the same, or its first ``queries`` rows."""
+        rows = tokens[:, :queries] + self.attention(self.attention_norm(tokens), queries)
+        gate, value = self.gate_and_value(self.mlp_norm(rows)).chunk(2, dim=-1)
+        return rows + self.output(functional.silu(gate) * value)
+
+
+class Encoder(nn.Module):
+    """Groups of blocks one after another; the keypoint tokens that leave each group are concatenated."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        make_block = blocks.find(spec.block)
+        self.keypoints = len(spec.skeleton)
+        self.groups = nn.ModuleList(
+            nn.ModuleList(make_block(spec) for _ in range(spec.depth)) for _ in range(spec.groups)
+        )
+
+    def forward(
+        self, tokens: Tokens, block_positions: Float[Tensor, "1 visual width"] | None = None
+    ) -> Float[Tensor, "batch keypoints features"]:
+        """(batch, keypoints + visual, width) -> (batch, keypoints, groups x width).
+
+        ``block_positions`` are added to the visual tokens before every block but the first of each group.
+        """
+        exits = []
+        for group_index, group in enumerate(self.groups):
+            for index, block in enumerate(group):
+                if index and block_positions is not None:
+                    tokens = add_to_visual_tokens(tokens, block_positions)
+                last = group_index == len(self.groups) - 1 and index == len(group) - 1
+                tokens = block(tokens, queries=self.keypoints) if last else block(tokens)
+            exits.append(tokens[:, : self.keypoints])
+        return torch.cat(exits, dim=-1)
+
+
+def add_to_visual_tokens(tokens: Tokens, positions: Float[Tensor, "1 visual width"]) -> Tokens:
+    """Add positions to the visual tokens, which stand last; keypoint tokens pass."""
+    keypoints = tokens.shape[1] - positions.shape[1]
+    return torch.cat((tokens[:, :keypoints], tokens[:, keypoints:] + positions), dim=1)

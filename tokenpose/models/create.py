@@ -1,0 +1,111 @@
+"""create_model: a name, and whatever should differ from it."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokenpose.models.spec import ModelSpec
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.weights import Weights, load_weights, read_weights
+from tokenpose.models.zoo import Tag, find_tag, list_models
+from tokenpose.skeletons import Skeleton
+
+logger = logging.getLogger(__name__)
+
+Keypoints = int | Sequence[str] | Mapping[str, str] | Skeleton
+
+_DATA_FIELDS = {"skeleton", "image_size", "heatmap_size", "patch_size", "head_hidden", "heatmap_activation", "sigma", "box_padding"}
+
+
+def create_model(
+    name: str,
+    pretrained: bool = False,
+    *,
+    weights: str | Path | None = None,
+    keypoints: Keypoints | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    backbone_pretrained: bool = False,
+    **spec_changes: Any,
+) -> TokenPose:
+    """A model by name, "architecture" or "architecture.tag" (`tokenpose.list_models`), in eval mode.
+
+    ``pretrained``: with the weights that ship for the name. ``weights``: from a safetensors file that
+    `tokenpose.save_pretrained` or training wrote; its spec must agree with the name. ``keypoints``: a count, a list of
+    names, a dict from new names to the names whose tokens they start from, or a Skeleton. ``spec_changes``: any field of
+    ModelSpec, ``backbone="timm/resnet18", image_size=(384, 288), depth=6``. Weights survive changed keypoints (tokens
+    are carried over by name), image size (the head and learnable positions are resampled) and positions;
+    ``model.newly_initialised`` names what they did not bring. ``backbone_pretrained`` starts a timm backbone from
+    timm's weights.
+
+    Raises LookupError for unknown names (with the closest) and for ``pretrained`` where nothing ships (with the names
+    that do), ValueError for specs that don't work and weights that don't fit, FileNotFoundError.
+    """
+    if pretrained and weights is not None:
+        raise ValueError("give pretrained=True or weights=..., not both")
+    full_name, tag, spec = find_tag(name)
+    source = None
+    if pretrained:
+        source = read_weights(_shipped(full_name, tag))
+    elif weights is not None:
+        source = read_weights(weights)
+        _check_agreement(full_name, spec, source.spec, whole="." in name, origin=str(weights))
+    if source is not None:
+        spec = source.spec.replace(head_hidden=source.spec.hidden_width if source.spec.head_layers == 2 else None)
+    skeleton, sources = _skeleton(keypoints, spec.skeleton)
+    spec = spec.replace(skeleton=skeleton, **spec_changes)
+    with torch.device(device or torch.get_default_device()):
+        model = TokenPose(spec, backbone_pretrained)
+    if source is not None:
+        load_weights(model, source, sources)
+    model = model.to(device=device, dtype=dtype).eval()
+    logger.info("created %s: %.2f M parameters", full_name, sum(p.numel() for p in model.parameters()) / 1e6)
+    return model
+
+
+def _shipped(full_name: str, tag: Tag) -> Path:
+    """The weights file in the package, its hash checked."""
+    if tag.checkpoint is None:
+        available = ", ".join(list_models(pretrained=True)) or "none yet"
+        raise LookupError(f"no weights ship for {full_name}; weights ship for: {available}")
+    path = Path(str(files("tokenpose") / "checkpoints" / tag.checkpoint))
+    if hashlib.sha256(path.read_bytes()).hexdigest() != tag.sha256:
+        raise ValueError(f"{path} is not the file that ships for {full_name} (SHA-256 differs): reinstall tokenpose")
+    return path
+
+
+def _check_agreement(name: str, named: ModelSpec, found: ModelSpec, whole: bool, origin: str) -> None:
+    """Refuse weights of another architecture; with a tag in the name, of another size or skeleton too."""
+    named_values, found_values = (
+        {**spec.to_dict(), "heatmap_size": spec.output_size, "head_hidden": spec.hidden_width} for spec in (named, found)
+    )
+    differing = [
+        f"{field} {found_values[field]!r} instead of {named_values[field]!r}"
+        for field in named_values
+        if (whole or field not in _DATA_FIELDS) and found_values[field] != named_values[field]
+    ]
+    if differing:
+        raise ValueError(f"{origin} is not a {name}: it has {'; '.join(differing)[:600]}")
+
+
+def _skeleton(keypoints: Keypoints | None, named: Skeleton) -> tuple[Skeleton, dict[str, str] | None]:
+    """The model's skeleton, and from whose tokens its keypoints start where that isn't told by equal names."""
+    if keypoints is None:
+        return named, None
+    if isinstance(keypoints, Skeleton):
+        return keypoints, None
+    if isinstance(keypoints, bool) or not isinstance(keypoints, int | Mapping | Sequence) or isinstance(keypoints, str):
+        raise TypeError(f"keypoints must be a count, a list of names, a dict or a Skeleton; got {keypoints!r}")
+    if isinstance(keypoints, int):
+        return Skeleton.from_count(keypoints), None
+    if not isinstance(keypoints, Mapping):
+        return Skeleton.from_names(keypoints), None
+    unknown = [source for source in keypoints.values() if source not in named.keypoints]
+    if unknown:
+        raise LookupError(f"there are no keypoints {', '.join(unknown)} to start from; there are {', '.join(named.keypoints)}")
+    return Skeleton.from_names(keypoints), dict(keypoints)

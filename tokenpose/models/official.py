@@ -1,0 +1,76 @@
+"""The published parameter names, and ours."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+_TOKEN_PART = re.compile(r"(keypoint_token|pos_embedding|patch_to_embedding|mlp_head|transformer\d?)(\.|$)")
+_BLOCK = re.compile(r"transformer(\d?)\.layers\.(\d+)\.([01])\.fn\.(.+)")
+_INSIDE_BLOCK = {
+    ("0", "norm"): "attention_norm",
+    ("0", "fn.to_qkv"): "attention.qkv",
+    ("0", "fn.to_out.0"): "attention.output",
+    ("1", "norm"): "mlp_norm",
+    ("1", "fn.net.0"): "mlp.0",
+    ("1", "fn.net.3"): "mlp.2",
+}
+
+
+def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a published state dict's parameters so that a model of the same variant loads them strictly.
+
+    Takes T, S, B and L, with or without ``module.`` before all names. The stored sine table is left out (models
+    compute it); a learnable table is kept. Raises ValueError that lists the names it doesn't know.
+    """
+    converted: dict[str, Tensor] = {}
+    unknown = []
+    for published, tensor in state_dict.items():
+        name = _strip(published)
+        ours = _convert_name(name)
+        if ours is None:
+            unknown.append(published)
+        elif not (name == "pos_embedding" and _is_sine_table(tensor)):
+            converted[ours] = tensor
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise ValueError(f"not a published TokenPose state dict: {len(unknown)} of {len(state_dict)} names unknown: {shown}")
+    return converted
+
+
+def _strip(name: str) -> str:
+    """Leave out what the variants put around the same parts; backbone names come out as "pre_feature."."""
+    name = name.removeprefix("module.")
+    if name.startswith("features."):
+        name = name.removeprefix("features.")
+        return name if _TOKEN_PART.match(name) else f"pre_feature.{name}"
+    return name.removeprefix("transformer.")
+
+
+def _convert_name(name: str) -> str | None:
+    if name == "keypoint_token":
+        return "tokenizer.keypoint_tokens"
+    if name == "pos_embedding":
+        return "tokenizer.positions"
+    if name.startswith("pre_feature."):
+        return name.replace("pre_feature", "backbone", 1)
+    if name.startswith("patch_to_embedding."):
+        return name.replace("patch_to_embedding", "tokenizer.patch_embedding", 1)
+    if name.startswith("mlp_head."):
+        return name.replace("mlp_head", "head", 1)
+    block = _BLOCK.fullmatch(name)
+    if block is None:
+        return None
+    group, index, half, rest = block.groups()
+    module, _, parameter = rest.rpartition(".")
+    inside = _INSIDE_BLOCK.get((half, module))
+    return inside and f"encoder.groups.{int(group or 1) - 1}.{index}.{inside}.{parameter}"
+
+
+def _is_sine_table(positions: Tensor) -> bool:
+    """Sine and cosine of the same angle stand side by side, so their squares add up to 1 everywhere."""
+    if positions.ndim != 3 or positions.shape[-1] % 4:
+        return False
+    sine, cosine = positions.double().unflatten(-1, (-1, 2)).unbind(-1)
+    return bool(torch.allclose(sine.square() + cosine.square(), torch.ones_like(sine), atol=1e-2))

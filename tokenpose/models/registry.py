@@ -1,0 +1,40 @@
+"""Registry: parts by name, with an error that names the closest."""
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Generic, TypeVar
+
+Part = TypeVar("Part")
+
+
+class Registry(Generic[Part]):
+    """Parts of one kind by name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._parts: dict[str, Part] = {}
+
+    def add(self, name: str, part: Part) -> None:
+        """Keep a part. Raises ValueError where the name is taken."""
+        if name in self._parts:
+            raise ValueError(f"a {self.kind} named {name!r} is registered already; choose another name")
+        self._parts[name] = part
+
+    def register(self, name: str) -> Callable[[Part], Part]:
+        """The decorator form of `add`."""
+
+        def keep(part: Part) -> Part:
+            self.add(name, part)
+            return part
+
+        return keep
+
+    def find(self, name: str) -> Part:
+        """The part of that name. Raises LookupError with the closest names where there is none."""
+        if name not in self._parts:
+            closest = get_close_matches(name, self._parts, n=3, cutoff=0.4) or sorted(self._parts)
+            raise LookupError(f"there is no {self.kind} named {name!r}; did you mean {', '.join(closest)}?")
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)

@@ -1,0 +1,67 @@
+"""TokenPose: backbone, tokens, encoder, head."""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokenpose.models.backbones import make_backbone
+from tokenpose.models.blocks import Encoder
+from tokenpose.models.heads import HeatmapHead
+from tokenpose.models.spec import ModelSpec
+from tokenpose.models.tokens import Tokenizer
+
+Heatmaps = Float[Tensor, "batch keypoints rows columns"]
+
+
+class TokenPose(nn.Module):
+    """Keypoint tokens and image patches through one Transformer; each keypoint token becomes a heatmap (ICCV 2021)."""
+
+    spec: ModelSpec
+    newly_initialised: tuple[str, ...]
+    """Names of parameters that pretrained weights did not bring; empty where all came from the file or none was read."""
+
+    def __init__(self, spec: ModelSpec, backbone_pretrained: bool = False) -> None:
+        super().__init__()
+        self.spec = spec
+        self.newly_initialised = ()
+        self.backbone = make_backbone(spec, backbone_pretrained)
+        self.tokenizer = Tokenizer(spec, self.backbone.channels)
+        self.encoder = Encoder(spec)
+        self.head = HeatmapHead(spec)
+        self.tokenizer.reset_parameters()
+        for part in (self.encoder, self.head):
+            part.apply(_initialise_linear)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Heatmaps:
+        """Normalised crops (batch, 3, height, width) -> heatmaps (batch, keypoints, rows, columns)."""
+        return activate(self.logits(images), self.spec)
+
+    def logits(self, images: Float[Tensor, "batch 3 height width"]) -> Heatmaps:
+        """What the head puts out; the heatmaps themselves unless the spec has a heatmap activation."""
+        if images.shape[-2:] != self.spec.image_size:
+            raise ValueError(
+                f"this model takes crops of (height, width) = {self.spec.image_size}; got {tuple(images.shape[-2:])}; "
+                "crop with tokenpose.create_transform(model), or create the model with another image_size"
+            )
+        return self.read(self.backbone(images))
+
+    def read(self, features: Float[Tensor, "batch channels height width"]) -> Heatmaps:
+        """The head's outputs from the backbone's map: tokens, encoder, head."""
+        tokens = self.tokenizer(features)
+        return self.head(self.encoder(tokens, self.tokenizer.block_positions))
+
+
+def activate(logits: Heatmaps, spec: ModelSpec) -> Heatmaps:
+    """The head's outputs as heatmaps. For "softmax": the distribution over cells times 2 pi sigma^2, so that the target
+    Gaussian itself would have a peak of 1."""
+    if spec.heatmap_activation == "identity":
+        return logits
+    return logits.flatten(2).softmax(dim=-1).view_as(logits) * (2 * math.pi * spec.sigma**2)
+
+
+def _initialise_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

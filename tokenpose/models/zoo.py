@@ -1,0 +1,99 @@
+"""The zoo: a literal table of the published architectures and of the weights trained here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tokenpose.models.registry import Registry
+from tokenpose.models.spec import ModelSpec
+from tokenpose.skeletons import COCO, LSP, MPII
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tag:
+    """What a tag changes in its architecture's spec, and the weights that ship with it."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None  # file in tokenpose/checkpoints
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A spec and its tags; a name without a tag means ``default_tag``."""
+
+    spec: ModelSpec
+    tags: Mapping[str, Tag]
+    default_tag: str = "coco_256x192"
+
+
+_LSP = {"skeleton": LSP, "heatmap_activation": "softmax"}  # trained here with cross-entropy over the cells
+
+_L = ModelSpec(backbone="hrnet_w48", skeleton=COCO, groups=3, depth=8, heads=12, head_layers=1)
+
+architectures: Registry[Architecture] = Registry("model")
+
+architectures.add("tokenpose_t", Architecture(
+    spec=ModelSpec(backbone="pixels", backbone_stride=1, patch_size=(16, 12), heads=16),
+    tags={"coco_256x192": Tag(), "lsp_256x192": Tag(changes=_LSP)},
+))  # fmt: skip
+architectures.add("tokenpose_s_v1", Architecture(
+    spec=ModelSpec(backbone="stem", attention_scale="model"),
+    tags={"coco_256x192": Tag(), "lsp_256x192": Tag(changes=_LSP)},
+))  # fmt: skip
+architectures.add("tokenpose_s_v2", Architecture(
+    spec=ModelSpec(backbone="stem", attention_scale="model", patch_size=(2, 2)),
+    tags={"coco_256x192": Tag()},
+))  # fmt: skip
+architectures.add("tokenpose_b", Architecture(
+    spec=ModelSpec(backbone="hrnet_w32"),
+    tags={"coco_256x192": Tag(), "lsp_256x192": Tag(changes=_LSP)},
+))  # fmt: skip
+architectures.add("tokenpose_l_d6", Architecture(
+    spec=_L.replace(depth=2, heads=8),
+    tags={
+        "coco_256x192": Tag(),
+        "mpii_256x256": Tag(changes={"skeleton": MPII, "image_size": (256, 256), "patch_size": (4, 4)}),
+        "lsp_256x192": Tag(changes=_LSP),
+    },
+))  # fmt: skip
+architectures.add("tokenpose_l_d24", Architecture(
+    spec=_L,
+    tags={
+        "coco_256x192": Tag(),
+        "coco_384x288": Tag(changes={"image_size": (384, 288), "patch_size": (6, 4), "sigma": 3.0}),
+    },
+))  # fmt: skip
+
+
+def register_model(name: str, spec: ModelSpec) -> None:
+    """Make ``create_model(name)`` build this spec. Raises ValueError where the name is taken or holds a dot or colon."""
+    if "." in name or ":" in name:
+        raise ValueError(f"a model's name holds no dot (it separates the tag) and no colon; got {name!r}")
+    architectures.add(name, Architecture(spec=spec, tags={"custom": Tag()}, default_tag="custom"))
+
+
+def find_tag(name: str) -> tuple[str, Tag, ModelSpec]:
+    """"architecture" or "architecture.tag" -> (full name, tag, spec). Raises LookupError with the closest names."""
+    architecture_name, _, tag_name = name.partition(".")
+    architecture = architectures.find(architecture_name)
+    tag_name = tag_name or architecture.default_tag
+    if tag_name not in architecture.tags:
+        tags = ", ".join(f"{architecture_name}.{tag}" for tag in architecture.tags)
+        raise LookupError(f"{architecture_name} has no tag {tag_name!r}; there are {tags}")
+    tag = architecture.tags[tag_name]
+    return f"{architecture_name}.{tag_name}", tag, architecture.spec.replace(**tag.changes)
+
+
+def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
+    """Names, "architecture.tag", that match the pattern (``*`` and ``?``); ``pretrained``: only those whose weights ship."""
+    names = [
+        (f"{name}.{tag_name}", tag) for name in architectures for tag_name, tag in architectures.find(name).tags.items()
+    ]
+    return [
+        name
+        for name, tag in names
+        if (fnmatchcase(name, pattern) or fnmatchcase(name.partition(".")[0], pattern))
+        and (tag.checkpoint is not None or not pretrained)
+    ]
