@@ -12,13 +12,20 @@ from torch import Tensor
 
 RgbImage = UInt8[Tensor, "3 height width"]
 
+_DECODING_ERRORS = (
+    SyntaxError,
+    ValueError,
+    EOFError,
+    Image.DecompressionBombError,
+)  # what Pillow raises beside OSError
+
 
 def read_image(image: Any) -> RgbImage:
     """A path, a PIL image, a uint8 RGB array (H, W, 3) or an RGB tensor (3, H, W), uint8 or float in 0..1, as uint8.
 
-    Files and PIL images are turned as their EXIF orientation says; grey, palette and transparent ones become RGB.
-    Raises FileNotFoundError or another OSError for files that can't be read, TypeError for other types, ValueError for
-    arrays and tensors of another shape or range.
+    Files and PIL images are turned as their EXIF orientation says; grey (8 and 16 bits), palette, CMYK and transparent
+    ones become RGB. Raises FileNotFoundError or another OSError for files that can't be read, TypeError for other
+    types, ValueError for arrays and tensors of another shape or range, and for 32-bit PIL images.
     """
     if isinstance(image, str | Path):
         return _read_file(Path(image))
@@ -41,7 +48,7 @@ def decode_image(content: bytes, name: str) -> RgbImage:
             return _from_pil(opened)
     except UnidentifiedImageError as error:
         raise OSError(f"{name} is not an image that can be read") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, *_DECODING_ERRORS) as error:
         raise OSError(f"{name} can't be decoded: {error}") from error
 
 
@@ -55,13 +62,23 @@ def _read_file(path: Path) -> RgbImage:
             return _from_pil(ImageOps.exif_transpose(opened))
     except UnidentifiedImageError as error:
         raise OSError(f"{path} is not an image that can be read") from error
-    except (SyntaxError, Image.DecompressionBombError) as error:
+    except _DECODING_ERRORS as error:
         raise OSError(f"{path} can't be decoded: {error}") from error
     except OSError as error:
         raise type(error)(f"{path} can't be decoded: {error}") from error
 
 
 def _from_pil(image: Image.Image) -> RgbImage:
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f'a PIL image of mode "{image.mode}" (32 bits) does not say which value is white; scale it to 0..255 and '
+            'convert it to "L" or "RGB"'
+        )
+    if image.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
+        grey = np.array(image).astype(np.float32) / 257
+        image = Image.fromarray(grey.round().astype(np.uint8))
+    if image.mode == "P":  # Pillow warns where a palette has transparency
+        image = image.convert("RGBA")
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
@@ -70,8 +87,10 @@ def _from_array(array: np.ndarray) -> RgbImage:
         hint = "; it looks like (3, H, W): give a tensor, or transpose(1, 2, 0)" if array.shape[:1] == (3,) else ""
         raise ValueError(f"an image array is RGB of shape (H, W, 3); got {array.shape}{hint}")
     if array.dtype != np.uint8:
-        raise ValueError(f"an image array is uint8, 0..255; got {array.dtype}: convert it, or give a float tensor in 0..1")
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+        raise ValueError(
+            f"an image array is uint8, 0..255; got {array.dtype}: convert it, or give a float tensor in 0..1"
+        )
+    return torch.from_numpy(array.transpose(2, 0, 1).copy())  # never shares memory with a read-only array
 
 
 def _from_tensor(tensor: Tensor) -> RgbImage:
@@ -84,5 +103,7 @@ def _from_tensor(tensor: Tensor) -> RgbImage:
         raise ValueError(f"an image tensor is uint8 or float in 0..1; got {tensor.dtype}")
     low, high = tensor.min().item(), tensor.max().item()
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"a float image tensor holds values in 0..1; got {low:.4g}..{high:.4g}: divide by 255, undo normalisation")
-    return (tensor * 255).round().to(torch.uint8)
+        raise ValueError(
+            f"a float image tensor holds values in 0..1; got {low:.4g}..{high:.4g}: divide by 255, undo normalisation"
+        )
+    return (tensor.detach().float() * 255).round().to(torch.uint8)

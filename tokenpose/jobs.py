@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.data.coco import read_coco
@@ -38,8 +37,9 @@ def train_model(
 ) -> Path:
     """Train a model on a COCO keypoint file; returns the weights file, ``output``/model.safetensors.
 
-    ``val``: labelled people on whom PCK@0.2 is measured as the run goes. ``images``: folders, tar or zip files, patterns.
-    ``resume``: go on from ``output``'s checkpoint. The file holds the moving average in float32, with spec and card.
+    ``val``: labelled people on whom PCK@0.2 is measured as the run goes. ``images``: folders, tar or zip files, globs.
+    ``resume``: go on from ``output``'s checkpoint. The file holds the moving average in float32, with spec and card, as
+    of the latest validation.
 
     Raises ModuleNotFoundError without the `train` extra, ValueError where the data's keypoints aren't the model's.
     """
@@ -59,6 +59,11 @@ def train_model(
                 f"{', '.join(model.spec.skeleton.keypoints)}: create the model with keypoints=[...] of the data"
             )
         logger.info("%s: %d people; left out: %s", path, len(samples), samples.skipped or "none")
+    if (settings.loss == "cross_entropy") != (model.spec.heatmap_activation == "softmax"):
+        raise ValueError(
+            f"loss {settings.loss!r} does not go with heatmap_activation {model.spec.heatmap_activation!r}: "
+            'cross_entropy needs "softmax", squared_error "identity"; create the model with the other'
+        )
     set_seed(settings.seed)
     accelerator = Accelerator(mixed_precision=settings.precision)
     dataset = WindowDataset(people, source, model.spec, settings.augmentation)
@@ -66,21 +71,38 @@ def train_model(
         dataset, model.spec, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed,
         device=accelerator.device, workers=settings.workers,
     )  # fmt: skip
+    depth = model.spec.groups * model.spec.depth
     network = Supervised(
-        model, auxiliary=settings.auxiliary > 0, guided_blocks=settings.guided_blocks if settings.guidance else ()
+        model,
+        auxiliary=settings.auxiliary > 0,
+        patch_blocks=_patch_blocks(settings, depth),
+        guided_blocks=_guided_blocks(settings, depth),
     )
 
-    def validate(averaged: nn.Module) -> dict[str, float]:
-        return {"pck": measure_pck(averaged.model, held_out, source).mean}  # type: ignore[arg-type]
+    weights = output / "model.safetensors"
+
+    def validate(averaged: Any) -> dict[str, float]:
+        figures = {"pck": measure_pck(averaged.model, held_out, source).mean}
+        write_weights(averaged.model, weights, {**(card or {}), **figures})
+        return figures
 
     trainer = Trainer(network, batches, validate, settings, output, accelerator, model.spec.grid_size)
     if resume:
         trainer.resume()
-    figures = trainer.train()
-    averaged = trainer.average.module.model
-    write_weights(averaged, output / "model.safetensors", {**(card or {}), "samples": trainer.step * settings.batch_size, **figures})
-    return output / "model.safetensors"
+    trainer.train()
+    return weights
 
+
+def _guided_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
+    if not settings.guidance:
+        return ()
+    return tuple(range(depth // 3, depth)) if settings.guided_blocks is None else settings.guided_blocks
+
+
+def _patch_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
+    if not settings.patches or depth < 2:
+        return ()
+    return (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patch_blocks is None else settings.patch_blocks
 
 
 def finetune(
@@ -112,17 +134,17 @@ def finetune(
             loss="cross_entropy" if model.spec.heatmap_activation == "softmax" else "squared_error",
         )
     weights = train_model(model, train, val, images, output, settings, resume)
-    return create_model(name, weights=weights)
+    return create_model(name, weights=weights, **model_changes)
 
 
 def evaluate(
     model: TokenPose, data: str | Path, images: Places, threshold: float = 0.2, flip_test: bool = False
 ) -> PckResult:
-    """PCK of a model on the labelled people of a COCO keypoint file, cropped by their labelled boxes; prints as a table.
+    """PCK of a model on a COCO keypoint file's labelled people, cropped by their labelled boxes; prints as a table.
 
-    Right is a keypoint within ``threshold`` x torso (the longer of the two shoulder-to-opposite-hip distances whose ends
-    are labelled); people without a torso are left out. Keypoints are matched by name; those the model doesn't have are
-    left out. Raises FileNotFoundError and ValueError.
+    Right is a keypoint within ``threshold`` x torso, the longer of the two shoulder-to-opposite-hip distances whose
+    ends are labelled; people without a torso are left out. Keypoints are matched by name; those the model doesn't have
+    are left out. Raises FileNotFoundError and ValueError.
     """
     return measure_pck(model, read_coco(data), ImageSource(images), threshold, flip_test)
 

@@ -1,7 +1,9 @@
 """The whole way from an image and boxes to Poses, on one page."""
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -13,9 +15,11 @@ from tokenpose.geometry.decode import DECODERS, Decoded, decode
 from tokenpose.geometry.flips import flip_heatmaps, flip_order
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
-from tokenpose.transforms import BoxFormat, People, create_transform
+from tokenpose.transforms import BoxFormat, Transform, create_transform
 
 logger = logging.getLogger(__name__)
+
+Crops = Float[Tensor, "people 3 height width"]
 
 
 class PosePredictor:
@@ -32,25 +36,18 @@ class PosePredictor:
         if flip_test:
             flip_order(len(model.spec.skeleton), model.spec.skeleton.flip_pairs)
         self.model = model.eval()
-        self.transform = create_transform(model)
         self.decoder = decoder
         self.flip_test = flip_test
 
-    @torch.inference_mode()
     def __call__(self, image: Any, boxes: Any = None, box_format: BoxFormat = "xyxy", batch_size: int = 64) -> Poses:
         """Find the keypoints of the people in the boxes; None: the whole image is one person.
 
         ``image``: a path, a PIL image, a uint8 RGB array (H, W, 3) or an RGB tensor (3, H, W), uint8 or float in 0..1.
-        ``boxes`` (people, 4) in image pixels; no boxes give empty Poses. ``batch_size`` bounds how many people go
-        through the network at once. Raises what `Transform` raises.
+        ``boxes`` (people, 4) in image pixels; no boxes give empty Poses. ``batch_size`` bounds how many people are
+        cropped and go through the network at once. Raises what `Transform` raises.
         """
-        if boxes is None:
-            logger.warning("no boxes given: the whole image is taken as one person")
-        people = self.transform(image, boxes, box_format)
-        decoded = self._decode_crops(people.crops, batch_size)
-        return self._poses(people, decoded)
+        return next(self.many([image], None if boxes is None else [boxes], box_format, batch_size))
 
-    @torch.inference_mode()
     def many(
         self,
         images: Iterable[Any],
@@ -58,35 +55,44 @@ class PosePredictor:
         box_format: BoxFormat = "xyxy",
         batch_size: int = 64,
     ) -> Iterator[Poses]:
-        """One Poses per image, in order; people are batched across images, a batch at a time in memory.
+        """One Poses per image, in order; people are batched across images, under two batches in memory at a time.
 
-        ``boxes``: for each image (people, 4), or None. Raises ValueError where there are fewer boxes than images.
+        ``boxes``: for each image (people, 4), or None. Raises ValueError where there are fewer or more than images.
         """
-        waiting: list[People] = []
-        for image, image_boxes in _pairs(images, boxes):
-            waiting.append(self.transform(image, image_boxes, box_format))
-            if sum(len(people.crops) for people in waiting) >= batch_size:
-                yield from self._finish(waiting, batch_size)
-                waiting = []
-        yield from self._finish(waiting, batch_size)
-
-    def _finish(self, waiting: list[People], batch_size: int) -> Iterator[Poses]:
-        if not waiting:
-            return
-        decoded = self._decode_crops(torch.cat([people.crops for people in waiting]), batch_size)
-        counts = [len(people.crops) for people in waiting]
-        for people, *parts in zip(waiting, *(part.split(counts) for part in decoded), strict=True):
-            yield self._poses(people, Decoded(*parts))
-
-    def _decode_crops(self, crops: Float[Tensor, "people 3 height width"], batch_size: int) -> Decoded:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-        decoded = [decode(self._heatmaps(batch), self.decoder) for batch in crops.split(batch_size)]
-        return Decoded(*(torch.cat(parts) for parts in zip(*decoded, strict=True)))
+        if boxes is None:
+            logger.warning("no boxes given: the whole image is taken as one person")
+        transform = create_transform(self.model)
+        waiting: deque[_Framed] = deque()
+        queue: list[tuple[_Framed, Crops]] = []
+        for image, image_boxes in _pairs(images, boxes):
+            pixels, xyxy, matrices = transform.frame(image, image_boxes, box_format)
+            waiting.append(_Framed(boxes=xyxy, matrices=matrices))
+            for some in matrices.split(batch_size) if len(matrices) else ():
+                queue.append((waiting[-1], transform.crop(pixels, some)))
+                if sum(len(crops) for _, crops in queue) >= batch_size:
+                    self._decode_queue(queue, batch_size)
+                    queue = []
+            while waiting and waiting[0].is_decoded:
+                yield self._poses(waiting.popleft(), transform)
+        self._decode_queue(queue, batch_size)
+        for framed in waiting:
+            yield self._poses(framed, transform)
 
-    def _heatmaps(self, crops: Float[Tensor, "people 3 height width"]) -> Tensor:
-        if len(crops) == 0:
-            return crops.new_zeros(0, len(self.model.spec.skeleton), *self.model.spec.output_size)
+    @torch.inference_mode()
+    def _decode_queue(self, queue: "list[tuple[_Framed, Crops]]", batch_size: int) -> None:
+        """Run the network and give every image its people's keypoints."""
+        if not queue:
+            return
+        batches = torch.cat([crops for _, crops in queue]).split(batch_size)
+        decoded = [decode(self._heatmaps(batch), self.decoder) for batch in batches]
+        counts = [len(crops) for _, crops in queue]
+        keypoints, scores = (torch.cat(parts).split(counts) for parts in zip(*decoded, strict=True))
+        for (framed, _), *found in zip(queue, keypoints, scores, strict=True):
+            framed.decoded.append(Decoded(*found))
+
+    def _heatmaps(self, crops: Crops) -> Float[Tensor, "people keypoints rows columns"]:
         crops = crops.to(next(self.model.parameters()).dtype)
         heatmaps = self.model(crops)
         if not self.flip_test:
@@ -94,14 +100,32 @@ class PosePredictor:
         mirrored = flip_heatmaps(self.model(crops.flip(-1)), self.model.spec.skeleton.flip_pairs)
         return (heatmaps + mirrored) / 2
 
-    def _poses(self, people: People, decoded: Decoded) -> Poses:
-        keypoints = self.transform.to_image(decoded.keypoints, people)
+    def _poses(self, framed: "_Framed", transform: Transform) -> Poses:
+        skeleton = self.model.spec.skeleton
+        keypoints = torch.zeros(len(framed.boxes), len(skeleton), 2)
+        scores = torch.zeros(len(framed.boxes), len(skeleton))
+        if framed.decoded:
+            cells, scores = (torch.cat(parts) for parts in zip(*framed.decoded, strict=True))
+            keypoints = transform.from_heatmaps(cells, framed.matrices)
         return Poses(
             keypoints=keypoints.cpu().numpy(),
-            scores=decoded.scores.cpu().numpy(),
-            boxes=people.boxes.cpu().numpy(),
-            skeleton=self.model.spec.skeleton,
+            scores=scores.cpu().numpy(),
+            boxes=framed.boxes.cpu().numpy(),
+            skeleton=skeleton,
         )
+
+
+@dataclass(kw_only=True)
+class _Framed:
+    """The people of one image who wait for their keypoints."""
+
+    boxes: Float[Tensor, "people 4"]
+    matrices: Float[Tensor, "people 2 3"]
+    decoded: list[Decoded] = field(default_factory=list)
+
+    @property
+    def is_decoded(self) -> bool:
+        return sum(len(part.scores) for part in self.decoded) == len(self.boxes)
 
 
 def predict(

@@ -22,6 +22,8 @@ def infer_flip_pairs(keypoints: Iterable[str]) -> Pairs | None:
     """
     words = [_words(name) for name in keypoints]
     position = {name: index for index, name in enumerate(words)}
+    if len(position) < len(words):
+        return None
     pairs = []
     for left, right in _SIDES.items():
         for index, name in enumerate(words):
@@ -75,7 +77,7 @@ class Skeleton:
             for pair in pairs:
                 if not all(0 <= index < count for index in pair) or pair[0] == pair[1]:
                     raise ValueError(
-                        f"skeleton {self.name!r}: {field} holds {pair}; both must be different keypoints in 0..{count - 1}"
+                        f"skeleton {self.name!r}: {field} holds {pair}; both must be different and in 0..{count - 1}"
                     )
         flipped = [index for pair in self.flip_pairs or () for index in pair]
         if len(flipped) != len(set(flipped)):
@@ -129,7 +131,9 @@ class Skeleton:
     def index(self, keypoint: str) -> int:
         """Where the keypoint stands. Raises LookupError that lists the names where there is none such."""
         if keypoint not in self.keypoints:
-            raise LookupError(f"skeleton {self.name!r} has no keypoint {keypoint!r}; it has {', '.join(self.keypoints)}")
+            raise LookupError(
+                f"skeleton {self.name!r} has no keypoint {keypoint!r}; it has {', '.join(self.keypoints)}"
+            )
         return self.keypoints.index(keypoint)
 
     def side(self, index: int) -> str | None:

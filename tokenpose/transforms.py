@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
@@ -43,20 +43,37 @@ class Transform:
         Raises what `tokenpose.images.read_image` raises, and ValueError for boxes that aren't finite, of another
         shape or without area.
         """
+        pixels, xyxy, matrices = self.frame(image, boxes, box_format)
+        return People(crops=self.crop(pixels, matrices), matrices=matrices, boxes=xyxy)
+
+    def frame(
+        self, image: Any, boxes: Any = None, box_format: BoxFormat = "xyxy"
+    ) -> tuple[UInt8[Tensor, "3 height width"], Float[Tensor, "people 4"], Float[Tensor, "people 2 3"]]:
+        """The first half of a call: the image's pixels, the boxes as x1, y1, x2, y2, and their matrices."""
         pixels = read_image(image).to(self.device)
         if boxes is None:
             boxes, box_format = [[0.0, 0.0, pixels.shape[2], pixels.shape[1]]], "xyxy"
         xyxy = read_boxes(boxes, box_format).to(self.device)
         center, scale = center_and_scale(xyxy_to_xywh(xyxy), self.spec.image_size, self.spec.box_padding)
-        matrices = crop_matrices(center, scale, self.spec.image_size)
-        crops = normalise(crop_image(pixels, matrices, self.spec.image_size), self.spec.mean, self.spec.std)
-        return People(crops=crops, matrices=matrices, boxes=xyxy)
+        return pixels, xyxy, crop_matrices(center, scale, self.spec.image_size)
+
+    def crop(
+        self, pixels: UInt8[Tensor, "3 height width"], matrices: Float[Tensor, "people 2 3"]
+    ) -> Float[Tensor, "people 3 rows columns"]:
+        """The second half: normalised crops, for as many of the people as are wanted at once."""
+        return normalise(crop_image(pixels, matrices, self.spec.image_size), self.spec.mean, self.spec.std)
 
     def to_image(
         self, keypoints: Float[Tensor, "people keypoints 2"], people: People
     ) -> Float[Tensor, "people keypoints 2"]:
         """Heatmap cells -> image pixels."""
-        to_heatmap = resize_matrices(people.matrices, self.spec.image_size, self.spec.output_size)
+        return self.from_heatmaps(keypoints, people.matrices)
+
+    def from_heatmaps(
+        self, keypoints: Float[Tensor, "people keypoints 2"], matrices: Float[Tensor, "people 2 3"]
+    ) -> Float[Tensor, "people keypoints 2"]:
+        """Heatmap cells -> image pixels, by the matrices from image to crop."""
+        to_heatmap = resize_matrices(matrices, self.spec.image_size, self.spec.output_size)
         return transform_points(keypoints.to(to_heatmap), invert(to_heatmap))
 
 
@@ -80,14 +97,14 @@ def read_boxes(boxes: Any, box_format: str) -> Float[Tensor, "people 4"]:
     if array.numel() == 0:
         return array.new_zeros(0, 4)
     if array.ndim != 2 or array.shape[1] != 4:
-        hint = f"; one box is written [[...]]: shape (1, 4)" if tuple(array.shape) == (4,) else ""
+        hint = "; one box is written [[...]]: shape (1, 4)" if tuple(array.shape) == (4,) else ""
         raise ValueError(f"boxes must have shape (people, 4); got {tuple(array.shape)}{hint}")
     xyxy = array if box_format == "xyxy" else xywh_to_xyxy(array)
     bad = ~torch.isfinite(xyxy).all(dim=1) | (xyxy[:, 2:] - xyxy[:, :2] < 1).any(dim=1)
     if bad.any():
         index = int(bad.nonzero()[0])
         raise ValueError(
-            f"box {index} is {array[index].tolist()} ({box_format}); it must be finite, with x2 and y2 at least 1 pixel "
+            f"box {index} is {array[index].tolist()} ({box_format}); it must be finite, x2 and y2 at least 1 pixel "
             "beyond x1 and y1 (for xywh: width and height at least 1)"
         )
     return xyxy

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -21,6 +21,7 @@ from tokenpose.geometry.flips import flip_order
 from tokenpose.skeletons import Skeleton
 
 
+@runtime_checkable
 class Framing(Protocol):
     """What of a model's spec the data needs."""
 
@@ -61,8 +62,10 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
         self, samples: Samples, source: ImageSource, framing: Framing, augmentation: Augmentation, cache: bool = True
     ) -> None:
         self.samples, self.source = samples, source
-        reach = math.hypot(*framing.image_size) * (1 + augmentation.scale) if augmentation.rotation else (
-            max(framing.image_size) * (1 + augmentation.scale)
+        reach = (
+            math.hypot(*framing.image_size) * (1 + augmentation.scale)
+            if augmentation.rotation
+            else (max(framing.image_size) * (1 + augmentation.scale))
         )
         self.side = math.ceil(reach) + 2
         center, scale = center_and_scale(torch.from_numpy(samples.boxes), framing.image_size, framing.box_padding)
@@ -120,7 +123,9 @@ class TrainingBatches:
         workers: int = 0,
     ) -> None:
         if augmentation.flip:
-            flip_order(len(framing.skeleton), framing.skeleton.flip_pairs)  # refuses unknown pairs before the first epoch
+            flip_order(
+                len(framing.skeleton), framing.skeleton.flip_pairs
+            )  # refuses unknown pairs before the first epoch
         self.dataset, self.framing, self.augmentation = dataset, framing, augmentation
         self.batch_size, self.seed, self.device, self.workers = batch_size, seed, torch.device(device), workers
         self.batch_count = max(1, len(dataset) // batch_size)

@@ -24,11 +24,15 @@ def read_coco(path: str | Path, category: str | None = None) -> Samples:
         content = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content]
+    missing = [
+        key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content
+    ]
     if missing:
         raise ValueError(f"{path} is not a COCO keypoint file: it has no {', '.join(missing)}")
     chosen = _choose_category(content["categories"], category, path)
     skeleton = Skeleton.from_coco_category(chosen)
+    for image in content["images"]:
+        _require(image, ("id", "file_name", "width", "height"), "image", path)
     images = {image["id"]: (index, image) for index, image in enumerate(content["images"])}
     skipped: Counter[str] = Counter()
     rows = []
@@ -58,7 +62,15 @@ def _choose_category(categories: list[dict[str, Any]], name: str | None, path: P
         names = ", ".join(str(entry.get("name")) for entry in categories if entry.get("keypoints")) or "none"
         wanted = "exactly one category with keypoints" if name is None else f"one category {name!r} with keypoints"
         raise ValueError(f"{path} must have {wanted}; with keypoints it has: {names}")
+    _require(fitting[0], ("id",), "category", path)
     return fitting[0]
+
+
+def _require(record: dict[str, Any], keys: tuple[str, ...], kind: str, path: Path) -> None:
+    missing = [key for key in keys if key not in record]
+    if missing:
+        named = record.get("id", record.get("file_name", record.get("name")))
+        raise ValueError(f"{path}: {kind} {named} has no {', '.join(missing)}")
 
 
 def _read_annotation(
@@ -67,7 +79,7 @@ def _read_annotation(
     count: int,
     skipped: Counter[str],
     path: Path,
-) -> tuple[int, list[float], list[float]] | None:
+) -> tuple[int, list[Any], list[Any]] | None:
     """(image index, box, flat keypoints), or None for one that training leaves out."""
     if annotation.get("iscrowd"):
         skipped["crowd"] += 1
@@ -82,9 +94,14 @@ def _read_annotation(
         skipped["no labelled keypoint"] += 1
         return None
     if annotation.get("image_id") not in images:
-        raise ValueError(f"{path}: annotation {annotation.get('id')} is of image {annotation.get('image_id')}, which is not listed")
+        raise ValueError(
+            f"{path}: annotation {annotation.get('id')} is of image {annotation.get('image_id')}, which is not listed"
+        )
     index, image = images[annotation["image_id"]]
-    x, y, width, height = annotation["bbox"]
+    box: list[float] = annotation.get("bbox") or []
+    if len(box) != 4:
+        raise ValueError(f"{path}: annotation {annotation.get('id')} needs a bbox of x, y, width, height; it has {box}")
+    x, y, width, height = box
     x1, y1 = max(0.0, x), max(0.0, y)
     x2, y2 = min(image["width"] - 1.0, x1 + max(0.0, width - 1)), min(image["height"] - 1.0, y1 + max(0.0, height - 1))
     if x2 <= x1 or y2 <= y1:

@@ -35,13 +35,15 @@ class ImageSource:
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 self._members.update({name: (path, name) for name in archive.namelist()})
-        elif tarfile.is_tarfile(path):
+        elif _is_plain_tar(path):
             with tarfile.open(path, "r:") as archive:
                 for member in archive:
                     if member.isfile():
                         self._members[member.name.removeprefix("./")] = (path, member.offset_data, member.size)
         else:
-            raise ValueError(f"images are read from folders, uncompressed tar files and zip files; {path} is none of them")
+            raise ValueError(
+                f"images are read from folders, uncompressed tar files and zip files; {path} is none of them"
+            )
 
     def read(self, name: str) -> UInt8[Tensor, "3 height width"]:
         """The image of that name. Raises FileNotFoundError, or OSError where it can't be decoded."""
@@ -54,8 +56,18 @@ class ImageSource:
             for folder in self.folders:
                 if (folder / candidate).is_file():
                     return (folder / candidate).read_bytes()
-        places = sorted({str(member[0]) for member in self._members.values()} | {str(folder) for folder in self.folders})
+        places = sorted(
+            {str(member[0]) for member in self._members.values()} | {str(folder) for folder in self.folders}
+        )
         raise FileNotFoundError(f"there is no image {name} in {', '.join(places)}")
+
+
+def _is_plain_tar(path: Path) -> bool:
+    try:
+        tarfile.open(path, "r:").close()
+    except tarfile.ReadError:
+        return False
+    return True
 
 
 def _read_member(archive: Path, place: int | str, size: int = 0) -> bytes:

@@ -18,7 +18,9 @@ def oks(
     return np.exp(-squares / (2 * (2 * sigmas) ** 2 * mean_area)).mean(axis=-1)
 
 
-def oks_nms(keypoints: Keypoints, scores: Scores, areas: Areas, sigmas: Sigmas, threshold: float) -> Int[np.ndarray, " kept"]:
+def oks_nms(
+    keypoints: Keypoints, scores: Scores, areas: Areas, sigmas: Sigmas, threshold: float
+) -> Int[np.ndarray, " kept"]:
     """Which poses stay, by falling score: one goes if its OKS with a kept one is above the threshold."""
     order = scores.argsort()[::-1]
     kept = []

@@ -59,7 +59,9 @@ def pck(
     People without a torso are left out. Raises ValueError for arrays of differing shape.
     """
     if predicted.shape != keypoints.shape:
-        raise ValueError(f"predicted and labelled keypoints must have one shape; got {predicted.shape} and {keypoints.shape}")
+        raise ValueError(
+            f"predicted and labelled keypoints must have one shape; got {predicted.shape} and {keypoints.shape}"
+        )
     torso = torso_lengths(keypoints, visible, skeleton)
     counted = visible & ~np.isnan(torso)[:, None]
     distance = np.linalg.norm(predicted.astype(np.float64) - keypoints, axis=-1)

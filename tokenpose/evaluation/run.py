@@ -25,12 +25,14 @@ def predict_samples(
     """
     shared = [name for name in samples.skeleton.keypoints if name in skeleton.keypoints]
     if not shared:
-        raise ValueError(f"the model's skeleton {skeleton.name!r} and the data's {samples.skeleton.name!r} share no keypoint name")
+        raise ValueError(
+            f"the model's skeleton {skeleton.name!r} and the data's {samples.skeleton.name!r} share no keypoint name"
+        )
     groups = [np.flatnonzero(samples.image_index == image) for image in np.unique(samples.image_index)]
-    images = (source.read(samples.file_of(people[0])) for people in groups)
+    images = (source.read(samples.file_of(int(people[0]))) for people in groups)
     predicted = np.full(samples.keypoints.shape, np.nan, dtype=np.float32)
     ours = [samples.skeleton.index(name) for name in shared]
     theirs = [skeleton.index(name) for name in shared]
     for people, poses in zip(groups, predict_many(images, (samples.boxes[people] for people in groups)), strict=True):
-        predicted[np.ix_(people, ours)] = poses.keypoints[:, theirs]
+        predicted[people[:, None], ours] = poses.keypoints[:, theirs]
     return predicted

@@ -48,7 +48,7 @@ def decode_argmax(heatmaps: Heatmaps) -> Decoded:
 
 
 def decode_shifted(heatmaps: Heatmaps) -> Decoded:
-    """The cell of the maximum, moved a quarter cell towards the higher neighbour in each axis; not next to the border."""
+    """The cell of the maximum, moved a quarter cell towards the higher neighbour in each axis unless at the border."""
     scores, column, row = _peaks(heatmaps)
     around = _around_peaks(heatmaps, column, row, radius=1)
     slope = torch.stack((around[..., 1, 2] - around[..., 1, 0], around[..., 2, 1] - around[..., 0, 1]), dim=-1)
@@ -119,7 +119,7 @@ def _around_peaks(
 
 @lru_cache
 def _blur_matrix(outputs: int, inputs: int) -> tuple[tuple[float, ...], ...]:
-    """Each row a normalised Gaussian of BLUR_WIDTH cells, one cell further right; numbers, so that they fit every device."""
+    """Each row a normalised Gaussian of BLUR_WIDTH cells, one cell further right; as numbers, for any device."""
     kernel = [math.exp(-((cell - BLUR_WIDTH // 2) ** 2) / (2 * BLUR_SIGMA**2)) for cell in range(BLUR_WIDTH)]
     weights = [value / sum(kernel) for value in kernel]
     return tuple((0.0,) * row + (*weights, *(0.0,) * (inputs - BLUR_WIDTH - row)) for row in range(outputs))

@@ -33,7 +33,7 @@ def flip_heatmaps(
 def flip_keypoints(
     keypoints: Float[Tensor, "people keypoints 2"],
     visible: Bool[Tensor, "people keypoints"],
-    width: float,
+    width: int,
     flip_pairs: Pairs | None,
 ) -> tuple[Float[Tensor, "people keypoints 2"], Bool[Tensor, "people keypoints"]]:
     """Keypoints in an image of that width -> in its mirror image: x becomes width - 1 - x, left and right exchanged.

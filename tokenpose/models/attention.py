@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -44,7 +45,7 @@ class Recording:
 
 
 @contextmanager
-def record_attention(model: nn.Module, blocks: Sequence[int] | None = None) -> Iterator[Recording]:
+def record_attention(model: Any, blocks: Sequence[int] | None = None) -> Iterator[Recording]:
     """Record what the keypoint tokens attend to while the context lasts; the model's outputs stay the same to the bit.
 
     ``blocks`` (None: all) counts through all groups from 0, or from the end if negative.
@@ -58,11 +59,15 @@ def record_attention(model: nn.Module, blocks: Sequence[int] | None = None) -> I
         raise ValueError("a compiled model can't be recorded: record the model that was given to torch.compile")
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
     if not attentions:
-        raise ValueError(f"no block of this {type(model).__name__} uses tokenpose's Attention, so nothing can be recorded")
+        raise ValueError(
+            f"no block of this {type(model).__name__} uses tokenpose's Attention, so nothing can be recorded"
+        )
     try:
         recorded = attentions if blocks is None else [attentions[block] for block in blocks]
     except IndexError as error:
-        raise ValueError(f"the model has {len(attentions)} blocks, 0 to {len(attentions) - 1}; got {list(blocks or ())}") from error
+        raise ValueError(
+            f"the model has {len(attentions)} blocks, 0 to {len(attentions) - 1}; got {list(blocks or ())}"
+        ) from error
     recording = Recording()
     keypoints = len(model.spec.skeleton)
 

@@ -75,9 +75,7 @@ class StemBackbone(nn.Module):
         self.conv2 = nn.Conv2d(64, 64, kernel_size=3, stride=2, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(64)
         projection = nn.Sequential(nn.Conv2d(64, 256, kernel_size=1, bias=False), nn.BatchNorm2d(256))
-        self.layer1 = nn.Sequential(
-            Bottleneck(64, 64, downsample=projection), *(Bottleneck(256, 64) for _ in range(3))
-        )
+        self.layer1 = nn.Sequential(Bottleneck(64, 64, downsample=projection), *(Bottleneck(256, 64) for _ in range(3)))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # as timm starts HRNet
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -130,7 +128,8 @@ class TimmBackbone(nn.Module):
             closest = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:3]) or "timm.list_models() lists all"
             raise LookupError(f"timm has no model {name!r}; close: {closest}")
         try:
-            info = timm.create_model(name, features_only=True).feature_info.get_dicts(keys=["num_chs", "reduction"])
+            network: Any = timm.create_model(name, features_only=True)
+            info = network.feature_info.get_dicts(keys=["num_chs", "reduction"])
         except (RuntimeError, AttributeError, TypeError, AssertionError) as error:
             raise ValueError(f"timm's {name!r} can't give feature maps: {error}") from error
         fitting = [index for index, entry in enumerate(info) if entry["reduction"] == spec.backbone_stride]

@@ -1,6 +1,7 @@
 """Transformer blocks: `forward(tokens, queries=None)`; ``queries=K`` asks for the first K rows only."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -70,30 +71,31 @@ class Encoder(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         make_block = blocks.find(spec.block)
-        self.keypoints = len(spec.skeleton)
-        self.groups = nn.ModuleList(
+        self.keypoints, self.depth = len(spec.skeleton), spec.groups * spec.depth
+        self.groups: Any = nn.ModuleList(
             nn.ModuleList(make_block(spec) for _ in range(spec.depth)) for _ in range(spec.groups)
         )
 
     def forward(
-        self, tokens: Tokens, block_positions: Float[Tensor, "1 visual width"] | None = None
+        self,
+        tokens: Tokens,
+        block_positions: Float[Tensor, "1 tokens width"] | None = None,
+        watch: Callable[[int, Tokens], None] | None = None,
     ) -> Float[Tensor, "batch keypoints features"]:
         """(batch, keypoints + visual, width) -> (batch, keypoints, groups x width).
 
-        ``block_positions`` are added to the visual tokens before every block but the first of each group.
+        ``block_positions`` are added before every block but the first of each group; they are 0 for keypoint tokens.
+        ``watch`` sees each block's number, from 0 through all groups, and the tokens that leave it.
         """
-        exits = []
-        for group_index, group in enumerate(self.groups):
+        exits, number = [], 0
+        for group in self.groups:
             for index, block in enumerate(group):
                 if index and block_positions is not None:
-                    tokens = add_to_visual_tokens(tokens, block_positions)
-                last = group_index == len(self.groups) - 1 and index == len(group) - 1
+                    tokens = tokens + block_positions
+                last = number == self.depth - 1  # of it only keypoint rows are read
                 tokens = block(tokens, queries=self.keypoints) if last else block(tokens)
+                if watch is not None:
+                    watch(number, tokens)
+                number += 1
             exits.append(tokens[:, : self.keypoints])
         return torch.cat(exits, dim=-1)
-
-
-def add_to_visual_tokens(tokens: Tokens, positions: Float[Tensor, "1 visual width"]) -> Tokens:
-    """Add positions to the visual tokens, which stand last; keypoint tokens pass."""
-    keypoints = tokens.shape[1] - positions.shape[1]
-    return torch.cat((tokens[:, :keypoints], tokens[:, keypoints:] + positions), dim=1)

@@ -11,7 +11,7 @@ import torch
 
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
-from tokenpose.models.weights import Weights, load_weights, read_weights
+from tokenpose.models.weights import load_weights, read_weights
 from tokenpose.models.zoo import Tag, find_tag, list_models
 from tokenpose.skeletons import Skeleton
 
@@ -19,7 +19,16 @@ logger = logging.getLogger(__name__)
 
 Keypoints = int | Sequence[str] | Mapping[str, str] | Skeleton
 
-_DATA_FIELDS = {"skeleton", "image_size", "heatmap_size", "patch_size", "head_hidden", "heatmap_activation", "sigma", "box_padding"}
+_DATA_FIELDS = {
+    "skeleton",
+    "image_size",
+    "heatmap_size",
+    "patch_size",
+    "head_hidden",
+    "heatmap_activation",
+    "sigma",
+    "box_padding",
+}
 
 
 def create_model(
@@ -37,9 +46,9 @@ def create_model(
 
     ``pretrained``: with the weights that ship for the name. ``weights``: from a safetensors file that
     `tokenpose.save_pretrained` or training wrote; its spec must agree with the name. ``keypoints``: a count, a list of
-    names, a dict from new names to the names whose tokens they start from, or a Skeleton. ``spec_changes``: any field of
-    ModelSpec, ``backbone="timm/resnet18", image_size=(384, 288), depth=6``. Weights survive changed keypoints (tokens
-    are carried over by name), image size (the head and learnable positions are resampled) and positions;
+    names, a dict from new names to the names whose tokens they start from, or a Skeleton. ``spec_changes``: any of
+    ModelSpec's fields, ``backbone="timm/resnet18", image_size=(384, 288), depth=6``. Weights survive changed keypoints
+    (tokens are carried over by name), image size (the head and learnable positions are resampled) and positions;
     ``model.newly_initialised`` names what they did not bring. ``backbone_pretrained`` starts a timm backbone from
     timm's weights.
 
@@ -54,7 +63,8 @@ def create_model(
         source = read_weights(_shipped(full_name, tag))
     elif weights is not None:
         source = read_weights(weights)
-        _check_agreement(full_name, spec, source.spec, whole="." in name, origin=str(weights))
+        checked = {field for field in spec.to_dict() if "." in name or field not in _DATA_FIELDS} - spec_changes.keys()
+        _check_agreement(full_name, spec, source.spec, checked, origin=str(weights))
     if source is not None:
         spec = source.spec.replace(head_hidden=source.spec.hidden_width if source.spec.head_layers == 2 else None)
     skeleton, sources = _skeleton(keypoints, spec.skeleton)
@@ -68,6 +78,15 @@ def create_model(
     return model
 
 
+def load_model(path: str | Path, device: torch.device | str | None = None) -> TokenPose:
+    """The model in a weights file, whatever its name, in eval mode. Raises what `read_weights` raises."""
+    source = read_weights(path)
+    model = TokenPose(source.spec)
+    load_weights(model, source)
+    logger.info("read %s: %s, image_size %s", path, source.spec.skeleton.name, source.spec.image_size)
+    return model.to(device=device).eval()
+
+
 def _shipped(full_name: str, tag: Tag) -> Path:
     """The weights file in the package, its hash checked."""
     if tag.checkpoint is None:
@@ -79,15 +98,16 @@ def _shipped(full_name: str, tag: Tag) -> Path:
     return path
 
 
-def _check_agreement(name: str, named: ModelSpec, found: ModelSpec, whole: bool, origin: str) -> None:
+def _check_agreement(name: str, named: ModelSpec, found: ModelSpec, checked: set[str], origin: str) -> None:
     """Refuse weights of another architecture; with a tag in the name, of another size or skeleton too."""
     named_values, found_values = (
-        {**spec.to_dict(), "heatmap_size": spec.output_size, "head_hidden": spec.hidden_width} for spec in (named, found)
+        {**spec.to_dict(), "heatmap_size": spec.output_size, "head_hidden": spec.hidden_width}
+        for spec in (named, found)
     )
     differing = [
         f"{field} {found_values[field]!r} instead of {named_values[field]!r}"
         for field in named_values
-        if (whole or field not in _DATA_FIELDS) and found_values[field] != named_values[field]
+        if field in checked and found_values[field] != named_values[field]
     ]
     if differing:
         raise ValueError(f"{origin} is not a {name}: it has {'; '.join(differing)[:600]}")
@@ -107,5 +127,7 @@ def _skeleton(keypoints: Keypoints | None, named: Skeleton) -> tuple[Skeleton, d
         return Skeleton.from_names(keypoints), None
     unknown = [source for source in keypoints.values() if source not in named.keypoints]
     if unknown:
-        raise LookupError(f"there are no keypoints {', '.join(unknown)} to start from; there are {', '.join(named.keypoints)}")
+        raise LookupError(
+            f"there are no keypoints {', '.join(unknown)} to start from; there are {', '.join(named.keypoints)}"
+        )
     return Skeleton.from_names(keypoints), dict(keypoints)

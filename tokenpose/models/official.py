@@ -35,7 +35,9 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             converted[ours] = tensor
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        raise ValueError(f"not a published TokenPose state dict: {len(unknown)} of {len(state_dict)} names unknown: {shown}")
+        raise ValueError(
+            f"not a published TokenPose state dict: {len(unknown)} of {len(state_dict)} names unknown: {shown}"
+        )
     return converted
 
 
@@ -70,7 +72,9 @@ def _convert_name(name: str) -> str | None:
 
 def _is_sine_table(positions: Tensor) -> bool:
     """Sine and cosine of the same angle stand side by side, so their squares add up to 1 everywhere."""
-    if positions.ndim != 3 or positions.shape[-1] % 4:
+    if positions.ndim != 3 or positions.shape[-1] % 2:
         return False
-    sine, cosine = positions.double().unflatten(-1, (-1, 2)).unbind(-1)
+    axes = positions.double().unflatten(-1, (2, -1))
+    pairs = axes.shape[-1] // 2
+    sine, cosine = axes[..., : 2 * pairs : 2], axes[..., 1 : 2 * pairs : 2]
     return bool(torch.allclose(sine.square() + cosine.square(), torch.ones_like(sine), atol=1e-2))

@@ -32,7 +32,8 @@ class Registry(Generic[Part]):
     def find(self, name: str) -> Part:
         """The part of that name. Raises LookupError with the closest names where there is none."""
         if name not in self._parts:
-            closest = get_close_matches(name, self._parts, n=3, cutoff=0.4) or sorted(self._parts)
+            longer = [part for part in self._parts if name and part.startswith(name)]
+            closest = longer or get_close_matches(name, self._parts, n=3, cutoff=0.4) or sorted(self._parts)
             raise LookupError(f"there is no {self.kind} named {name!r}; did you mean {', '.join(closest)}?")
         return self._parts[name]
 

@@ -1,7 +1,7 @@
 """ModelSpec: everything that it takes to rebuild a model, as plain values."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
@@ -100,21 +100,28 @@ class ModelSpec:
     def from_json(cls, text: str) -> "ModelSpec":
         """The inverse of `to_json`. Raises ValueError for anything that is not a spec this version can read."""
         try:
-            values = json.loads(text)
+            values = _tuples(json.loads(text))
         except json.JSONDecodeError as error:
             raise ValueError(f"a model spec must be JSON; got {text[:80]!r}: {error}") from error
         if not isinstance(values, dict):
-            raise ValueError(f"a model spec must be a JSON object; got {type(values).__name__}")
+            raise ValueError(f"a model spec must be a JSON object; got {text[:80]!r}")
         version = values.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise ValueError(
-                f"this spec has format_version {version!r}; this version of tokenpose reads {FORMAT_VERSION}: upgrade tokenpose"
+                f"this spec has format_version {version!r}; this tokenpose reads {FORMAT_VERSION}: upgrade tokenpose"
             )
         try:
             _refuse_unknown_fields(values)
             return cls(**{**values, "skeleton": Skeleton.from_dict(values["skeleton"])})
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a valid model spec: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    if isinstance(value, dict):
+        return {name: _tuples(entry) for name, entry in value.items()}
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
 
 
 def _refuse_unknown_fields(values: Mapping[str, Any]) -> None:
@@ -126,7 +133,7 @@ def _refuse_unknown_fields(values: Mapping[str, Any]) -> None:
 
 
 def _size(name: str, value: Any) -> Size:
-    if isinstance(value, int | str) or len(value) != 2:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
         raise TypeError(f"{name} must be (height, width); got {value!r}")
     height, width = value
     if height != int(height) or width != int(width) or min(height, width) < 1:
@@ -135,7 +142,7 @@ def _size(name: str, value: Any) -> Size:
 
 
 def _colour(name: str, value: Any) -> tuple[float, float, float]:
-    if len(value) != 3:
+    if not isinstance(value, Sequence) or len(value) != 3:
         raise ValueError(f"{name} must be three numbers for red, green and blue in 0..1; got {value!r}")
     red, green, blue = (float(channel) for channel in value)
     return red, green, blue
@@ -172,12 +179,17 @@ def _check_numbers(spec: ModelSpec) -> None:
             raise ValueError(f"{name} must be a positive number; got {value!r}")
     if min(spec.std) <= 0:
         raise ValueError(f"std must be positive; got {spec.std}")
-    if spec.head_hidden is not None and spec.head_hidden < 1:
-        raise ValueError(f"head_hidden must be positive, or None for an eighth of the cells; got {spec.head_hidden}")
+    hidden = spec.head_hidden
+    if hidden is not None and (not isinstance(hidden, int) or isinstance(hidden, bool) or hidden < 1):
+        raise ValueError(
+            f"head_hidden must be a positive whole number, or None for an eighth of the cells; got {hidden!r}"
+        )
     if spec.width % spec.heads:
         fitting = [heads for heads in range(1, spec.width + 1) if spec.width % heads == 0]
         nearest = sorted(fitting, key=lambda heads: abs(heads - spec.heads))[:2]
-        raise ValueError(f"width {spec.width} does not divide into {spec.heads} heads; {nearest[0]} or {nearest[1]} would fit")
+        raise ValueError(
+            f"width {spec.width} does not divide into {spec.heads} heads; {nearest[0]} or {nearest[1]} would fit"
+        )
     if spec.width % 2 and spec.positions.startswith("sine"):
         raise ValueError(f"sine positions need an even width (half for y, half for x); got {spec.width}")
 
@@ -194,4 +206,6 @@ def _check_grid(spec: ModelSpec) -> None:
                 f"use {nearest}, or change patch_size"
             )
     if min(spec.output_size) < 1:
-        raise ValueError(f"image_size {spec.image_size} is too small for a heatmap of a quarter its size; give heatmap_size")
+        raise ValueError(
+            f"image_size {spec.image_size} is too small for a heatmap of a quarter its size; give heatmap_size"
+        )

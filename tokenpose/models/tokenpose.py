@@ -1,6 +1,8 @@
 """TokenPose: backbone, tokens, encoder, head."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,14 +21,15 @@ class TokenPose(nn.Module):
 
     spec: ModelSpec
     newly_initialised: tuple[str, ...]
-    """Names of parameters that pretrained weights did not bring; empty where all came from the file or none was read."""
+    """Names of parameters that the weights did not bring; empty where all came from the file or none was read."""
 
     def __init__(self, spec: ModelSpec, backbone_pretrained: bool = False) -> None:
         super().__init__()
         self.spec = spec
         self.newly_initialised = ()
-        self.backbone = make_backbone(spec, backbone_pretrained)
-        self.tokenizer = Tokenizer(spec, self.backbone.channels)
+        backbone: Any = make_backbone(spec, backbone_pretrained)
+        self.backbone = backbone
+        self.tokenizer = Tokenizer(spec, backbone.channels)
         self.encoder = Encoder(spec)
         self.head = HeatmapHead(spec)
         self.tokenizer.reset_parameters()
@@ -46,10 +49,13 @@ class TokenPose(nn.Module):
             )
         return self.read(self.backbone(images))
 
-    def read(self, features: Float[Tensor, "batch channels height width"]) -> Heatmaps:
-        """The head's outputs from the backbone's map: tokens, encoder, head."""
-        tokens = self.tokenizer(features)
-        return self.head(self.encoder(tokens, self.tokenizer.block_positions))
+    def read(
+        self,
+        features: Float[Tensor, "batch channels height width"],
+        watch: Callable[[int, Float[Tensor, "batch tokens width"]], None] | None = None,
+    ) -> Heatmaps:
+        """The head's outputs from the backbone's map: tokens, encoder, head. ``watch`` sees the tokens after blocks."""
+        return self.head(self.encoder(self.tokenizer(features), self.tokenizer.block_positions, watch))
 
 
 def activate(logits: Heatmaps, spec: ModelSpec) -> Heatmaps:

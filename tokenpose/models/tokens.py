@@ -6,13 +6,13 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from tokenpose.models.blocks import add_to_visual_tokens
 from tokenpose.models.spec import ModelSpec
 
 
 def sine_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "1 visual width"]:
-    """The published sine table of a grid (rows, columns), row-major: y's channels, then x's, sine and cosine in turn."""
+    """The published sine table of a grid (rows, columns), row-major: y's channels, then x's; sine, cosine in turn."""
     axis_width = width // 2
     channel = torch.arange(axis_width, dtype=torch.float64, device="cpu")
     period = 10000 ** (2 * (channel // 2) / axis_width)
@@ -42,22 +42,26 @@ class Tokenizer(nn.Module):
             self.positions = nn.Parameter(torch.empty(1, keypoints + rows * columns, spec.width))
         elif spec.positions in ("sine", "sine_every_block"):
             # not stored: it follows from the sizes, and half-precision files would round it
-            self.register_buffer("positions", sine_positions(spec.grid_size, spec.width), persistent=False)
+            self.register_buffer("positions", self._sine_table().to(self.keypoint_tokens.device), persistent=False)
 
     def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch tokens width"]:
         """(batch, channels, rows, columns) -> (batch, keypoints + visual, width)."""
         height, width = self.spec.patch_size
         patches = rearrange(features, "b c (h ph) (w pw) -> b (h w) (ph pw c)", ph=height, pw=width)
         visual = self.patch_embedding(patches)
-        tokens = torch.cat((self.keypoint_tokens.expand(len(features), -1, -1), visual), dim=1)
-        if self.spec.positions == "learnable":
-            return tokens + self.positions
-        return tokens if self.spec.positions == "none" else add_to_visual_tokens(tokens, self.positions)
+        batch = features.shape[0]  # len() would fix it in torch.export
+        tokens = torch.cat((self.keypoint_tokens.expand(batch, -1, -1), visual), dim=1)
+        return tokens if self.spec.positions == "none" else tokens + self.positions
 
     @property
-    def block_positions(self) -> Float[Tensor, "1 visual width"] | None:
+    def block_positions(self) -> Float[Tensor, "1 tokens width"] | None:
         """What is added again before later blocks; None unless the spec says "sine_every_block"."""
         return self.positions if self.spec.positions == "sine_every_block" else None
+
+    def _sine_table(self) -> Float[Tensor, "1 tokens width"]:
+        """The sine positions of all tokens; keypoint tokens are nowhere in the image and get zeros."""
+        table = sine_positions(self.spec.grid_size, self.spec.width)
+        return functional.pad(table, (0, 0, len(self.spec.skeleton), 0))
 
     def reset_parameters(self) -> None:
         """Published initialisation; also restores the sine table of a model that was made on the meta device."""
@@ -67,4 +71,4 @@ class Tokenizer(nn.Module):
         if self.spec.positions == "learnable":
             nn.init.trunc_normal_(self.positions, std=0.02)
         elif self.spec.positions != "none" and not self.positions.is_meta:
-            self.positions.copy_(sine_positions(self.spec.grid_size, self.spec.width))
+            self.positions.copy_(self._sine_table())

@@ -55,11 +55,16 @@ def read_weights(path: str | Path) -> Weights:
         card = json.loads(metadata.get("card", "{}"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} has a card that is not JSON: {error}") from error
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(f"{path} holds values that are not finite, in {', '.join(broken[:3])}")
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     return Weights(spec=ModelSpec.from_json(metadata["spec"]), tensors=floats, card=card)
 
 
-def write_weights(model: TokenPose, path: str | Path, card: Mapping[str, Any] | None = None, half: bool = False) -> None:
+def write_weights(
+    model: TokenPose, path: str | Path, card: Mapping[str, Any] | None = None, half: bool = False
+) -> None:
     """Write a model's weights with its spec and card. ``half``: float16 but for batch-norm statistics."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
@@ -89,7 +94,8 @@ def _model_card(model: TokenPose, card: Mapping[str, Any]) -> str:
     lines = [
         "---", "library_name: tokenpose", "pipeline_tag: keypoint-detection", "---", "",
         f"# TokenPose, {len(spec.skeleton)} keypoints, {spec.image_size[0]}x{spec.image_size[1]}", "",
-        f"Backbone {spec.backbone}, {parameters / 1e6:.2f} M parameters. Keypoints: {', '.join(spec.skeleton.keypoints)}.", "",
+        f"Backbone {spec.backbone}, {parameters / 1e6:.2f} M parameters.",
+        f"Keypoints: {', '.join(spec.skeleton.keypoints)}.", "",
         *(f"- {name}: {value}" for name, value in card.items()),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -113,8 +119,8 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
     wrong = [
         f"{name} is {tuple(carried[name].shape) if name in carried else 'missing'}, expected {tuple(tensor.shape)}"
         for name, tensor in expected.items()
-        if name not in carried and name not in new
-        or name in carried and name not in (KEYPOINT_TOKENS, POSITIONS) and carried[name].shape != tensor.shape
+        if (name not in carried and name not in new)
+        or (name in carried and name not in (KEYPOINT_TOKENS, POSITIONS) and carried[name].shape != tensor.shape)
     ]
     wrong += [f"{name} is not part of this model" for name in carried if name not in expected]
     if wrong:
@@ -123,7 +129,7 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
         if name in carried:
             rows = carried[name]
             carried[name] = torch.where(rows.isnan(), expected[name].to(rows), rows)
-    model.load_state_dict({**{name: expected[name] for name in new if name not in carried}, **carried})
+    model.load_state_dict({**expected, **carried})
     model.newly_initialised = tuple(new)
     if new:
         logger.info("newly initialised: %s", ", ".join(new))
@@ -137,12 +143,9 @@ def carry_over(
     old = weights.spec
     rows = [old.skeleton.keypoints.index(name) if name in old.skeleton.keypoints else None for name in names]
     tensors = dict(weights.tensors)
-    new = [
-        f"{KEYPOINT_TOKENS}[{name}]"
-        for name, row in zip(spec.skeleton.keypoints, rows, strict=True)
-        if row is None
-    ]
-    tensors[KEYPOINT_TOKENS] = _take_rows(tensors[KEYPOINT_TOKENS], rows)
+    new = [f"{KEYPOINT_TOKENS}[{name}]" for name, row in zip(spec.skeleton.keypoints, rows, strict=True) if row is None]
+    if KEYPOINT_TOKENS in tensors:
+        tensors[KEYPOINT_TOKENS] = _take_rows(tensors[KEYPOINT_TOKENS], rows)
     if POSITIONS in tensors and spec.positions == "learnable":
         count = len(old.skeleton)
         of_keypoints, of_patches = tensors[POSITIONS].split((count, tensors[POSITIONS].shape[1] - count), dim=1)
@@ -154,9 +157,11 @@ def carry_over(
         new.append(POSITIONS)
     if old.output_size != spec.output_size and old.head_layers == spec.head_layers:
         last = f"head.{3 if spec.head_layers == 2 else 1}"
-        for name in (f"{last}.weight", f"{last}.bias"):
+        for name in tensors.keys() & {f"{last}.weight", f"{last}.bias"}:
             cells = tensors[name] if tensors[name].ndim == 2 else tensors[name].unsqueeze(-1)
-            tensors[name] = _resample_rows(cells, old.output_size, spec.output_size).reshape(-1, *tensors[name].shape[1:])
+            tensors[name] = _resample_rows(cells, old.output_size, spec.output_size).reshape(
+                -1, *tensors[name].shape[1:]
+            )
     return tensors, new
 
 
@@ -167,7 +172,7 @@ def _take_rows(tokens: Tensor, rows: list[int | None]) -> Tensor:
 
 
 def _resample_rows(rows: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """(old cells, width) -> (new cells, width), bilinear between cell centers, corners on corners (section 8's frame)."""
+    """(old cells, width) -> (new cells, width), bilinear between cell centers, corners on corners."""
     if old == new:
         return rows
     maps = rows.T.reshape(1, -1, *old)

@@ -68,14 +68,14 @@ architectures.add("tokenpose_l_d24", Architecture(
 
 
 def register_model(name: str, spec: ModelSpec) -> None:
-    """Make ``create_model(name)`` build this spec. Raises ValueError where the name is taken or holds a dot or colon."""
+    """Make ``create_model(name)`` build this spec. Raises ValueError for a name that is taken or has a dot or colon."""
     if "." in name or ":" in name:
         raise ValueError(f"a model's name holds no dot (it separates the tag) and no colon; got {name!r}")
     architectures.add(name, Architecture(spec=spec, tags={"custom": Tag()}, default_tag="custom"))
 
 
 def find_tag(name: str) -> tuple[str, Tag, ModelSpec]:
-    """"architecture" or "architecture.tag" -> (full name, tag, spec). Raises LookupError with the closest names."""
+    """ "architecture" or "architecture.tag" -> (full name, tag, spec). Raises LookupError with the closest names."""
     architecture_name, _, tag_name = name.partition(".")
     architecture = architectures.find(architecture_name)
     tag_name = tag_name or architecture.default_tag
@@ -87,7 +87,7 @@ def find_tag(name: str) -> tuple[str, Tag, ModelSpec]:
 
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
-    """Names, "architecture.tag", that match the pattern (``*`` and ``?``); ``pretrained``: only those whose weights ship."""
+    """Names, "architecture.tag", that match the pattern (``*``, ``?``); ``pretrained``: those whose weights ship."""
     names = [
         (f"{name}.{tag_name}", tag) for name in architectures for tag_name, tag in architectures.find(name).tags.items()
     ]

@@ -2,18 +2,17 @@
 
 import json
 import logging
-
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from tokenpose.data.batches import Batch, TrainingBatches
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
@@ -26,6 +25,7 @@ logger = logging.getLogger(__name__)
 Validate = Callable[[nn.Module], dict[str, float]]
 
 
+@runtime_checkable
 class Predictions(Protocol):
     """What the network gives for a batch of crops."""
 
@@ -33,6 +33,8 @@ class Predictions(Protocol):
     def logits(self) -> Tensor: ...
     @property
     def auxiliary(self) -> Tensor | None: ...
+    @property
+    def patches(self) -> Tensor | None: ...
     @property
     def attention(self) -> Tensor | None: ...
 
@@ -45,6 +47,9 @@ def total_loss(
     parts = {"heatmaps": measure(predictions.logits, batch.heatmaps, batch.weights)}
     if predictions.auxiliary is not None:
         parts["auxiliary"] = settings.auxiliary * measure(predictions.auxiliary, batch.heatmaps, batch.weights)
+    if predictions.patches is not None:
+        blocks = [measure(maps, batch.heatmaps, batch.weights) for maps in predictions.patches]
+        parts["patches"] = settings.patches * torch.stack(blocks).mean()
     if predictions.attention is not None:
         guidance = attention_guidance(predictions.attention, batch.heatmaps, batch.weights, grid)
         parts["guidance"] = settings.guidance * guidance
@@ -75,7 +80,7 @@ class Trainer:
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.steps = settings.epochs * batches.batch_count
         self.schedule = make_schedule(self.optimizer, settings, self.steps)
-        self.average: AveragedModel = make_average(accelerator.unwrap_model(self.network), settings.average)
+        self.average: Any = make_average(accelerator.unwrap_model(self.network), settings.average)
         self.step = 0
         self.seconds = 0.0
         output.mkdir(parents=True, exist_ok=True)
@@ -93,7 +98,9 @@ class Trainer:
         current = json.loads(json.dumps(asdict(self.settings)))
         if saved != current:
             differing = ", ".join(key for key in current if saved.get(key) != current[key])
-            raise ValueError(f"{self.checkpoint} belongs to a run with other settings ({differing}); use another output")
+            raise ValueError(
+                f"{self.checkpoint} belongs to a run with other settings ({differing}); use another output"
+            )
         self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -102,7 +109,7 @@ class Trainer:
         logger.info("resumed at step %d of %d", self.step, self.steps)
 
     def train(self) -> dict[str, float]:
-        """Train to the last epoch; the last validation's figures. Raises FloatingPointError where the loss is not finite."""
+        """Train to the last epoch; the last validation's figures. Raises FloatingPointError for a loss gone astray."""
         figures: dict[str, float] = {}
         saved_at = time.monotonic()
         with self._progress() as advance:
@@ -199,7 +206,8 @@ class _Means:
 class _ProgressBar:
     def __init__(self, total: int, done: int, shown: bool) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, disable=not shown)
+        console = Console(stderr=True)
+        self.progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
         self.task = self.progress.add_task("training", total=total, completed=done)
 
     def __enter__(self) -> Callable[[int], None]:

@@ -14,7 +14,8 @@ from tokenpose.training.settings import TrainingSettings
 def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW; matrices and kernels decay, everything else (norms, biases, tokens, positions) does not."""
     modules = dict(network.named_modules())
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         owner = modules[name.rpartition(".")[0]]
         is_kernel = isinstance(owner, nn.Linear | nn.Conv2d) and name.endswith("weight")
@@ -40,7 +41,7 @@ def make_average(network: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(network, multi_avg_fn=_decaying(decay))
 
 
-def _decaying(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def _decaying(decay: float) -> Callable[..., None]:
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         keep = min(decay, (1 + int(count)) / (10 + int(count)))

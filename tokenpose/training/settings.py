@@ -13,11 +13,13 @@ Precision = Literal["no", "bf16", "fp16"]
 class TrainingSettings:
     """How a model is trained. Rates are per optimizer step; AdamW, linear warm-up, cosine to zero.
 
-    ``loss``: "squared_error" as published, or "cross_entropy" over the cells of each heatmap (for models whose spec has
-    a softmax activation). ``guidance``: weight of the cross-entropy between a keypoint token's attention over the visual
-    tokens, in ``guided_blocks``, and where the keypoint is. ``auxiliary``: weight of the same loss on heatmaps that a
-    small convolutional head reads off the backbone's map; dropped after training. ``average``: decay of the moving
-    average of the weights, which is what is validated and saved. ``precision``: "no" is float32.
+    ``loss``: "squared_error" as published, or "cross_entropy" over the cells of each heatmap (for models whose spec
+    has a softmax activation). Three helpers, by weight, whose parts are dropped after training: ``guidance``, the
+    cross-entropy between a keypoint token's attention over the visual tokens in ``guided_blocks`` (None: all but the
+    first third) and where the keypoint is; ``auxiliary``, the same loss on heatmaps that a small convolutional head
+    reads off the backbone's map; ``patches``, the same on heatmaps that a linear layer reads off the visual tokens
+    after ``patch_blocks`` (None: halfway, and the last but one). ``average``: decay of the moving average of the
+    weights, which is what is validated and saved. ``precision``: "no" is float32.
 
     Raises ValueError that names the field.
     """
@@ -31,8 +33,10 @@ class TrainingSettings:
     average: float = 0.999
     loss: Loss = "cross_entropy"
     guidance: float = 0.5
-    guided_blocks: tuple[int, ...] = (4, 5, 6, 7, 8, 9, 10, 11)
+    guided_blocks: tuple[int, ...] | None = None
     auxiliary: float = 1.0
+    patches: float = 1.0
+    patch_blocks: tuple[int, ...] | None = None
     precision: Precision = "no"
     channels_last: bool = True
     seed: int = 0
@@ -50,7 +54,15 @@ class TrainingSettings:
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_steps", "guidance", "auxiliary", "workers", "checkpoint_seconds"):
+        for name in (
+            "weight_decay",
+            "warmup_steps",
+            "guidance",
+            "auxiliary",
+            "patches",
+            "workers",
+            "checkpoint_seconds",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
         if not 0 <= self.average < 1:

@@ -1,0 +1,147 @@
+"""Boxes files: whose boxes are in which image, from a detector, by hand or from annotations."""
+
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2."""
+
+
+@dataclass(kw_only=True)
+class ImageBoxes:
+    """The people's boxes in one image, and the image's id where the file gives one."""
+
+    boxes: list[Box] = field(default_factory=list)
+    image_id: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxesFile:
+    """A boxes file's content, by the images' names as the file has them (their ids as text where it has no names)."""
+
+    path: Path
+    images: Mapping[str, ImageBoxes]
+
+    def of_images(self, paths: Sequence[Path]) -> list[ImageBoxes]:
+        """Each image's boxes; none, with a logged warning, where the file doesn't name it.
+
+        An image is looked up by its path as given, by its file name, and by its stem as an id, with and without leading
+        zeros. Raises LookupError where the file names none of the images, ValueError where an entry fits two of them.
+        """
+        keys = self._find_keys(paths)
+        missing = [str(path) for path, key in zip(paths, keys, strict=True) if key is None]
+        if len(missing) == len(paths):
+            raise LookupError(f"{self.path} has boxes for none of the images: it names {_shorten(self.images)}")
+        twice = [key for key, count in Counter(keys).items() if key is not None and count > 1]
+        if twice:
+            fitting = [str(path) for path, key in zip(paths, keys, strict=True) if key == twice[0]]
+            raise ValueError(f"{self.path}: {twice[0]!r} fits {_shorten(fitting)}; name images by their paths there")
+        if missing:
+            logger.warning("%s names %d of the images not at all: %s", self.path, len(missing), _shorten(missing))
+        return [self.images[key] if key is not None else ImageBoxes() for key in keys]
+
+    def _find_keys(self, paths: Iterable[Path]) -> list[str | None]:
+        by_file_name: dict[str, list[str]] = {}
+        for key in self.images:
+            by_file_name.setdefault(PurePath(key).name, []).append(key)
+        keys = []
+        for path in paths:
+            same_name = by_file_name.get(path.name, [])
+            candidates = [str(path), path.as_posix(), *(same_name if len(same_name) == 1 else [path.name])]
+            candidates += [path.stem, path.stem.lstrip("0") or "0"]
+            keys.append(next((key for key in candidates if key in self.images), None))
+        return keys
+
+
+def read_boxes_file(path: str | Path) -> BoxesFile:
+    """Read a JSON file of boxes, in one of three forms.
+
+    {"photo.jpg": [[x1, y1, x2, y2], ...]}; a list of records with "bbox" (x, y, width, height) and "file_name" or
+    "image_id", as in COCO results; a COCO annotation file, of which crowds are left out and, where its categories tell,
+    what is no person and has no keypoints.
+
+    Raises FileNotFoundError, and ValueError that names file and entry.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no boxes file {path}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        return BoxesFile(path=path, images=_from_annotations(content, path))
+    if isinstance(content, list):
+        return BoxesFile(path=path, images=_from_records(content, {}, path))
+    if isinstance(content, dict):
+        return BoxesFile(path=path, images=_from_names(content, path))
+    raise ValueError(f"{path} must hold a JSON object or list of boxes; it holds {content!r:.60}")
+
+
+def _from_names(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]:
+    for name, boxes in content.items():
+        if not isinstance(boxes, list):
+            raise ValueError(f"{path}: {name!r} needs a list of boxes [[x1, y1, x2, y2], ...]; got {boxes!r:.100}")
+    return {
+        name: ImageBoxes(boxes=[_numbers(box, f"{path}: {name!r}", "x1, y1, x2, y2") for box in boxes])
+        for name, boxes in content.items()
+    }
+
+
+def _from_annotations(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]:
+    names = {}
+    for image in content.get("images") or ():
+        if not isinstance(image, dict) or "id" not in image or "file_name" not in image:
+            raise ValueError(f"{path}: an image needs id and file_name; got {image!r:.100}")
+        names[image["id"]] = str(image["file_name"])
+    people = {
+        category.get("id")
+        for category in content.get("categories") or ()
+        if category.get("keypoints") or category.get("name") == "person"
+    }
+
+    def counts(record: Any) -> bool:
+        if not isinstance(record, dict):
+            return True  # refused below
+        other = people and "category_id" in record and record["category_id"] not in people
+        return not record.get("iscrowd") and not other
+
+    counted = list(filter(counts, content["annotations"]))
+    without = {name: ImageBoxes(image_id=image_id) for image_id, name in names.items()}
+    return without | _from_records(counted, names, path)
+
+
+def _from_records(records: Sequence[Any], names: Mapping[Any, str], path: Path) -> dict[str, ImageBoxes]:
+    found: dict[str, ImageBoxes] = {}
+    for index, record in enumerate(records):
+        if not isinstance(record, dict) or "bbox" not in record or not {"file_name", "image_id"} & record.keys():
+            raise ValueError(f"{path}: record {index} needs bbox, and file_name or image_id; got {record!r:.100}")
+        image_id = record.get("image_id")
+        name = str(record.get("file_name", names.get(image_id, image_id)))
+        x, y, width, height = _numbers(record["bbox"], f"{path}: record {index}", "x, y, width, height")
+        found.setdefault(name, ImageBoxes(image_id=image_id)).boxes.append((x, y, x + width, y + height))
+    return found
+
+
+def _numbers(box: Any, where: str, meaning: str) -> Box:
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(isinstance(n, int | float) and math.isfinite(n) for n in box)
+    ):
+        raise ValueError(f"{where}: a box is four numbers {meaning}; got {box!r:.100}")
+    first, second, third, fourth = map(float, box)
+    return first, second, third, fourth
+
+
+def _shorten(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "no image"
