@@ -13,7 +13,7 @@ from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
 from tokenpose.evaluation.pck import PckResult, pck
 from tokenpose.evaluation.run import predict_samples
-from tokenpose.models.create import create_model
+from tokenpose.models.create import create_model, load_model
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights
@@ -134,7 +134,7 @@ def finetune(
             loss="cross_entropy" if model.spec.heatmap_activation == "softmax" else "squared_error",
         )
     weights = train_model(model, train, val, images, output, settings, resume)
-    return create_model(name, weights=weights, **model_changes)
+    return load_model(weights)
 
 
 def evaluate(
