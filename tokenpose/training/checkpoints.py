@@ -1,6 +1,7 @@
 """Checkpoints of a run: written whole or not at all, read back with nothing executed."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is not a checkpoint that can be read: {error}") from error
     return state

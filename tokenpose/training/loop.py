@@ -84,7 +84,6 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         output.mkdir(parents=True, exist_ok=True)
-        (output / "settings.json").write_text(json.dumps(asdict(settings), indent=2))
 
     @property
     def checkpoint(self) -> Path:
@@ -111,6 +110,7 @@ class Trainer:
     def train(self) -> dict[str, float]:
         """Train to the last epoch; the last validation's figures. Raises FloatingPointError for a loss gone astray."""
         figures: dict[str, float] = {}
+        self._start_files()
         saved_at = time.monotonic()
         with self._progress() as advance:
             for epoch in range(self.step // self.batches.batch_count, self.settings.epochs):
@@ -118,19 +118,19 @@ class Trainer:
                 for batch in self.batches.epoch(epoch, start=self.step - epoch * self.batches.batch_count):
                     losses.add(self._train_step(batch), len(batch.crops))
                     advance(epoch)
-                    if time.monotonic() - saved_at > self.settings.checkpoint_seconds:
+                    due = time.monotonic() - saved_at > self.settings.checkpoint_seconds
+                    if due and self.step % self.batches.batch_count:  # the last step is saved with its validation
                         self.seconds += time.monotonic() - started
                         self._save()
                         saved_at = started = time.monotonic()
                 self.seconds += time.monotonic() - started
-                done = epoch + 1
-                if done % self.settings.validate_every == 0 or done == self.settings.epochs:
+                validated = (epoch + 1) % self.settings.validate_every == 0 or epoch + 1 == self.settings.epochs
+                if validated:
                     figures = self.validate(self.average.module)
+                self._log(epoch, losses, figures if validated else {})
+                if validated or time.monotonic() - saved_at > self.settings.checkpoint_seconds:
                     self._save()
                     saved_at = time.monotonic()
-                    self._log(epoch, losses, figures)
-                else:
-                    self._log(epoch, losses, {})
         return figures
 
     def _train_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -152,6 +152,16 @@ class Trainer:
         self.average.update_parameters(self.accelerator.unwrap_model(self.network))
         self.step += 1
         return {name: value.detach() for name, value in losses.items()}
+
+    def _start_files(self) -> None:
+        """settings.json, and log.jsonl without what a run that went further, or an earlier one, has left in it."""
+        if not self.accelerator.is_main_process:
+            return
+        (self.output / "settings.json").write_text(json.dumps(asdict(self.settings), indent=2))
+        log = self.output / "log.jsonl"
+        if log.exists():
+            lines = log.read_text().splitlines(keepends=True)
+            log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step))
 
     def _save(self) -> None:
         if not self.accelerator.is_main_process:

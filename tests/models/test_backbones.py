@@ -1,0 +1,170 @@
+import re
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from tokenpose.models.backbones import backbones, make_backbone, register_backbone
+from tokenpose.models.create import create_model
+from tokenpose.models.spec import ModelSpec
+from tokenpose.models.tokenpose import TokenPose
+
+
+def spec(name: str, stride: int = 4, **changes) -> ModelSpec:
+    return ModelSpec(
+        **{"backbone": name, "backbone_stride": stride, "image_size": (64, 64), "patch_size": (1, 1)} | changes
+    )
+
+
+@pytest.fixture
+def registered():
+    """Names that the test registers are forgotten after it."""
+    before = dict(backbones._parts)
+    yield
+    backbones._parts.clear()
+    backbones._parts.update(before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "channels", "stride"),
+    [("pixels", 3, 1), ("stem", 256, 4), ("hrnet_w32", 32, 4), ("hrnet_w48", 48, 4), ("timm/resnet18", 64, 4)],
+)
+def test_map_has_the_stated_channels_and_stride(name, channels, stride):
+    with torch.device("meta"):
+        backbone = make_backbone(spec(name, stride)).eval()
+        features = backbone(torch.empty(2, 3, 64, 96))
+    assert (backbone.channels, backbone.stride) == (channels, stride)
+    assert features.shape == (2, channels, 64 // stride, 96 // stride)
+
+
+def test_pixels_are_the_image_itself(generator):
+    images = torch.randn(2, 3, 8, 8, generator=generator)
+    assert make_backbone(spec("pixels", 1))(images) is images
+
+
+@pytest.mark.parametrize(("name", "channels"), [("hrnet_w32", 32), ("hrnet_w48", 48)])
+def test_hrnet_has_timms_names_and_shapes_up_to_stage_3(name, channels):
+    with torch.device("meta"):
+        ours = make_backbone(spec(name)).state_dict()
+        theirs = timm.create_model(name).state_dict()
+    assert {key: tensor.shape for key, tensor in ours.items()}.items() <= {
+        key: tensor.shape for key, tensor in theirs.items()
+    }.items()
+    # timm's stages 1 to 3, but for what its last module would send to the coarser branches
+    coarser = re.compile(r"stage3\.3\.fuse_layers\.[12]\.")
+    assert set(ours) == {
+        key
+        for key in theirs
+        if not re.match("stage4|transition3|incre|down|final|class", key) and not coarser.match(key)
+    }
+    assert ours["stage3.3.branches.0.0.conv1.weight"].shape[0] == channels
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_hrnets_map_is_timms_finest_branch_after_stage_3(generator):
+    torch.manual_seed(0)
+    whole = timm.create_model("hrnet_w32").eval()
+    ours = make_backbone(spec("hrnet_w32")).eval()
+    ours.load_state_dict({name: tensor for name, tensor in whole.state_dict().items() if name in ours.state_dict()})
+    seen = []
+    handle = whole.stage3.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[0]))
+    images = torch.randn(1, 3, 64, 64, generator=generator)
+    whole(images)
+    handle.remove()
+    torch.testing.assert_close(ours(images), seen[0], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("stride", "channels"), [(2, 64), (4, 64), (8, 128), (16, 256), (32, 512)])
+def test_timm_model_gives_its_last_map_at_the_stride(stride, channels, generator):
+    torch.manual_seed(0)
+    backbone = make_backbone(spec("timm/resnet18", stride)).eval()
+    images = torch.randn(1, 3, 64, 64, generator=generator)
+    whole = timm.create_model("resnet18", features_only=True).eval()
+    whole.load_state_dict(backbone.network.state_dict(), strict=False)
+    features = backbone(images)
+    assert features.shape == (1, channels, 64 // stride, 64 // stride)
+    index = [2, 4, 8, 16, 32].index(stride)
+    torch.testing.assert_close(features, whole(images)[index], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("stride", "patch"), [(4, (4, 3)), (8, (2, 2)), (16, (1, 1))])
+def test_timm_backbone_in_a_whole_model(stride, patch):
+    model = create_model(
+        "tokenpose_s_v1",
+        backbone="timm/resnet18",
+        backbone_stride=stride,
+        patch_size=patch,
+        image_size=(128, 96),
+        depth=1,
+    )
+    assert model(torch.zeros(2, 3, 128, 96)).shape == (2, len(model.spec.skeleton), 32, 24)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["mobilenetv3_small_100", "convnext_atto", "efficientnet_b0", "regnety_002"])
+def test_other_convolutional_timm_models_work_too(name):
+    backbone = make_backbone(spec(f"timm/{name}", 16)).eval()
+    assert backbone(torch.zeros(1, 3, 64, 64)).shape == (1, backbone.channels, 4, 4)
+
+
+def test_wrong_stride_of_a_timm_model_lists_those_it_has():
+    message = r"timm's 'resnet18' has no map at stride 3; backbone_stride may be one of \[2, 4, 8, 16, 32\]"
+    with pytest.raises(ValueError, match=message):
+        make_backbone(spec("timm/resnet18", 3, image_size=(63, 63)))
+
+
+def test_unknown_timm_model_is_refused_with_close_ones():
+    with pytest.raises(LookupError, match=r"timm has no model 'resnet_18'; close: \w*resnet"):
+        make_backbone(spec("timm/resnet_18"))
+
+
+def test_name_like_nothing_of_timms_says_where_to_look():
+    with pytest.raises(LookupError, match=r"timm has no model 'qqqq'; close: timm.list_models\(\) lists all"):
+        make_backbone(spec("timm/qqqq"))
+
+
+def test_unknown_backbone_is_refused_with_the_closest():
+    with pytest.raises(LookupError, match="no backbone named 'hrnet_w33'; did you mean hrnet_w32"):
+        make_backbone(spec("hrnet_w33"))
+
+
+def test_stride_that_is_not_the_backbones_is_refused():
+    with pytest.raises(ValueError, match="backbone 'stem' has stride 4, the spec says 8; set backbone_stride=4"):
+        make_backbone(spec("stem", 8))
+
+
+@pytest.mark.parametrize("name", ["pixels", "stem"])
+def test_pretrained_is_refused_where_timm_has_nothing(name):
+    message = rf"backbone '{name}' has no pretrained weights; timm/... and hrnet_... may have"
+    with pytest.raises(ValueError, match=message):
+        make_backbone(spec(name, 1 if name == "pixels" else 4), pretrained=True)
+
+
+@pytest.mark.usefixtures("registered")
+def test_registered_backbone_is_found_by_its_name():
+    @register_backbone("eighths")
+    class Eighths(nn.Module):
+        channels, stride = 7, 8
+
+        def __init__(self, spec: ModelSpec) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 7, 8, stride=8)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.convolution(images)
+
+    model = create_model("tokenpose_s_v1", backbone="eighths", backbone_stride=8, patch_size=(2, 2), depth=1)
+    assert isinstance(model, TokenPose)
+    assert model.spec.grid_size == (16, 12)
+    assert model(torch.zeros(1, 3, 256, 192)).shape == (1, len(model.spec.skeleton), 64, 48)
+    with pytest.raises(ValueError, match="a backbone named 'eighths' is registered already"):
+        register_backbone("eighths")(Eighths)
+
+
+def test_registered_backbones_are_forgotten_after_each_test():
+    assert "eighths" not in list(backbones)

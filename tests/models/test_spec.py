@@ -1,0 +1,202 @@
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tokenpose.models.spec import ModelSpec
+from tokenpose.skeletons import COCO, LSP, Skeleton
+
+SPEC = ModelSpec(backbone="stem")
+
+
+def test_sizes_follow_from_image_and_patch():
+    assert SPEC.grid_size == (16, 16)  # 256 / 4 / 4, 192 / 4 / 3
+    assert SPEC.output_size == (64, 48)
+    assert SPEC.hidden_width == 384  # 64 x 48 / 8
+    assert SPEC.replace(image_size=(384, 288), patch_size=(6, 4)).hidden_width == 864
+    assert SPEC.replace(heatmap_size=(32, 24)).output_size == (32, 24)
+    assert SPEC.replace(head_hidden=100).hidden_width == 100
+
+
+def test_spec_is_frozen_and_keyword_only():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SPEC.depth = 3
+    with pytest.raises(TypeError):
+        ModelSpec("stem")
+
+
+MESSAGES = {
+    "image width 200 is not a multiple of stride x patch width = 4 x 3; use 192 or 204, or change patch_size": {
+        "image_size": (256, 200)
+    },
+    "image height 250 is not a multiple of stride x patch height = 4 x 4; use 240 or 256, or change patch_size": {
+        "image_size": (250, 192)
+    },
+    "image width 5 is not a multiple of stride x patch width = 4 x 3; use 12, or change patch_size": {
+        "image_size": (256, 5)
+    },
+    "image_size must be two positive whole numbers (height, width); got (256, 0)": {"image_size": (256, 0)},
+    "image_size must be two positive whole numbers (height, width); got (0.5, 192)": {"image_size": (0.5, 192)},
+    "image_size must be (height, width); got 256": {"image_size": 256},
+    "image_size must be (height, width); got None": {"image_size": None},
+    "patch_size must be (height, width); got (4, 3, 3)": {"patch_size": (4, 3, 3)},
+    "heatmap_size must be (height, width); got '64'": {"heatmap_size": "64"},
+    "width 192 does not divide into 10 heads; 8 or 12 would fit": {"heads": 10},
+    "sine positions need an even width (half for y, half for x); got 27": {"width": 27, "heads": 3},
+    "depth must be a positive whole number; got 0": {"depth": 0},
+    "groups must be a positive whole number; got True": {"groups": True},
+    "heads must be a positive whole number; got 8.0": {"heads": 8.0},
+    "mlp_ratio must be a positive number; got -1.0": {"mlp_ratio": -1.0},
+    "sigma must be a positive number; got nan": {"sigma": math.nan},
+    "box_padding must be a positive number; got inf": {"box_padding": math.inf},
+    "head_hidden must be a positive whole number, or None for an eighth of the cells; got 0": {"head_hidden": 0},
+    "head_hidden must be a positive whole number, or None for an eighth of the cells; got 3.5": {"head_hidden": 3.5},
+    "std must be positive; got (0.2, 0.0, 0.2)": {"std": (0.2, 0.0, 0.2)},
+    "mean must be three numbers for red, green and blue in 0..1; got (0.5, 0.5)": {"mean": (0.5, 0.5)},
+    "mean must be three numbers for red, green and blue in 0..1; got 0.5": {"mean": 0.5},
+    "positions must be one of sine_every_block, sine, learnable, none; got 'sine-full'": {"positions": "sine-full"},
+    "attention_scale must be one of head, model; got 'width'": {"attention_scale": "width"},
+    "heatmap_activation must be one of identity, softmax; got 'relu'": {"heatmap_activation": "relu"},
+    "head_layers must be one of 1, 2; got 3": {"head_layers": 3},
+    "skeleton must be a Skeleton; got int": {"skeleton": 17},
+    "backbone must be a name; got 3": {"backbone": 3},
+    "image_size (2, 2) is too small for a heatmap of a quarter its size; give heatmap_size": {
+        "image_size": (2, 2), "patch_size": (1, 1), "backbone_stride": 1,
+    },
+}  # fmt: skip
+
+
+def test_every_fault_has_its_message(run_python):
+    # in an interpreter without the hook, which would refuse wrong types first
+    code = (
+        "import json\nfrom math import inf, nan\nfrom tokenpose.models.spec import ModelSpec\n"
+        "spec, said = ModelSpec(backbone='stem'), []\n"
+        f"for changes in {list(MESSAGES.values())!r}:\n"
+        "    try: said.append(f'no error: {spec.replace(**changes)}')\n"
+        "    except (ValueError, TypeError) as error: said.append(str(error))\n"
+        "print(json.dumps(said))\n"
+    )
+    said = json.loads(run_python(code).stdout)
+    assert said == list(MESSAGES)
+
+
+def test_changing_an_unknown_field_names_the_closest():
+    with pytest.raises(TypeError, match=r"no field 'detph'; did you mean depth"):
+        SPEC.replace(detph=6)
+
+
+def test_json_holds_the_format_version_and_every_field():
+    values = json.loads(SPEC.to_json())
+    assert values.pop("format_version") == 1
+    assert list(values) == [entry.name for entry in dataclasses.fields(ModelSpec)]
+    assert "\n" not in SPEC.to_json()
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "1"])
+def test_another_format_version_is_refused(version):
+    text = json.dumps({**json.loads(SPEC.to_json()), "format_version": version})
+    with pytest.raises(ValueError, match=rf"format_version {version!r}; .* reads 1: upgrade tokenpose"):
+        ModelSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"detph": 6}, "not a valid model spec: ModelSpec has no field 'detph'; did you mean depth"),
+        ({"image_size": [256, 200]}, "use 192 or 204"),
+        ({"skeleton": {"name": "two", "keypoints": ["a", "a"]}}, "keypoint names must differ; repeated: a"),
+        ({"skeleton": 5}, "not a valid model spec"),
+    ],
+)
+def test_faulty_json_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        ModelSpec.from_json(json.dumps({**json.loads(SPEC.to_json()), **change}))
+
+
+def test_json_without_skeleton_or_backbone_is_refused():
+    for field in ("skeleton", "backbone"):
+        values = json.loads(SPEC.to_json())
+        del values[field]
+        with pytest.raises(ValueError, match=f"not a valid model spec: .*{field}"):
+            ModelSpec.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "must be JSON; got '{'"), ("[1]", "must be a JSON object; got '\\[1\\]'"), ("", "must be JSON; got ''")],
+)
+def test_other_text_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        ModelSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "skeleton", [COCO, LSP, Skeleton.from_count(1), Skeleton(name="x", keypoints=("a",), flip_pairs=())]
+)
+def test_skeletons_survive_json(skeleton):
+    assert ModelSpec.from_json(SPEC.replace(skeleton=skeleton).to_json()).skeleton == skeleton
+
+
+@st.composite
+def spec_fields(draw) -> dict[str, Any]:
+    stride, heads = draw(st.sampled_from([1, 2, 4, 8])), draw(st.integers(1, 16))
+    patch = draw(st.tuples(st.integers(1, 16), st.integers(1, 16)))
+    grid = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    positive = st.floats(0.01, 100)
+    names = draw(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=9, unique=True))
+    return dict(
+        backbone=draw(st.text(max_size=9)),
+        backbone_stride=stride,
+        image_size=(grid[0] * patch[0] * stride, grid[1] * patch[1] * stride),
+        patch_size=patch,
+        heatmap_size=draw(st.tuples(st.integers(1, 100), st.integers(1, 100))),
+        skeleton=dict(
+            name=draw(st.text(max_size=5)), keypoints=tuple(names), flip_pairs=draw(st.sampled_from([None, ()]))
+        ),
+        width=2 * heads * draw(st.integers(1, 16)),
+        groups=draw(st.integers(1, 4)),
+        depth=draw(st.integers(1, 30)),
+        heads=heads,
+        mlp_ratio=draw(positive),
+        block=draw(st.text(max_size=9)),
+        positions=draw(st.sampled_from(["sine_every_block", "sine", "learnable", "none"])),
+        attention_scale=draw(st.sampled_from(["head", "model"])),
+        head_layers=draw(st.sampled_from([1, 2])),
+        head_hidden=draw(st.none() | st.integers(1, 500)),
+        heatmap_activation=draw(st.sampled_from(["identity", "softmax"])),
+        mean=draw(st.tuples(positive, positive, positive)),
+        std=draw(st.tuples(positive, positive, positive)),
+        box_padding=draw(positive),
+        sigma=draw(positive),
+    )
+
+
+@settings(deadline=None)
+@given(fields=spec_fields())
+def test_any_spec_survives_json(fields):
+    spec = ModelSpec(**{**fields, "skeleton": Skeleton(**fields["skeleton"])})
+    again = ModelSpec.from_json(spec.to_json())
+    assert again == spec
+    assert hash(again) == hash(spec)
+    assert again.grid_size[0] * again.patch_size[0] * again.backbone_stride == again.image_size[0]
+
+
+@settings(deadline=None)
+@given(height=st.integers(1, 600), width=st.integers(1, 600), patch=st.tuples(st.integers(1, 16), st.integers(1, 16)))
+def test_sizes_named_as_nearest_do_fit(height, width, patch):
+    spec = ModelSpec(backbone="stem", patch_size=patch, image_size=(4 * patch[0], 4 * patch[1]))
+    size = [height, width]
+    for _ in range(2):  # at most one side is refused at a time
+        try:
+            assert spec.replace(image_size=tuple(size)).image_size == tuple(size)
+            return
+        except ValueError as error:
+            side = 0 if "image height" in str(error) else 1
+            named = int(str(error).partition("use ")[2].split(",")[0].split()[0])
+            assert abs(named - size[side]) < 4 * patch[side]
+            size[side] = named
+    assert spec.replace(image_size=tuple(size)).image_size == tuple(size)

@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from tokenpose.models.attention import record_attention
+from tokenpose.models.supervised import Supervised
+
+
+@pytest.fixture
+def images(generator) -> torch.Tensor:
+    return torch.randn(2, 3, 64, 48, generator=generator)
+
+
+def test_without_helpers_there_are_only_the_models_logits(tiny, build, images):
+    model = build(tiny.replace(heatmap_activation="softmax"))
+    predictions = Supervised(model)(images)
+    assert torch.equal(predictions.logits, model.logits(images))
+    assert predictions.auxiliary is predictions.patches is predictions.attention is None
+
+
+@torch.no_grad()
+def test_helpers_have_the_heatmaps_size_and_change_no_logits(tiny, build, images):
+    model = build(tiny)
+    network = Supervised(model, auxiliary=True, patch_blocks=(0, 1), guided_blocks=(1, 2)).eval()
+    predictions = network(images)
+    assert torch.equal(predictions.logits, model.logits(images))
+    assert predictions.auxiliary.shape == (2, 5, 16, 12)
+    assert predictions.patches.shape == (2, 2, 5, 16, 12)
+    assert predictions.attention.shape == (2, 2, 5, 16)
+
+
+@torch.no_grad()
+def test_guided_attention_is_the_recorded_share_of_each_visual_token(tiny, build, images):
+    model = build(tiny)
+    attention = Supervised(model, guided_blocks=(1, 2))(images).attention
+    with record_attention(model) as recording:
+        model(images)
+    for given, rows in zip(attention, recording.rows[1:], strict=True):
+        visual = rows.mean(dim=1)[..., 5:]
+        torch.testing.assert_close(given, visual / visual.sum(dim=-1, keepdim=True), rtol=0, atol=1e-6)
+    torch.testing.assert_close(attention.sum(dim=-1), torch.ones(2, 2, 5), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_each_visual_token_gives_the_cells_of_its_patch(tiny, build, images):
+    network = Supervised(build(tiny), patch_blocks=(0,)).eval()
+    head = network.patch_heads["0"]
+    tokens = torch.randn(1, 5 + 16, 48)
+    before = head(tokens)
+    tokens[0, 5 + 6] *= -1  # visual token 6 of 4 x 4: second row, third column
+    changed = (head(tokens) != before).any(dim=1)[0]
+    rows, columns = changed.nonzero(as_tuple=True)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 7, 6, 8)
+
+
+def test_gradients_reach_the_helpers(tiny, build, images):
+    network = Supervised(build(tiny), auxiliary=True, patch_blocks=(0,), guided_blocks=(0,))
+    predictions = network(images)
+    (predictions.auxiliary.sum() + predictions.patches.sum() + predictions.attention[..., 0].sum()).backward()
+    assert network.auxiliary[0].weight.grad is not None
+    assert network.patch_heads["0"].linear.weight.grad is not None
+    assert network.model.encoder.groups[0][0].attention.qkv.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(("patch_blocks", "guided_blocks"), [((2,), ()), ((-1,), ()), ((), (3,)), ((), (-1,))])
+def test_blocks_that_are_not_there_are_refused(tiny, build, patch_blocks, guided_blocks):
+    with pytest.raises(
+        ValueError, match="the model has blocks 0 to 2, and the last gives no visual tokens; got patch_bl"
+    ):
+        Supervised(build(tiny), patch_blocks=patch_blocks, guided_blocks=guided_blocks)
+
+
+def test_heatmaps_that_are_no_whole_number_of_patches_are_refused(tiny, build):
+    model = build(tiny.replace(heatmap_size=(18, 12)))
+    with pytest.raises(ValueError, match=r"\(18, 12\) cells can't be read off \(4, 4\) patches"):
+        Supervised(model, patch_blocks=(0,))

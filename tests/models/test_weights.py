@@ -1,0 +1,292 @@
+"""Weights files, and weights carried over to other keypoints, sizes and positions."""
+
+import json
+import logging
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tokenpose.models.spec import ModelSpec
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.weights import load_weights, read_weights, save_pretrained, write_weights
+from tokenpose.skeletons import Skeleton
+
+STEM = ModelSpec(backbone="stem", image_size=(64, 48), skeleton=Skeleton.from_count(5), width=48, heads=4, depth=1)
+
+
+@pytest.fixture
+def images(generator) -> torch.Tensor:
+    return torch.randn(2, 3, 64, 48, generator=generator)
+
+
+def named(*names: str) -> Skeleton:
+    return Skeleton.from_names(names)
+
+
+def carried(tmp_path, model: TokenPose, sources=None, **changes) -> TokenPose:
+    """A new model, its spec changed, with the other's weights by way of a file."""
+    write_weights(model, tmp_path / "weights.safetensors")
+    torch.manual_seed(1)
+    new = TokenPose(model.spec.replace(**changes)).eval()
+    load_weights(new, read_weights(tmp_path / "weights.safetensors"), sources)
+    return new
+
+
+@torch.no_grad()
+def test_written_weights_read_back_to_the_bit_with_spec_and_card(tmp_path, build, images):
+    model = build(STEM)
+    write_weights(model, tmp_path / "a.safetensors", {"samples": 3, "data": ["lsp"]})
+    weights = read_weights(tmp_path / "a.safetensors")
+    assert weights.spec == model.spec
+    assert weights.card == {"samples": 3, "data": ["lsp"]}
+    again = TokenPose(weights.spec).eval()
+    again.load_state_dict(weights.tensors, strict=True)
+    assert torch.equal(again(images), model(images))
+
+
+@torch.no_grad()
+def test_half_precision_halves_the_file_but_keeps_running_statistics(tmp_path, build, images):
+    model = build(STEM)
+    write_weights(model, tmp_path / "whole.safetensors")
+    write_weights(model, tmp_path / "half.safetensors", half=True)
+    stored = load_file(tmp_path / "half.safetensors")
+    for name, tensor in stored.items():
+        if name.endswith(("running_mean", "running_var")):
+            assert tensor.dtype == torch.float32
+        elif not name.endswith("num_batches_tracked"):
+            assert tensor.dtype == torch.float16
+    assert sum(name.endswith("running_var") for name in stored) == 2 + 4 * 3 + 1
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * (tmp_path / "whole.safetensors").stat().st_size
+    weights = read_weights(tmp_path / "half.safetensors")
+    assert weights.spec == model.spec
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in weights.tensors.values())
+    again = TokenPose(weights.spec).eval()
+    again.load_state_dict(weights.tensors)
+    assert (again(images) - model(images)).abs().max() < 0.01 * model(images).abs().max()
+
+
+def test_writing_replaces_the_file_at_once_and_leaves_nothing_beside_it(tmp_path, tiny, build, monkeypatch):
+    write_weights(build(tiny), tmp_path / "a.safetensors")
+    before = (tmp_path / "a.safetensors").read_bytes()
+
+    def interrupted(tensors, path, metadata):
+        path.write_bytes(b"half a fi")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("tokenpose.models.weights.save_file", interrupted)
+    with pytest.raises(OSError, match="no space left"):
+        write_weights(build(tiny, seed=1), tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == before
+    monkeypatch.undo()
+    write_weights(build(tiny, seed=1), tmp_path / "a.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_saved_folder_holds_weights_config_and_card(tmp_path, tiny, build):
+    model = build(tiny)
+    save_pretrained(model, tmp_path / "new" / "folder", {"trained on": "nothing"})
+    folder = tmp_path / "new" / "folder"
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert ModelSpec.from_json((folder / "config.json").read_text()) == tiny
+    assert read_weights(folder / "model.safetensors").card == {"trained on": "nothing"}
+    assert "- trained on: nothing" in (folder / "README.md").read_text()
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no weights file .*nowhere\.safetensors"):
+        read_weights(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000, -1000])
+def test_truncated_file_is_refused(tmp_path, tiny, build, keep):
+    path = tmp_path / "a.safetensors"
+    write_weights(build(tiny), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a whole safetensors file: "):
+        read_weights(path)
+
+
+def test_file_without_a_spec_is_refused(tmp_path):
+    save_file({"weight": torch.zeros(3)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a\.safetensors carries no model spec in its metadata"):
+        read_weights(tmp_path / "a.safetensors")
+
+
+def test_file_whose_card_is_not_json_is_refused(tmp_path, tiny):
+    save_file({"weight": torch.zeros(3)}, tmp_path / "a.safetensors", {"spec": tiny.to_json(), "card": "{"})
+    with pytest.raises(ValueError, match=r"a\.safetensors has a card that is not JSON"):
+        read_weights(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_file_with_values_that_are_not_finite_is_refused(tmp_path, tiny, build, value):
+    model = build(tiny)
+    model.head[3].bias.data[3] = value
+    write_weights(model, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a\.safetensors holds values that are not finite, in head\.3\.bias"):
+        read_weights(tmp_path / "a.safetensors")
+
+
+def test_file_of_a_later_format_is_refused(tmp_path, tiny):
+    spec = json.dumps({**json.loads(tiny.to_json()), "format_version": 2})
+    save_file({"weight": torch.zeros(3)}, tmp_path / "a.safetensors", {"spec": spec})
+    with pytest.raises(ValueError, match="format_version 2"):
+        read_weights(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depth": 4}, r"encoder\.groups\.0\.3\.\S+ is missing, expected \(48"),
+        ({"depth": 2}, r"encoder\.groups\.0\.2\.\S+ is not part of this model"),
+        ({"width": 24}, r"is \(1, 5, 48\), expected|is \(48, 576\), expected \(24, 576\)"),
+        ({"head_hidden": 30}, r"head\.1\.weight is \(24, 48\), expected \(30, 48\)"),
+        ({"patch_size": (8, 12)}, r"tokenizer\.patch_embedding\.weight is \(48, 576\), expected \(48, 288\)"),
+        ({"head_layers": 1}, r"head\.1\.weight is \(24, 48\), expected \(192, 48\)"),
+        ({"block": "gated"}, r"is missing, expected"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name_and_shape(tmp_path, tiny, build, changes, message):
+    with pytest.raises(ValueError, match=f"the weights don't fit the model: .*({message})"):
+        carried(tmp_path, build(tiny), **changes)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.keypoint_tokens", "head.3.bias", "encoder.groups.0.1.mlp.0.weight"])
+def test_file_that_lacks_a_tensor_is_refused(tmp_path, tiny, build, name):
+    model = build(tiny)
+    tensors = {key: tensor for key, tensor in model.state_dict().items() if key != name}
+    save_file(tensors, tmp_path / "a.safetensors", {"spec": tiny.to_json()})
+    with pytest.raises(ValueError, match=rf"the weights don't fit the model: {name} is missing, expected \("):
+        load_weights(model, read_weights(tmp_path / "a.safetensors"))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("positions", ["sine_every_block", "learnable"])
+def test_permuted_names_give_permuted_heatmaps(tmp_path, tiny, build, images, positions):
+    model = build(tiny.replace(skeleton=named("a", "b", "c", "d", "e"), positions=positions))
+    new = carried(tmp_path, model, skeleton=named("d", "a", "e", "b", "c"))
+    assert torch.equal(new.tokenizer.keypoint_tokens, model.tokenizer.keypoint_tokens[:, [3, 0, 4, 1, 2]])
+    torch.testing.assert_close(new(images), model(images)[:, [3, 0, 4, 1, 2]], rtol=0, atol=1e-5)
+    assert new.newly_initialised == ()
+
+
+@torch.no_grad()
+def test_new_keypoints_are_named_logged_and_start_as_a_new_models(tmp_path, tiny, build, caplog):
+    model = build(tiny.replace(skeleton=named("a", "b", "c", "d", "e"), positions="learnable"))
+    with caplog.at_level(logging.INFO, logger="tokenpose"):
+        new = carried(tmp_path, model, skeleton=named("x", "c", "y"))
+    assert new.newly_initialised == ("tokenizer.keypoint_tokens[x]", "tokenizer.keypoint_tokens[y]")
+    assert "newly initialised: tokenizer.keypoint_tokens[x], tokenizer.keypoint_tokens[y]" in caplog.text
+    tokens, positions = new.tokenizer.keypoint_tokens[0], new.tokenizer.positions[0]
+    assert torch.equal(tokens[1], model.tokenizer.keypoint_tokens[0, 2])
+    assert torch.equal(positions[1], model.tokenizer.positions[0, 2])
+    assert torch.equal(positions[3:], model.tokenizer.positions[0, 5:])
+    for rows in (tokens[[0, 2]], positions[[0, 2]]):
+        assert 0.01 < rows.std() < 0.03  # truncated normal, 0.02
+    assert not torch.equal(tokens[0], tokens[2])
+
+
+@torch.no_grad()
+def test_renamed_keypoints_bring_their_tokens(tmp_path, tiny, build, images):
+    model = build(tiny.replace(skeleton=named("a", "b", "c", "d", "e")))
+    new = carried(tmp_path, model, {"crown": "e", "foot": "a", "b": "b"}, skeleton=named("crown", "foot", "b", "c"))
+    assert torch.equal(new.tokenizer.keypoint_tokens, model.tokenizer.keypoint_tokens[:, [4, 0, 1, 2]])
+    assert new.newly_initialised == ()
+
+
+@torch.no_grad()
+def test_keypoints_that_stay_tell_the_same_from_fewer_neighbours(tmp_path, tiny, build, images):
+    # only attention among keypoint tokens can change what is left
+    model = build(tiny.replace(skeleton=named("a", "b", "c", "d", "e")))
+    for group in model.encoder.groups:
+        for block in group:
+            block.attention.output.weight.zero_()
+    new = carried(tmp_path, model, skeleton=named("e", "a"))
+    torch.testing.assert_close(new(images), model(images)[:, [4, 0]], rtol=0, atol=1e-5)
+
+
+def set_head_map(model: TokenPose, heatmap: torch.Tensor) -> None:
+    """Let the head put out one map, whatever it is asked."""
+    last = model.head[-2]
+    last.weight.zero_()
+    last.bias.copy_(heatmap.flatten())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head_layers", [1, 2])
+def test_head_of_another_image_size_puts_out_the_same_constant_map(tmp_path, tiny, build, head_layers):
+    model = build(tiny.replace(head_layers=head_layers, head_hidden=24))
+    set_head_map(model, torch.full((16, 12), 0.7))
+    new = carried(tmp_path, model, image_size=(128, 96))
+    heatmaps = new(torch.randn(1, 3, 128, 96))
+    torch.testing.assert_close(heatmaps, torch.full((1, 5, 32, 24), 0.7), rtol=1e-6, atol=0)
+    assert new.newly_initialised == ()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(128, 96), (192, 144), (32, 24)])
+def test_bump_stays_at_its_relative_place_when_the_head_is_resampled(tmp_path, tiny, build, size):
+    model = build(tiny.replace(heatmap_size=(65, 49), head_hidden=24))
+    rows, columns = torch.arange(65.0)[:, None], torch.arange(49.0)
+    set_head_map(model, torch.exp(-((rows - 16) ** 2 + (columns - 36) ** 2) / 18))  # a quarter down, three across
+    new = carried(tmp_path, model, heatmap_size=(size[0] + 1, size[1] + 1))
+    heatmap = new(torch.randn(1, 3, 64, 48))[0, 0]
+    row, column = divmod(int(heatmap.argmax()), size[1] + 1)
+    assert (row, column) == (size[0] // 4, 3 * size[1] // 4)
+    torch.testing.assert_close(heatmap[row, column].item(), 1.0, rtol=1e-5, atol=0)
+    # half a sigma of the old map away, along the column
+    beside = heatmap[row + size[0] * 4 // 64, column].item()
+    assert abs(beside - math.exp(-16 / 18)) < 0.02
+
+
+@torch.no_grad()
+def test_the_heads_rows_are_resampled_as_maps_for_every_hidden_unit(tmp_path, tiny, build):
+    model = build(tiny.replace(heatmap_size=(5, 4), head_hidden=24))
+    rows, columns = torch.arange(5.0)[:, None, None], torch.arange(4.0)[:, None]
+    slopes = torch.randn(2, 24)
+    model.head[3].weight.copy_((rows * slopes[0] + columns * slopes[1]).flatten(0, 1))
+    new = carried(tmp_path, model, heatmap_size=(9, 7))  # every second row and column is an old one
+    plane = torch.arange(9.0)[:, None, None] / 2 * slopes[0] + torch.arange(7.0)[:, None] / 2 * slopes[1]
+    torch.testing.assert_close(new.head[3].weight, plane.flatten(0, 1), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_learnable_positions_are_resampled_over_the_grid(tmp_path, tiny, build):
+    model = build(tiny.replace(positions="learnable", head_hidden=24))
+    ramp = torch.arange(4.0)[:, None] + 10 * torch.arange(4.0)  # 4 x 4 patches
+    model.tokenizer.positions[0, 5:] = ramp.flatten()[:, None].expand(-1, 48)
+    new = carried(tmp_path, model, image_size=(112, 84))  # 7 x 7 patches
+    finer = torch.arange(7.0)[:, None] / 2 + 10 * torch.arange(7.0) / 2
+    torch.testing.assert_close(
+        new.tokenizer.positions[0, 5:], finer.flatten()[:, None].expand(-1, 48), rtol=0, atol=1e-4
+    )
+    assert torch.equal(new.tokenizer.positions[0, :5], model.tokenizer.positions[0, :5])
+    assert new.newly_initialised == ()
+
+
+@torch.no_grad()
+def test_sine_positions_are_computed_for_the_new_size(tmp_path, tiny, build):
+    new = carried(tmp_path, build(tiny.replace(head_hidden=24)), image_size=(128, 96))
+    assert torch.equal(new.tokenizer.positions, TokenPose(new.spec).tokenizer.positions)
+    assert new.tokenizer.positions.shape[1] in (64, 5 + 64)
+
+
+@torch.no_grad()
+def test_positions_may_change_their_mode(tmp_path, tiny, build):
+    from_sine = carried(tmp_path, build(tiny), positions="learnable")
+    assert from_sine.newly_initialised == ("tokenizer.positions",)
+    from_learnable = carried(tmp_path, build(tiny.replace(positions="learnable")), positions="none")
+    assert from_learnable.newly_initialised == ()
+    assert torch.isfinite(from_sine(torch.zeros(1, 3, 64, 48))).all()
+
+
+def test_carrying_over_leaves_the_read_weights_as_they_are(tmp_path, tiny, build):
+    model = build(tiny.replace(positions="learnable", head_hidden=24))
+    write_weights(model, tmp_path / "a.safetensors")
+    weights = read_weights(tmp_path / "a.safetensors")
+    before = {name: tensor.clone() for name, tensor in weights.tensors.items()}
+    load_weights(TokenPose(model.spec.replace(image_size=(128, 96), skeleton=named("x"))), weights)
+    assert weights.tensors.keys() == before.keys()
+    assert all(torch.equal(weights.tensors[name], before[name]) for name in before)

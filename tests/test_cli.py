@@ -1,0 +1,547 @@
+import dataclasses
+import inspect
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from tokenpose.cli import app, train_command
+from tokenpose.data.augment import Augmentation
+from tokenpose.models.create import create_model
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.weights import read_weights, write_weights
+from tokenpose.models.zoo import list_models
+from tokenpose.predictor import predict
+from tokenpose.skeletons import LSP
+from tokenpose.training.settings import TrainingSettings
+
+BOX = "5,5,50,50"
+
+
+def run(*arguments: object, exit_code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exit_code != exit_code:
+        pytest.fail(f"exit code {result.exit_code}: {result.output} {result.exception!r}", pytrace=False)
+    return result
+
+
+@pytest.fixture(scope="module")
+def model() -> TokenPose:
+    torch.manual_seed(0)
+    return create_model("tokenpose_t.lsp_256x192", image_size=(64, 48), depth=2, heads=4)
+
+
+@pytest.fixture(scope="module")
+def weights(model, tmp_path_factory) -> Path:
+    """The file of a small model with random weights."""
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    write_weights(model, path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """The working folder, with photos/a.png, b.jpg, 007.png of 80 x 60 pixels."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    folder = Path("photos")
+    folder.mkdir()
+    for seed, name in enumerate(("a.png", "b.jpg", "007.png")):
+        save_noise(folder / name, seed)
+    return folder
+
+
+def save_noise(path: Path, seed: int = 0) -> None:
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(path)
+
+
+def read(path: str | Path) -> dict:
+    return json.loads(Path(path).read_text())
+
+
+def names(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+# The command itself
+
+
+def test_help_names_all_commands():
+    result = run("--help")
+    assert result.stderr == ""
+    for command in ("list", "predict", "train", "evaluate", "convert"):
+        assert f"\n  {command} " in result.stdout
+
+
+@pytest.mark.parametrize("command", ["list", "predict", "train", "evaluate", "convert"])
+def test_help_of_each_command_has_an_example(command):
+    assert f"  tokenpose {command} " in run(command, "--help").stdout
+
+
+def test_version_is_printed():
+    from tokenpose import __version__
+
+    assert run("--version").stdout == f"tokenpose {__version__}\n"
+
+
+def test_without_arguments_help_is_shown_with_the_exit_code_of_wrong_usage():
+    assert "Usage: " in run(exit_code=2).output
+
+
+def test_unknown_command_and_option_are_wrong_usage():
+    assert "No such command 'predcit'" in run("predcit", exit_code=2).stderr
+    assert "--boxen" in run("predict", "a.jpg", "--boxen", "b", exit_code=2).stderr
+
+
+def test_help_is_fast_for_want_of_torch(run_python):
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom tokenpose.cli import app\n"
+        "for arguments in (['--help'], ['predict', '--help'], ['list']):\n"
+        "    assert CliRunner().invoke(app, arguments).exit_code == 0\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    run_python(code)
+
+
+def test_module_runs_as_the_command(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-m", "tokenpose", "list", "tokenpose_l_d24*"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=True,
+    )
+    assert process.stdout == "tokenpose_l_d24.coco_256x192\ntokenpose_l_d24.coco_384x288\n"
+    assert process.stderr == ""
+
+
+def test_error_is_one_line_on_standard_error_and_debug_shows_more(photos):
+    result = run("predict", "missing.jpg", exit_code=1)
+    assert (result.stdout, result.stderr) == ("", "error: there is no image or folder missing.jpg\n")
+    debugged = CliRunner().invoke(app, ["--debug", "predict", "missing.jpg"])
+    assert isinstance(debugged.exception, FileNotFoundError)
+
+
+def test_bugs_are_not_swallowed(photos, weights, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr("tokenpose.photographs.draw_poses", fail)
+    result = CliRunner().invoke(app, ["predict", "photos/a.png", "--weights", str(weights), "--box", BOX])
+    assert isinstance(result.exception, KeyError)
+
+
+def test_verbose_says_what_is_done_and_logging_is_restored(photos, weights):
+    before = logging.getLogger("tokenpose").level, list(logging.getLogger("tokenpose").handlers)
+    quiet, verbose = (
+        run(*flags, "predict", "photos/a.png", "--weights", weights, "--box", BOX) for flags in ((), ("-v",))
+    )
+    assert quiet.stderr == ""
+    assert "read" in verbose.stderr
+    assert "lsp, image_size (64, 48)" in verbose.stderr
+    assert (logging.getLogger("tokenpose").level, logging.getLogger("tokenpose").handlers) == before
+
+
+# list
+
+
+def test_list_prints_a_name_a_line():
+    assert run("list").stdout.splitlines() == list_models()
+    assert run("list", "tokenpose_s*").stdout.splitlines() == list_models("tokenpose_s*")
+
+
+def test_list_of_nothing_is_an_error():
+    assert run("list", "hrnet*", exit_code=1).stderr == "error: no model matches 'hrnet*'; see: tokenpose list\n"
+
+
+def test_list_of_pretrained_shows_those_whose_weights_ship():
+    shipped = list_models(pretrained=True)
+    result = CliRunner().invoke(app, ["list", "--pretrained"])
+    assert result.stdout.splitlines() == shipped
+    assert result.exit_code == (0 if shipped else 1)
+
+
+# predict
+
+
+def test_predict_writes_a_picture_and_a_coco_file_that_hold_what_the_library_says(photos, weights, model):
+    result = run("predict", "photos/b.jpg", "--box", BOX, "--box", "0,0,80,60", "--weights", weights)
+    assert result.stdout == "2 people in 1 image: poses/b.poses.jpg\n"
+    assert result.stderr == ""
+    assert names("poses") == ["b.json", "b.poses.jpg"]
+    content = read("poses/b.json")
+    assert content["images"] == [{"id": 1, "file_name": "photos/b.jpg", "width": 80, "height": 60}]
+    assert content["categories"][0]["keypoints"] == list(LSP.keypoints)
+    assert content["categories"][0]["skeleton"][0] == [1, 2]
+    poses = predict(model, "photos/b.jpg", [[5, 5, 50, 50], [0, 0, 80, 60]])
+    for annotation, points, scores in zip(content["annotations"], poses.keypoints, poses.scores, strict=True):
+        triples = np.array(annotation["keypoints"]).reshape(14, 3)
+        np.testing.assert_allclose(triples[:, :2], points, atol=1e-3)
+        np.testing.assert_allclose(triples[:, 2], scores, atol=1e-3)
+    assert [annotation["bbox"] for annotation in content["annotations"]] == [[5, 5, 45, 45], [0, 0, 80, 60]]
+
+
+def test_pictures_of_small_images_are_enlarged_and_drawn_upon(photos, weights):
+    run("predict", "photos/a.png", "--box", BOX, "--weights", weights, "--threshold", -1)
+    with Image.open("poses/a.poses.png") as drawn, Image.open("photos/a.png") as photo:
+        assert drawn.size == (480, 360)  # 80 x 60, six times
+        enlarged = photo.resize(drawn.size, Image.Resampling.LANCZOS)
+        changed = (np.asarray(drawn) != np.asarray(enlarged)).any(axis=-1)
+    assert 0.001 < changed.mean() < 0.5
+
+
+def test_threshold_hides_keypoints_in_the_picture_but_not_in_the_file(photos, weights):
+    run("predict", "photos/a.png", "--box", BOX, "--weights", weights, "--threshold", 100)
+    with Image.open("poses/a.poses.png") as drawn, Image.open("photos/a.png") as photo:
+        assert np.array_equal(np.asarray(drawn), np.asarray(photo.resize(drawn.size, Image.Resampling.LANCZOS)))
+    assert len(read("poses/a.json")["annotations"][0]["keypoints"]) == 14 * 3
+
+
+def test_written_files_are_read_by_pycocotools_and_as_boxes(photos, weights, capsys):
+    from pycocotools.coco import COCO
+
+    run("predict", "photos/a.png", "--box", BOX, "--weights", weights)
+    assert len(COCO("poses/a.json").loadAnns([1])[0]["keypoints"]) == 42
+    again = run("predict", "photos/a.png", "--boxes", "poses/a.json", "--weights", weights, "--output", "again")
+    assert again.stderr == ""
+    assert read("again/a.json") == read("poses/a.json")
+
+
+def test_folder_stands_for_its_images_but_not_for_pictures_drawn_before(photos, weights):
+    save_noise(photos / "old.poses.png")
+    (photos / "notes.txt").write_text("not an image")
+    result = run("predict", photos, "--weights", weights, "--output", "out")
+    assert result.stdout == "3 people in 3 images: out\n"
+    assert [name for name in names("out") if name.endswith(".json")] == ["007.json", "a.json", "b.json"]
+
+
+def test_ids_are_numbers_in_names_else_positions(photos, weights):
+    run("predict", "photos/a.png", "photos/007.png", "photos/b.jpg", "--weights", weights)
+    assert [read(f"poses/{stem}.json")["images"][0]["id"] for stem in ("a", "007", "b")] == [1, 7, 3]
+
+
+def test_without_boxes_the_whole_image_is_one_person_and_a_warning_says_so_once(photos, weights):
+    result = run("predict", photos, "--weights", weights)
+    assert result.stderr == "warning: no boxes given: the whole image is taken as one person; give --box or --boxes\n"
+    assert read("poses/a.json")["annotations"][0]["bbox"] == [0, 0, 80, 60]
+
+
+BOXES_FILES = {
+    "names": {"a.png": [[5, 5, 50, 50]], "b.jpg": [], "007.png": [[0, 0, 9, 9], [0, 0, 80, 60]]},
+    "records": [
+        {"file_name": "a.png", "bbox": [5, 5, 45, 45]},
+        {"image_id": 7, "bbox": [0, 0, 9, 9]},
+        {"image_id": 7, "bbox": [0, 0, 80, 60]},
+    ],
+    "annotations": {
+        "images": [{"id": 7, "file_name": "007.png"}, {"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.jpg"}],
+        "annotations": [
+            {"image_id": 7, "bbox": [0, 0, 9, 9]},
+            {"image_id": 7, "bbox": [0, 0, 80, 60]},
+            {"image_id": 1, "bbox": [5, 5, 45, 45]},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("form", BOXES_FILES)
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_boxes_file_of_each_form_gives_each_image_its_people(photos, weights, form, batch_size):
+    Path("boxes.json").write_text(json.dumps(BOXES_FILES[form]))
+    result = run("predict", photos, "--boxes", "boxes.json", "--weights", weights, "--batch-size", batch_size)
+    assert result.stdout == "3 people in 3 images: poses\n"
+    boxes = {stem: [a["bbox"] for a in read(f"poses/{stem}.json")["annotations"]] for stem in ("a", "b", "007")}
+    assert boxes == {"a": [[5, 5, 45, 45]], "b": [], "007": [[0, 0, 9, 9], [0, 0, 80, 60]]}
+    missing = "warning: boxes.json names 1 of the images not at all: photos/b.jpg\n"
+    assert result.stderr == (missing if form == "records" else "")
+
+
+def test_flip_test_and_decoder_reach_the_predictor(photos, weights):
+    run("predict", "photos/a.png", "--box", BOX, "--weights", weights, "--output", "plain", "--decoder", "argmax")
+    run("predict", "photos/a.png", "--box", BOX, "--weights", weights, "--output", "flip", "--flip-test")
+    assert read("plain/a.json")["annotations"] != read("flip/a.json")["annotations"]
+
+
+def test_images_of_one_stem_do_not_overwrite_each_other(photos, weights):
+    Path("more").mkdir()
+    save_noise(Path("more/a.png"), 9)
+    save_noise(Path("more/A-2.png"), 10)
+    result = run("predict", "photos/a.png", "more", "photos/../photos/a.png", "--weights", weights)
+    assert "warning: there is more than one a: the results of more/a.png are named a-3\n" in result.stderr
+    files = [name for name in names("poses") if name.endswith(".json")]
+    assert files == ["A-2.json", "a-3.json", "a.json"]
+    assert [read(f"poses/{name}")["images"][0]["file_name"] for name in files] == [
+        "more/A-2.png",
+        "more/a.png",
+        "photos/a.png",
+    ]
+
+
+def test_boxes_file_is_not_overwritten(photos, weights):
+    Path("a.json").write_text(json.dumps({"a.png": [[5, 5, 50, 50]]}))
+    result = run("predict", "photos/a.png", "--boxes", "a.json", "--output", ".", "--weights", weights, exit_code=1)
+    assert result.stderr == "error: the results would overwrite the boxes file a.json; choose another --output\n"
+
+
+def test_unreadable_image_is_reported_and_the_others_are_done(photos, weights):
+    (photos / "broken.png").write_text("not an image")
+    result = run("predict", photos, "--weights", weights, exit_code=1)
+    assert "error: photos/broken.png is not an image that can be read\n" in result.stderr
+    assert result.stdout == "3 people in 3 images: poses\n"
+    assert len(names("poses")) == 6
+
+
+def test_wrong_boxes_on_the_command_line_are_wrong_usage(photos, weights):
+    assert "a box is four numbers x1,y1,x2,y2; got '1,2,3'" in run(
+        "predict", "photos/a.png", "--box", "1,2,3", exit_code=2
+    ).stderr.replace("\n", " ")
+    assert "--box is for a single image" in run("predict", photos, "--box", BOX, exit_code=2).stderr
+    assert "not both" in run("predict", "photos/a.png", "--box", BOX, "--boxes", "b.json", exit_code=2).stderr
+
+
+def test_box_without_area_is_an_error_that_names_the_image(photos, weights):
+    result = run("predict", "photos/a.png", "--box", "10,10,5,50", "--weights", weights, exit_code=1)
+    assert result.stderr.startswith("error: photos/a.png: box 0 is [10.0, 10.0, 5.0, 50.0] (xyxy); it must be")
+
+
+PREDICT_ERRORS = {
+    "there is no boxes file none.json": ("photos", "--boxes", "none.json"),
+    "there is no weights file none.safetensors": ("photos/a.png", "--box", BOX, "--weights", "none.safetensors"),
+    "there is no decoder 'best'; there are argmax": ("photos/a.png", "--box", BOX, "--decoder", "best"),
+    "no weights ship for tokenpose_l_d24.coco_384x288": (
+        *("photos/a.png", "--box", BOX),
+        *("--model", "tokenpose_l_d24.coco_384x288"),
+    ),
+    "there is no model named 'tokenpose_z'": ("photos/a.png", "--box", BOX, "--model", "tokenpose_z"),
+    "there are no images (.jpg .jpeg": ("empty",),
+}
+
+
+@pytest.mark.parametrize("message", PREDICT_ERRORS)
+def test_error_of_predict_is_one_line(photos, weights, message):
+    Path("empty").mkdir()
+    arguments = PREDICT_ERRORS[message]
+    given = () if "--weights" in arguments or "--model" in arguments else ("--weights", weights)
+    result = run("predict", *arguments, *given, exit_code=1)
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_model_that_contradicts_the_weights_is_an_error(photos, weights):
+    result = run("predict", "photos/a.png", "--box", BOX, "--weights", weights, "--model", "tokenpose_b", exit_code=1)
+    assert "model.safetensors is not a tokenpose_b" in result.stderr
+
+
+def test_unknown_device_is_wrong_usage(photos):
+    assert (
+        "no kind of device 'abacus'"
+        in run("predict", "photos/a.png", "--box", BOX, "--device", "abacus", exit_code=2).stderr
+    )
+    if not torch.cuda.is_available():
+        result = run("predict", "photos/a.png", "--box", BOX, "--device", "cuda:1", exit_code=2)
+        assert "there is no cuda device on this machine; use cpu" in result.stderr
+
+
+def test_no_progress_bar_where_standard_error_is_no_terminal(photos, weights):
+    Path("boxes.json").write_text(json.dumps(BOXES_FILES["names"]))
+    assert run("predict", photos, "--boxes", "boxes.json", "--weights", weights).stderr == ""
+
+
+def test_progress_bar_over_several_images_on_a_terminal(photos, weights, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    Path("boxes.json").write_text(json.dumps(BOXES_FILES["names"]))
+    result = run("predict", photos, "--boxes", "boxes.json", "--weights", weights)
+    assert "3/3" in result.stderr
+    assert result.stdout == "3 people in 3 images: poses\n"
+    assert run("predict", "photos/a.png", "--box", BOX, "--weights", weights).stderr == ""
+
+
+# train, evaluate
+
+
+@pytest.fixture
+def labelled(photos) -> Path:
+    """A COCO keypoint file of the three photos, a person each, keypoints on a grid."""
+    keypoints = [value for index in range(14) for value in (10 + 4 * (index % 7), 10 + 20 * (index // 7), 2)]
+    images = [
+        {"id": index, "file_name": name, "width": 80, "height": 60}
+        for index, name in enumerate(("a.png", "b.jpg", "007.png"))
+    ]
+    annotations = [
+        {
+            "id": index,
+            "image_id": index,
+            "category_id": 1,
+            "bbox": [5, 5, 45, 45],
+            "keypoints": keypoints,
+            "num_keypoints": 14,
+            "iscrowd": 0,
+        }
+        for index in range(3)
+    ]
+    category = {"id": 1, "name": "person", "keypoints": list(LSP.keypoints), "skeleton": []}
+    path = Path("labelled.json")
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    return path
+
+
+TINY = (
+    *("--model", "tokenpose_t", "--image-size", "64x48", "--spec", "depth=2", "--spec", "heads=4"),
+    *("--spec", "width=48", "--spec", "patch_size=[16,12]", "--guidance", "0", "--patches", "0", "--auxiliary", "0"),
+    *("--epochs", "1", "--batch-size", "3", "--warmup-steps", "1", "--scale", "0.1", "--color", "0.2"),
+)
+
+
+def test_every_setting_of_training_is_an_option():
+    fields = {field.name for kind in (TrainingSettings, Augmentation) for field in dataclasses.fields(kind)}
+    assert fields - {"augmentation"} <= inspect.signature(train_command).parameters.keys()
+
+
+def test_help_of_train_shows_the_defaults_of_the_settings():
+    text = " ".join(run("train", "--help").stdout.split())
+    settings = TrainingSettings()
+    assert f"[default: {settings.batch_size}]" in text
+    assert f"[default: {settings.weight_decay}]" in text
+    assert f"[default: {settings.augmentation.rotation}]" in text
+
+
+def test_training_writes_weights_that_evaluate_reads(labelled, photos):
+    place = ("--images", photos)
+    result = run("train", "--train", labelled, "--val", labelled, *place, "--output", "run", *TINY)
+    assert result.stdout.splitlines()[-1] == str(Path("run/model.safetensors"))
+    settings = read("run/settings.json")
+    assert (settings["batch_size"], settings["augmentation"]["scale"], settings["seed"]) == (3, 0.1, 0)
+    spec = read_weights("run/model.safetensors").spec
+    assert (spec.image_size, spec.depth, spec.skeleton, spec.heatmap_activation) == ((64, 48), 2, LSP, "softmax")
+
+    figures = ("--output", "out/pck.json", "--sheet", "out/sheet.png", "--sheet-count", "2")
+    measured = run("evaluate", "--weights", "run/model.safetensors", "--data", labelled, *place, *figures)
+    assert "PCK@0.2 (torso), 3 people, 42 keypoints" in measured.stdout
+    assert measured.stdout.splitlines()[-1].startswith("mean ")
+    assert read("out/pck.json")["keypoint_count"] == 42
+    with Image.open("out/sheet.png") as sheet:
+        assert sheet.size == (2 * (482 + 6) + 6, 240 + 18 + 12)
+
+
+def test_training_twice_from_one_seed_gives_the_same_weights(labelled, photos):
+    first, second = (
+        run("train", "--train", labelled, "--val", labelled, "--images", photos, "--output", output, *TINY)
+        and read_weights(f"{output}/model.safetensors").tensors
+        for output in ("one", "two")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+TRAIN_USAGE = {
+    "a size is HEIGHTxWIDTH, 256x192 for example; got '256'": ("--image-size", "256"),
+    "a change is FIELD=VALUE, depth=6 for example; got 'depth'": ("--spec", "depth"),
+    "blocks are whole numbers, 4,5,6 for example; got '4;5'": ("--guided-blocks", "4;5"),
+}
+
+
+@pytest.mark.parametrize("message", TRAIN_USAGE)
+def test_wrong_option_of_train_is_wrong_usage(labelled, photos, message):
+    given = ("--train", labelled, "--val", labelled, "--images", photos, "--output", "run")
+    result = run("train", *given, *TRAIN_USAGE[message], exit_code=2)
+    assert message in result.stderr
+    assert not Path("run").exists()
+
+
+def test_setting_that_the_library_refuses_is_an_error(labelled, photos):
+    given = ("--train", labelled, "--val", labelled, "--images", photos, "--output", "run")
+    assert run("train", *given, "--average", "1", exit_code=1).stderr == "error: average must be in [0, 1); got 1.0\n"
+    assert "ModelSpec has no field 'depht'" in run("train", *given, "--spec", "depht=2", exit_code=1).stderr
+
+
+def test_figures_that_are_not_known_become_null(labelled, photos, weights):
+    content = read(labelled)
+    for annotation in content["annotations"]:
+        annotation["keypoints"][2] = 0  # the first keypoint is labelled nowhere
+    labelled.write_text(json.dumps(content))
+    run("evaluate", "--weights", weights, "--data", labelled, "--images", photos, "--output", "pck.json")
+    assert read("pck.json")["per_keypoint"]["right_ankle"] is None
+
+
+def test_sheet_is_a_picture_file(labelled, photos, weights):
+    given = ("--weights", weights, "--data", labelled, "--images", photos)
+    result = run("evaluate", *given, "--sheet", "sheet.txt", exit_code=2)
+    assert "a sheet is a .png or .jpg file; got sheet.txt" in result.stderr
+
+
+def test_evaluation_on_real_photographs(data_folder, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = read(data_folder / "lspet" / "person_keypoints_val.json")
+    kept = {image["id"] for image in content["images"][:12]}
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in kept]
+    Path("val.json").write_text(json.dumps(content))
+    given = ("--data", "val.json", "--images", data_folder / "lspet" / "val.tar", "--sheet", "sheet.png")
+    result = run("evaluate", "--weights", weights, *given)
+    assert result.stdout.startswith("PCK@0.2 (torso), 9 people, 115 keypoints, 3 people without a torso left out")
+    with Image.open("sheet.png") as sheet:
+        assert sheet.size == (5 * (482 + 6) + 6, 3 * (240 + 18 + 6) + 6)  # 12 people, 5 a row
+
+
+# convert
+
+
+@pytest.fixture
+def published(golden, tmp_path, monkeypatch) -> dict[str, torch.Tensor]:
+    """Tensors of T in the published names and shapes; the position table is sine and cosine of some angles."""
+    monkeypatch.chdir(tmp_path)
+    shapes = read(golden / "t.keys.json")["state_dict"]
+    generator = torch.Generator().manual_seed(0)
+    tensors = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    angles = torch.rand(1, 256, 96, generator=generator)
+    return {**tensors, "transformer.pos_embedding": torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)}
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["state dict", "checkpoint"])
+def test_converted_weights_are_the_published_ones(published, nested):
+    torch.save({"epoch": 1, "state_dict": published} if nested else published, "t.pth")
+    result = run("convert", "t.pth", "--model", "tokenpose_t.coco_256x192", "--output", "out/t.safetensors")
+    assert result.stdout == f"{Path('out/t.safetensors')}\n"
+    written = read_weights("out/t.safetensors")
+    assert written.card == {"converted_from": "t.pth"}
+    assert torch.equal(written.tensors["tokenizer.keypoint_tokens"], published["transformer.keypoint_token"])
+    assert sum(tensor.numel() for tensor in written.tensors.values()) == sum(
+        tensor.numel() for name, tensor in published.items() if not name.endswith("pos_embedding")
+    )
+    create_model("tokenpose_t.coco_256x192", weights="out/t.safetensors")
+
+
+def test_checkpoint_of_another_variant_is_refused(published):
+    torch.save(published, "t.pth")
+    result = run(
+        "convert", "t.pth", "--model", "tokenpose_s_v1.coco_256x192", "--output", "out.safetensors", exit_code=1
+    )
+    assert result.stderr.startswith("error: t.pth is not a tokenpose_s_v1.coco_256x192: ")
+    assert not Path("out.safetensors").exists()
+
+
+def test_file_that_is_no_checkpoint_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text.pth").write_text("not a checkpoint")
+    torch.save({"code": Path("x")}, "code.pth")
+    torch.save([1, 2], "list.pth")
+    torch.save({"weight": torch.zeros(1)}, "other.pth")
+    messages = {
+        "none.pth": "there is no checkpoint none.pth",
+        "text.pth": "text.pth is not a PyTorch checkpoint that holds nothing but tensors and plain values",
+        "code.pth": "code.pth is not a PyTorch checkpoint that holds nothing but tensors and plain values",
+        "list.pth": "list.pth holds no state dict: a mapping from names to tensors is needed",
+        "other.pth": "not a published TokenPose state dict: 1 of 1 names unknown: weight",
+    }
+    for name, message in messages.items():
+        result = run("convert", name, "--model", "tokenpose_t.coco_256x192", "--output", "out.safetensors", exit_code=1)
+        assert result.stderr.startswith(f"error: {message}")
+        assert result.stderr.count("\n") == 1

@@ -1,0 +1,132 @@
+import json
+import re
+
+import pytest
+
+from tokenpose.skeletons import COCO, LSP, MPII, Skeleton, infer_flip_pairs
+
+
+def test_coco_pairs_are_the_published_ones():
+    assert COCO.flip_pairs == ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
+
+
+def test_mpii_pairs_are_the_published_ones_left_first():
+    assert MPII.flip_pairs == ((3, 2), (4, 1), (5, 0), (13, 12), (14, 11), (15, 10))
+
+
+def test_lsp_pairs_are_those_of_its_names_left_first():
+    assert LSP.flip_pairs == ((3, 2), (4, 1), (5, 0), (9, 8), (10, 7), (11, 6))
+
+
+@pytest.mark.parametrize("skeleton", [COCO, MPII, LSP], ids=lambda skeleton: skeleton.name)
+def test_pairs_exchange_left_with_right_and_limbs_stay_within_the_body(skeleton):
+    for left, right in skeleton.flip_pairs:
+        assert skeleton.keypoints[left].replace("left", "right") == skeleton.keypoints[right]
+    unpaired = set(range(len(skeleton))) - {index for pair in skeleton.flip_pairs for index in pair}
+    assert all(skeleton.side(index) is None for index in unpaired)
+    assert {index for limb in skeleton.limbs for index in limb} == set(range(len(skeleton)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("left_hip", "right_hip", "neck"),
+        ("l_hip", "r_hip", "neck"),
+        ("hip_l", "hip_r", "neck"),
+        ("hipL", "hipR", "neck"),
+        ("LHip", "RHip", "Neck"),
+        ("Left hip", "Right hip", "Neck"),
+        ("leftHip", "rightHip", "neck"),
+        ("LEFT-HIP", "RIGHT-HIP", "NECK"),
+        ("hip.left.1", "hip.right.1", "neck"),
+    ],
+)
+def test_pair_is_told_by_names(names):
+    assert infer_flip_pairs(names) == ((0, 1),)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("nose", "tail"),  # no name has a side
+        ("left_hip", "neck"),  # a left without a right
+        ("neck", "right_hip"),  # a right without a left
+        ("left_hip", "right_hip", "left_eye"),  # one of three has no partner
+        ("lhip", "rhip"),  # might be words
+        ("keypoint_0", "keypoint_1"),
+    ],
+)
+def test_names_that_do_not_tell_give_none(names):
+    assert infer_flip_pairs(names) is None
+    assert Skeleton.from_names(names).flip_pairs is None
+
+
+def test_pairs_that_were_given_are_kept():
+    assert Skeleton(name="bar", keypoints=("a", "b"), flip_pairs=()).flip_pairs == ()
+    assert Skeleton(name="bar", keypoints=("a", "b"), flip_pairs=((1, 0),)).flip_pairs == ((1, 0),)
+
+
+def test_side_is_that_of_the_name():
+    skeleton = Skeleton.from_names(["left_hip", "hipR", "neck", "l_eye", "light"])
+    assert [skeleton.side(index) for index in range(5)] == ["left", "right", None, "left", None]
+
+
+def test_skeleton_survives_the_way_through_plain_values():
+    for skeleton in (COCO, MPII, LSP, Skeleton.from_count(3)):
+        assert Skeleton.from_dict(skeleton.to_dict()) == skeleton
+        json.dumps(skeleton.to_dict())
+
+
+def test_skeleton_of_a_count_has_numbered_names():
+    assert Skeleton.from_count(3).keypoints == ("keypoint_0", "keypoint_1", "keypoint_2")
+    assert len(Skeleton.from_count(3)) == 3
+
+
+def test_category_of_coco_counts_limbs_from_1_and_gets_the_known_sigmas():
+    category = {"name": "person", "keypoints": list(COCO.keypoints), "skeleton": [[16, 14], [14, 12]]}
+    skeleton = Skeleton.from_coco_category(category)
+    assert skeleton.limbs == ((15, 13), (13, 11))
+    assert skeleton.sigmas == COCO.sigmas
+    assert skeleton.name == "coco"
+
+
+def test_category_with_other_names_gets_its_own_name_and_no_sigmas():
+    skeleton = Skeleton.from_coco_category({"name": "fox", "keypoints": ["nose", "tail"], "skeleton": [[1, 2]]})
+    assert (skeleton.name, skeleton.limbs, skeleton.sigmas) == ("fox", ((0, 1),), None)
+
+
+def test_index_is_where_the_keypoint_stands():
+    assert COCO.index("left_hip") == 11
+
+
+MESSAGES = {
+    "skeleton 'fox' needs at least one keypoint; got none": {"keypoints": ()},
+    "skeleton 'fox': keypoint names must differ; repeated: ear": {"keypoints": ("ear", "ear", "tail")},
+    "skeleton 'fox': limbs holds (0, 2); both must be different and in 0..1": {"limbs": ((0, 2),)},
+    "skeleton 'fox': limbs holds (-1, 0); both must be different and in 0..1": {"limbs": ((-1, 0),)},
+    "skeleton 'fox': flip_pairs holds (1, 1); both must be different and in 0..1": {"flip_pairs": ((1, 1),)},
+    "skeleton 'fox': a keypoint stands in two flip pairs: ((0, 1), (1, 0))": {"flip_pairs": ((0, 1), (1, 0))},
+    "skeleton 'fox': 2 positive sigmas needed; got (0.1,)": {"sigmas": (0.1,)},
+    "skeleton 'fox': 2 positive sigmas needed; got (0.1, 0.0)": {"sigmas": (0.1, 0.0)},
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_wrong_skeleton_is_refused(message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Skeleton(**{"name": "fox", "keypoints": ("nose", "tail"), **MESSAGES[message]})
+
+
+def test_count_below_1_is_refused():
+    with pytest.raises(ValueError, match="at least one keypoint; got 0"):
+        Skeleton.from_count(0)
+
+
+def test_category_without_names_is_refused():
+    with pytest.raises(ValueError, match="category 'chair' lists no keypoint names"):
+        Skeleton.from_coco_category({"name": "chair"})
+
+
+def test_unknown_keypoint_is_an_error_that_lists_the_names():
+    with pytest.raises(LookupError, match="skeleton 'fox' has no keypoint 'ear'; it has nose, tail"):
+        Skeleton(name="fox", keypoints=("nose", "tail")).index("ear")

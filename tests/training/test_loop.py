@@ -1,0 +1,272 @@
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from tokenpose.data.augment import Augmentation
+from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.coco import read_coco
+from tokenpose.data.sources import ImageSource
+from tokenpose.models.spec import ModelSpec
+from tokenpose.models.supervised import Supervised
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.skeletons import LSP
+from tokenpose.training.loop import Trainer, total_loss
+from tokenpose.training.settings import TrainingSettings
+
+from ..data.drawing import draw_people
+
+SPEC = ModelSpec(
+    backbone="pixels", backbone_stride=1, image_size=(64, 48), patch_size=(16, 12), skeleton=LSP, width=48, heads=4,
+    depth=2, heatmap_activation="softmax", sigma=1.0,
+)  # fmt: skip
+SETTINGS = TrainingSettings(
+    epochs=4, batch_size=4, learning_rate=2e-3, warmup_steps=1, average=0.5, guided_blocks=(0, 1), patch_blocks=(0,),
+    validate_every=2, augmentation=Augmentation(scale=0.1, rotation=10.0, color=0.1), checkpoint_seconds=0.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    path = draw_people(tmp_path_factory.mktemp("drawn"), 12)
+    return read_coco(path), ImageSource(path.parent)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    """accelerate keeps one state a process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def whole(people, tmp_path_factory):
+    """(trainer, figures, log) of a run that nothing interrupted."""
+    trainer = make_trainer(people, tmp_path_factory.mktemp("whole"))
+    figures = trainer.train()
+    return trainer, figures, log_of(trainer.output)
+
+
+class Interrupted(TrainingBatches):
+    """Batches that stop as by Ctrl-C after so many."""
+
+    left = 10**9
+
+    def epoch(self, epoch: int, start: int = 0):
+        for batch in super().epoch(epoch, start):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield batch
+
+
+def make_trainer(people, output, settings=SETTINGS, stop_after=10**9, validate=None, seed=0) -> Trainer:
+    samples, source = people
+    dataset = WindowDataset(samples, source, SPEC, settings.augmentation)
+    batches = Interrupted(dataset, SPEC, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
+    batches.left = stop_after
+    torch.manual_seed(seed)
+    network = Supervised(TokenPose(SPEC), auxiliary=True, patch_blocks=(0,), guided_blocks=(0, 1))
+    accelerator = Accelerator(cpu=True, mixed_precision=settings.precision)
+    return Trainer(network, batches, validate or count_parameters, settings, output, accelerator, SPEC.grid_size)
+
+
+def count_parameters(network) -> dict[str, float]:
+    """In place of an evaluation: a figure that follows from the averaged weights."""
+    return {"size": sum(parameter.abs().sum().item() for parameter in network.parameters())}
+
+
+def log_of(output) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same(first, second) -> None:
+    """To the bit, whatever is nested in whatever."""
+    assert type(first) is type(second)
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for a, b in zip(first, second, strict=True):
+            assert_same(a, b)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+def state_of(trainer: Trainer) -> dict:
+    return {
+        "network": dict(trainer.network.state_dict()),
+        "average": dict(trainer.average.state_dict()),
+        "optimizer": trainer.optimizer.state_dict()["state"],
+        "schedule": trainer.schedule.state_dict()["last_epoch"],
+        "step": trainer.step,
+    }
+
+
+def test_losses_fall_and_every_epoch_is_logged(people, tmp_path):
+    settings = TrainingSettings(**{**vars(SETTINGS), "epochs": 12, "validate_every": 5, "checkpoint_seconds": 100.0})
+    trainer = make_trainer(people, tmp_path / "run", settings)
+    figures = trainer.train()
+    log = log_of(tmp_path / "run")
+    assert [line["epoch"] for line in log] == list(range(1, 13))
+    assert [line["step"] for line in log] == list(range(3, 37, 3))
+    assert log[-1]["samples"] == 36 * 4
+    assert [line["epoch"] for line in log if "size" in line] == [5, 10, 12]  # the last epoch is always validated
+    assert figures["size"] == pytest.approx(log[-1]["size"], abs=1e-4)
+    for part in ("loss", "heatmaps", "auxiliary", "patches", "guidance"):
+        assert log[-1][part] < 0.95 * log[0][part], part
+    for line in log:
+        assert line["loss"] == pytest.approx(
+            sum(line[p] for p in ("heatmaps", "auxiliary", "patches", "guidance")), abs=1e-3
+        )
+    assert log[-1]["rate"] == pytest.approx(0, abs=1e-12)
+    assert log[0]["seconds"] <= log[-1]["seconds"]
+
+
+def test_run_keeps_its_settings_in_a_file(people, tmp_path):
+    make_trainer(people, tmp_path / "new" / "run").train()
+    saved = json.loads((tmp_path / "new" / "run" / "settings.json").read_text())
+    assert saved["batch_size"] == 4
+    assert saved["augmentation"]["rotation"] == 10
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 11])  # in an epoch, at its end, in the next, before the last step
+def test_resumed_run_equals_an_uninterrupted_one_to_the_bit(people, whole, tmp_path, stop_after):
+    # every step is saved
+    uninterrupted, figures, log = whole
+    first = make_trainer(people, tmp_path / "parts", stop_after=stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    assert first.step == stop_after
+    second = make_trainer(people, tmp_path / "parts", seed=1)  # other weights, which the checkpoint replaces
+    second.resume()
+    assert second.step == stop_after
+    assert second.train() == figures
+    assert_same(state_of(second), state_of(uninterrupted))
+    assert [line["epoch"] for line in log_of(tmp_path / "parts")] == [1, 2, 3, 4]
+    assert log_of(tmp_path / "parts")[-1]["size"] == log[-1]["size"]
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])  # the first validation, after epoch 2, or the last
+def test_run_interrupted_while_validating_validates_when_resumed(people, whole, tmp_path, stop_at):
+    calls = []
+
+    def interrupted(network) -> dict[str, float]:
+        calls.append(network)
+        if len(calls) == stop_at:
+            raise KeyboardInterrupt
+        return count_parameters(network)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(people, tmp_path / "parts", validate=interrupted).train()
+    second = make_trainer(people, tmp_path / "parts")
+    second.resume()
+    assert second.train() == whole[1]
+    validated = [line["epoch"] for line in log_of(tmp_path / "parts") if "size" in line]
+    assert validated == [2, 4]
+
+
+def test_resumed_run_logs_no_epoch_twice(people, tmp_path):
+    # nothing is saved within an epoch here, so what came after the validation of epoch 2 is done again
+    settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0})
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(people, tmp_path, settings, stop_after=10).train()
+    assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3]
+    second = make_trainer(people, tmp_path, settings)
+    second.resume()
+    assert second.step == 6
+    second.train()
+    assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_new_run_in_the_same_place_starts_a_new_log(people, tmp_path):
+    for _ in range(2):
+        make_trainer(people, tmp_path).train()
+    assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_resuming_with_other_settings_is_refused_by_name(people, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(people, tmp_path, stop_after=1).train()
+    changed = TrainingSettings(**{**vars(SETTINGS), "learning_rate": 1e-4, "epochs": 5})
+    other = make_trainer(people, tmp_path, changed)
+    message = r"checkpoint\.pt belongs to a run with other settings \(epochs, learning_rate\); use another output"
+    with pytest.raises(ValueError, match=message):
+        other.resume()
+
+
+def test_refused_resume_leaves_the_old_runs_settings_file(people, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(people, tmp_path, stop_after=1).train()
+    with pytest.raises(ValueError, match="other settings"):
+        make_trainer(people, tmp_path, TrainingSettings(**{**vars(SETTINGS), "epochs": 5})).resume()
+    assert json.loads((tmp_path / "settings.json").read_text())["epochs"] == 4
+
+
+def test_resuming_without_a_checkpoint_is_refused(people, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .* to resume from"):
+        make_trainer(people, tmp_path).resume()
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(people, tmp_path):
+    trainer = make_trainer(people, tmp_path, stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.batches.left = 100
+    with torch.no_grad():
+        trainer.network.model.head[3].bias[0] = float("nan")
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is not finite at step 2 \(loss nan, heatmaps nan, .*\); try a"
+    ):
+        trainer.train()
+    resumed = make_trainer(people, tmp_path)
+    resumed.resume()
+    assert resumed.step == 2
+    assert torch.isfinite(resumed.network.model.head[3].bias).all()
+
+
+def test_validation_sees_the_averaged_weights(people, tmp_path):
+    seen = []
+
+    def validate(network) -> dict[str, float]:
+        seen.append(network.model.head[3].weight.clone())
+        return {"pck": 50.0}
+
+    trainer = make_trainer(people, tmp_path, validate=validate)
+    assert trainer.train() == {"pck": 50.0}
+    assert len(seen) == 2
+    assert torch.equal(seen[-1], trainer.average.module.model.head[3].weight)
+    assert not torch.equal(seen[-1], trainer.network.model.head[3].weight)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_precision_is_used_and_weights_stay_float32(people, tmp_path, precision):
+    settings = TrainingSettings(**{**vars(SETTINGS), "epochs": 1, "precision": precision})
+    trainer = make_trainer(people, tmp_path, settings)
+    logits = []
+    trainer.network.register_forward_hook(lambda module, inputs, outputs: logits.append(outputs.logits.dtype))
+    trainer.train()
+    assert set(logits) <= {torch.float32, torch.bfloat16}
+    assert {parameter.dtype for parameter in trainer.network.parameters()} == {torch.float32}
+    assert log_of(tmp_path)[0]["loss"] < 20
+
+
+def test_total_loss_weighs_its_parts(people, tmp_path):
+    trainer = make_trainer(people, tmp_path)
+    batch = next(trainer.batches.epoch(0))
+    with torch.no_grad():
+        predictions = trainer.network.eval()(batch.crops)
+    single = total_loss(predictions, batch, TrainingSettings(guidance=1.0), SPEC.grid_size)
+    weighed = total_loss(
+        predictions, batch, TrainingSettings(guidance=0.25, auxiliary=2.0, patches=0.5), SPEC.grid_size
+    )
+    factors = {"heatmaps": 1.0, "auxiliary": 2.0, "patches": 0.5, "guidance": 0.25}
+    for part, factor in factors.items():
+        assert weighed[part].item() == pytest.approx(factor * single[part].item(), rel=1e-5)
+    assert weighed["loss"].item() == pytest.approx(sum(weighed[part].item() for part in factors), rel=1e-6)

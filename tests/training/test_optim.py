@@ -1,0 +1,125 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from tokenpose.models.spec import ModelSpec
+from tokenpose.models.supervised import Supervised
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.skeletons import Skeleton
+from tokenpose.training.optim import make_average, make_optimizer, make_schedule
+from tokenpose.training.settings import TrainingSettings
+
+
+def rates(steps: int, warmup: int, learning_rate: float = 1.0) -> list[float]:
+    """The rate of every step, and of the one after the last."""
+    settings = TrainingSettings(learning_rate=learning_rate, warmup_steps=warmup)
+    optimizer = make_optimizer(nn.Linear(2, 2), settings)
+    schedule = make_schedule(optimizer, settings, steps)
+    found = [schedule.get_last_lr()[0]]
+    for _ in range(steps):
+        optimizer.step()
+        schedule.step()
+        found.append(schedule.get_last_lr()[0])
+    return found
+
+
+def test_rate_rises_in_a_line_then_falls_as_a_cosine_to_zero():
+    found = rates(steps=100, warmup=9)
+    assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert found[9] == 1
+    assert found[9 + 91 // 3 : 9 + 91 // 3 + 2][0] == pytest.approx(
+        0.75, abs=0.01
+    )  # a third of the way: cos 60 degrees
+    assert found[54:56] == pytest.approx([0.5, 0.5], abs=0.02)  # half of the way
+    assert all(later < earlier for earlier, later in pairwise(found[9:]))
+    assert found[99] > 0
+    assert found[100] == pytest.approx(0, abs=1e-12)
+
+
+def test_warm_up_is_at_most_a_tenth_of_the_run():
+    assert rates(steps=50, warmup=500)[:6] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
+
+
+def test_without_warm_up_the_first_step_has_the_whole_rate():
+    assert rates(steps=20, warmup=0, learning_rate=3e-4)[0] == pytest.approx(3e-4)
+
+
+def test_only_matrices_and_kernels_decay():
+    spec = ModelSpec(
+        backbone="stem",
+        image_size=(64, 48),
+        skeleton=Skeleton.from_count(5),
+        width=48,
+        heads=4,
+        depth=2,
+        positions="learnable",
+    )
+    network = Supervised(TokenPose(spec), auxiliary=True, patch_blocks=(0,))
+    settings = TrainingSettings(weight_decay=0.07, learning_rate=2e-3)
+    optimizer = make_optimizer(network, settings)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    decayed, free = ([names[id(p)] for p in group["params"]] for group in optimizer.param_groups)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.07, 0.0]
+    assert all(group["lr"] == 2e-3 for group in optimizer.param_groups)
+    assert sorted(decayed + free) == sorted(names.values())
+    for name in (
+        "model.tokenizer.keypoint_tokens",
+        "model.tokenizer.positions",
+        "model.tokenizer.patch_embedding.bias",
+        "model.encoder.groups.0.1.attention_norm.weight",
+        "model.head.0.weight",
+        "model.head.3.bias",
+        "model.backbone.bn1.weight",
+        "model.backbone.layer1.0.downsample.1.weight",
+        "auxiliary.1.weight",
+    ):
+        assert name in free
+    for name in (
+        "model.tokenizer.patch_embedding.weight",
+        "model.encoder.groups.0.1.attention.qkv.weight",
+        "model.head.3.weight",
+        "model.backbone.conv1.weight",
+        "model.backbone.layer1.0.downsample.0.weight",
+        "auxiliary.0.weight",
+        "patch_heads.0.linear.weight",
+    ):
+        assert name in decayed
+    assert all(network.get_parameter(name).ndim >= 2 for name in decayed)
+
+
+@torch.no_grad()
+def test_first_update_of_the_average_copies_the_weights():
+    network = nn.Linear(1, 1)
+    average = make_average(network, decay=0.999)
+    network.weight.fill_(5.0)
+    average.update_parameters(network)
+    assert average.module.weight.item() == 5
+
+
+@torch.no_grad()
+def test_average_forgets_fast_at_first_and_by_its_decay_later():
+    network = nn.Linear(1, 1)
+    average = make_average(network, decay=0.9)
+    network.weight.fill_(1.0)
+    average.update_parameters(network)
+    network.weight.fill_(0.0)
+    kept = []
+    for _ in range(200):
+        before = average.module.weight.item()
+        average.update_parameters(network)
+        kept.append(average.module.weight.item() / before)
+    assert kept[:3] == pytest.approx([2 / 11, 3 / 12, 4 / 13])  # (1 + n) / (10 + n)
+    assert kept[79] == pytest.approx(81 / 90)
+    assert kept[100:] == pytest.approx([0.9] * 100)
+
+
+@torch.no_grad()
+def test_average_takes_batch_norm_statistics_from_the_network():
+    network = nn.BatchNorm2d(2)
+    average = make_average(network, decay=0.9)
+    for mean in (1.0, 2.0):
+        network.running_mean.fill_(mean)
+        average.update_parameters(network)
+    assert average.module.running_mean.tolist() == [2, 2]
