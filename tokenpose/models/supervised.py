@@ -101,7 +101,7 @@ class PatchHead(nn.Module):
         self.cells = output[0] // self.grid[0], output[1] // self.grid[1]
         if (self.cells[0] * self.grid[0], self.cells[1] * self.grid[1]) != output:
             raise ValueError(
-                f"heatmaps of {output} cells can't be read off {self.grid} patches: not a whole number each"
+                f"heatmaps of {output} cells can't be read off {self.grid} patches: not whole cells each; set patches=0"
             )
         self.norm = nn.LayerNorm(model.spec.width)
         self.linear = nn.Linear(model.spec.width, self.keypoints * self.cells[0] * self.cells[1])
