@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.data.coco import read_coco
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
-from tokenpose.evaluation.pck import PckResult, pck
+from tokenpose.evaluation.pck import PckResult, has_torso, pck
 from tokenpose.evaluation.run import predict_samples
 from tokenpose.models.create import create_model, load_model
 from tokenpose.models.supervised import Supervised
@@ -64,9 +65,13 @@ def train_model(
             f"loss {settings.loss!r} does not go with heatmap_activation {model.spec.heatmap_activation!r}: "
             'cross_entropy needs "softmax", squared_error "identity"; create the model with the other'
         )
+    if not len(people) or not len(held_out):
+        raise ValueError(f"{train if not len(people) else val} has no labelled people")
     set_seed(settings.seed)
     accelerator = Accelerator(mixed_precision=settings.precision)
-    dataset = WindowDataset(people, source, model.spec, settings.augmentation)
+    if accelerator.num_processes > 1:
+        raise ValueError(f"training runs in one process; got {accelerator.num_processes}")
+    dataset = WindowDataset(people, source, model.spec, settings.augmentation, cache=settings.cache)
     batches = TrainingBatches(
         dataset, model.spec, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed,
         device=accelerator.device, workers=settings.workers,
@@ -82,11 +87,13 @@ def train_model(
     weights = output / "model.safetensors"
 
     def validate(averaged: Any) -> dict[str, float]:
-        figures = {"pck": measure_pck(averaged.model, held_out, source).mean}
-        write_weights(averaged.model, weights, {**(card or {}), **figures})
-        return figures
+        result = measure_pck(averaged.model, held_out, source)
+        made = {"train": Path(train).name, "val": Path(val).name, "people": len(people), "steps": trainer.step}
+        write_weights(averaged.model, weights, {**made, **(card or {}), "pck": result.mean, "pck_unit": result.unit})
+        return {"pck": result.mean}
 
-    trainer = Trainer(network, batches, validate, settings, output, accelerator, model.spec.grid_size)
+    identity = {"spec": model.spec.to_json(), "people": len(people)}
+    trainer = Trainer(network, batches, validate, settings, output, accelerator, model.spec.grid_size, identity)
     if resume:
         trainer.resume()
     trainer.train()
@@ -126,6 +133,7 @@ def finetune(
     Raises what `create_model` and `tokenpose.jobs.train_model` raise.
     """
     skeleton = read_coco(train).skeleton
+    torch.manual_seed(settings.seed if settings else 0)  # of the tokens that are new
     model = create_model(name, pretrained, **{"keypoints": skeleton, **model_changes})
     if settings is None:
         settings = TrainingSettings(
@@ -134,7 +142,9 @@ def finetune(
             loss="cross_entropy" if model.spec.heatmap_activation == "softmax" else "squared_error",
         )
     weights = train_model(model, train, val, images, output, settings, resume)
-    return load_model(weights)
+    trained = load_model(weights)
+    trained.newly_initialised = model.newly_initialised
+    return trained
 
 
 def evaluate(
@@ -143,8 +153,9 @@ def evaluate(
     """PCK of a model on a COCO keypoint file's labelled people, cropped by their labelled boxes; prints as a table.
 
     Right is a keypoint within ``threshold`` x torso, the longer of the two shoulder-to-opposite-hip distances whose
-    ends are labelled; people without a torso are left out. Keypoints are matched by name; those the model doesn't have
-    are left out. Raises FileNotFoundError and ValueError.
+    ends are labelled; people without a torso are left out. Skeletons without shoulders or hips are measured by the
+    diagonal of the labelled box instead, and the result says so. Keypoints are matched by name; those the model
+    doesn't have are left out. Raises FileNotFoundError and ValueError.
     """
     return measure_pck(model, read_coco(data), ImageSource(images), threshold, flip_test)
 
@@ -158,4 +169,6 @@ def measure_pck(
         lambda images, boxes: predictor.many(images, boxes, "xywh"), samples, source, model.spec.skeleton
     )
     known = ~np.isnan(predicted).any(axis=-1)
-    return pck(np.nan_to_num(predicted), samples.keypoints, samples.visible & known, samples.skeleton, threshold)
+    boxes = None if has_torso(samples.skeleton) else samples.boxes
+    visible = samples.visible & known
+    return pck(np.nan_to_num(predicted), samples.keypoints, visible, samples.skeleton, threshold, boxes)

@@ -130,8 +130,10 @@ def predict_photographs(
         for photograph in photographs:
             try:
                 pixels = read_image(photograph.path)
-            except OSError as error:
-                logger.error("%s", " ".join(str(error).split()))
+            except (OSError, ValueError) as error:
+                message = " ".join(str(error).split())
+                named = message if str(photograph.path) in message else f"{photograph.path}: {message}"
+                logger.error("%s", named)
                 failed.append(photograph)
                 continue
             waiting.append(photograph)

@@ -30,7 +30,7 @@ _SIDES = {"left": LEFT, "right": RIGHT}
 def draw_poses(
     image: Picture,
     poses: Poses,
-    threshold: float = 0.3,
+    threshold: float = 0.15,
     *,
     boxes: bool = False,
     scale: float = 1.0,

@@ -185,8 +185,9 @@ def test_resumed_run_logs_no_epoch_twice(people, tmp_path):
     assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
 
 
-def test_new_run_in_the_same_place_starts_a_new_log(people, tmp_path):
-    for _ in range(2):
+def test_new_run_in_the_place_of_an_old_one_is_refused_and_leaves_its_log(people, tmp_path):
+    make_trainer(people, tmp_path).train()
+    with pytest.raises(FileExistsError, match="is of an earlier run: resume it, or use another output"):
         make_trainer(people, tmp_path).train()
     assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
 

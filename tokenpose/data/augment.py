@@ -10,7 +10,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far a person is turned, zoomed and recoloured; the published values for COCO (MPII: scale 0.25, rotation 30).
+    """How far a person is turned, zoomed and recoloured; the published values for COCO (MPII: scale 0.25, rotation 30),
+    whose half-body crops are not made here.
 
     ``scale``: the box is multiplied by 1 + scale x n, clipped to [1 - scale, 1 + scale], n a standard normal draw.
     ``rotation``: n times that many degrees, clipped to twice as many, with ``rotation_probability``.

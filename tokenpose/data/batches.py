@@ -1,5 +1,6 @@
 """Batches: decoded windows of people -> augmented crops and targets, batched on the device."""
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tokenpose.geometry.crops import crop_image, crop_images, normalise
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
 from tokenpose.skeletons import Skeleton
+
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -74,7 +77,10 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
         self.matrices = _shift_center(to_crop, framing.image_size, self.side)
         self._cache: UInt8[Tensor, "people 3 side side"] | None = None
         if cache:
-            self._cache = torch.stack([self.decode(index) for index in range(len(samples))])
+            logger.info("decoding %d people: %.2f GB", len(samples), len(samples) * 3 * self.side**2 / 1e9)
+            self._cache = torch.empty(len(samples), 3, self.side, self.side, dtype=torch.uint8)
+            for index in range(len(samples)):
+                self._cache[index] = self.decode(index)
 
     def decode(self, index: int) -> UInt8[Tensor, "3 side side"]:
         """Read and sample one person's window. Raises OSError that names the file."""

@@ -21,7 +21,7 @@ def read_coco(path: str | Path, category: str | None = None) -> Samples:
     if not path.exists():
         raise FileNotFoundError(f"there is no annotation file {path}")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     missing = [
@@ -104,7 +104,7 @@ def _read_annotation(
     x, y, width, height = box
     x1, y1 = max(0.0, x), max(0.0, y)
     x2, y2 = min(image["width"] - 1.0, x1 + max(0.0, width - 1)), min(image["height"] - 1.0, y1 + max(0.0, height - 1))
-    if x2 <= x1 or y2 <= y1:
+    if x2 - x1 < 1 or y2 - y1 < 1:
         skipped["box without area"] += 1
         return None
     return index, [x1, y1, x2 - x1, y2 - y1], keypoints

@@ -1,9 +1,11 @@
 """Where image files come from: folders, tar and zip files, unopened until needed."""
 
 import glob
+import os
 import tarfile
 import zipfile
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from jaxtyping import UInt8
@@ -72,8 +74,13 @@ def _is_plain_tar(path: Path) -> bool:
 
 def _read_member(archive: Path, place: int | str, size: int = 0) -> bytes:
     if isinstance(place, str):
-        with zipfile.ZipFile(archive) as opened:
-            return opened.read(place)
+        return _open_zip(archive, os.getpid()).read(place)
     with archive.open("rb") as opened:
         opened.seek(place)
         return opened.read(size)
+
+
+@lru_cache(maxsize=8)
+def _open_zip(archive: Path, _process: int) -> zipfile.ZipFile:
+    """Its table is read once a process; a forked one must not share the file's position."""
+    return zipfile.ZipFile(archive)

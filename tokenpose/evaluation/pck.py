@@ -25,13 +25,19 @@ class PckResult:
     keypoint_count: int
     people: int
     people_without_torso: int
+    unit: str = "torso"
 
     def __str__(self) -> str:
         rows = [f"{name:<16} {value:6.2f}" for name, value in self.per_keypoint.items()]
-        head = f"PCK@{self.threshold:g} (torso), {self.people} people, {self.keypoint_count} keypoints"
+        head = f"PCK@{self.threshold:g} ({self.unit}), {self.people} people, {self.keypoint_count} keypoints"
         if self.people_without_torso:
             head += f", {self.people_without_torso} people without a torso left out"
         return "\n".join([head, *rows, f"{'mean':<16} {self.mean:6.2f}"])
+
+
+def has_torso(skeleton: Skeleton) -> bool:
+    """Whether the skeleton has both shoulders and both hips."""
+    return all(name in skeleton.keypoints for pair in TORSO for name in pair)
 
 
 def torso_lengths(keypoints: Points, visible: Visible, skeleton: Skeleton) -> Float[np.ndarray, " people"]:
@@ -52,17 +58,23 @@ def torso_lengths(keypoints: Points, visible: Visible, skeleton: Skeleton) -> Fl
 
 
 def pck(
-    predicted: Points, keypoints: Points, visible: Visible, skeleton: Skeleton, threshold: float = 0.2
+    predicted: Points,
+    keypoints: Points,
+    visible: Visible,
+    skeleton: Skeleton,
+    threshold: float = 0.2,
+    boxes: Float[np.ndarray, "people 4"] | None = None,
 ) -> PckResult:
     """The share of labelled keypoints whose prediction is within ``threshold`` x torso, in the same pixels.
 
-    People without a torso are left out. Raises ValueError for arrays of differing shape.
+    People without a torso are left out. With ``boxes`` (x, y, width, height) their diagonals take the torso's place:
+    for skeletons that have none. Raises ValueError for arrays of differing shape.
     """
     if predicted.shape != keypoints.shape:
         raise ValueError(
             f"predicted and labelled keypoints must have one shape; got {predicted.shape} and {keypoints.shape}"
         )
-    torso = torso_lengths(keypoints, visible, skeleton)
+    torso = torso_lengths(keypoints, visible, skeleton) if boxes is None else np.linalg.norm(boxes[:, 2:], axis=1)
     counted = visible & ~np.isnan(torso)[:, None]
     distance = np.linalg.norm(predicted.astype(np.float64) - keypoints, axis=-1)
     right = counted & (distance <= threshold * np.nan_to_num(torso)[:, None])
@@ -75,4 +87,5 @@ def pck(
         keypoint_count=int(counted.sum()),
         people=int((~np.isnan(torso)).sum()),
         people_without_torso=int(np.isnan(torso).sum()),
+        unit="torso" if boxes is None else "box diagonal",
     )

@@ -23,7 +23,7 @@ def crop_matrices(
     cosine, sine = zoom * radians.cos(), zoom * radians.sin()
     turn = torch.stack((torch.stack((cosine, sine), dim=-1), torch.stack((-sine, cosine), dim=-1)), dim=-2)
     crop_center = center.new_tensor([(width - 1) / 2, (height - 1) / 2])
-    shift = crop_center - (turn @ center.unsqueeze(-1)).squeeze(-1)
+    shift = crop_center - _product(turn, center.unsqueeze(-1)).squeeze(-1)
     return torch.cat((turn, shift.unsqueeze(-1)), dim=-1)
 
 
@@ -41,16 +41,23 @@ def resize_matrices(matrices: Matrices, from_size: tuple[int, int], to_size: tup
 
 def invert(matrices: Matrices) -> Matrices:
     """The maps back."""
-    linear = torch.linalg.inv(matrices[..., :2])
-    return torch.cat((linear, -linear @ matrices[..., 2:]), dim=-1)
+    (a, b), (c, d) = (row.unbind(dim=-1) for row in matrices[..., :2].unbind(dim=-2))
+    adjugate = torch.stack((torch.stack((d, -b), dim=-1), torch.stack((-c, a), dim=-1)), dim=-2)
+    linear = adjugate / (a * d - b * c)[..., None, None]
+    return torch.cat((linear, -_product(linear, matrices[..., 2:])), dim=-1)
 
 
 def compose(second: Matrices, first: Matrices) -> Matrices:
     """The maps that do ``first``, then ``second``."""
-    linear = second[..., :2] @ first[..., :2]
-    return torch.cat((linear, second[..., :2] @ first[..., 2:] + second[..., 2:]), dim=-1)
+    linear = _product(second[..., :2], first[..., :2])
+    return torch.cat((linear, _product(second[..., :2], first[..., 2:]) + second[..., 2:]), dim=-1)
 
 
 def transform_points(points: Keypoints, matrices: Matrices) -> Keypoints:
     """Points (x, y) through each person's map."""
-    return points @ matrices[..., :2].transpose(-2, -1) + matrices[..., 2].unsqueeze(-2)
+    return _product(points, matrices[..., :2].transpose(-2, -1)) + matrices[..., 2].unsqueeze(-2)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """A matrix product by sums: autocast and TF32, which would round coordinates, leave it alone."""
+    return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(dim=-2)

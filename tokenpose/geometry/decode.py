@@ -62,7 +62,8 @@ def decode_dark(heatmaps: Heatmaps) -> Decoded:
     radius = 2 + BLUR_WIDTH // 2
     around = _around_peaks(heatmaps, column, row, radius)
     blur = heatmaps.new_tensor(_blur_matrix(5, 2 * radius + 1))
-    near = (blur @ around @ blur.T).clamp(min=1e-10).log()
+    rows_blurred = (blur.unsqueeze(-1) * around.unsqueeze(-3)).sum(dim=-2)  # by sums: autocast and TF32 would round
+    near = (rows_blurred.unsqueeze(-2) * blur).sum(dim=-1).clamp(min=1e-10).log()
     step, solvable = _newton_step(near)
     usable = solvable & _interior(heatmaps, column, row, margin=1, far_margin=2)
     return _positive(torch.stack((column, row), dim=-1) + torch.where(usable.unsqueeze(-1), step, 0.0), scores)

@@ -15,7 +15,7 @@ def flip_order(keypoints: int, flip_pairs: Pairs | None) -> list[int]:
     if flip_pairs is None:
         raise ValueError(
             "mirroring needs to know which keypoints change sides: their names don't tell; "
-            "give the Skeleton flip_pairs, () if none does"
+            "give the Skeleton flip_pairs, () if none does, or turn mirroring off (flip 0)"
         )
     order = list(range(keypoints))
     for first, second in flip_pairs:

@@ -51,11 +51,13 @@ def record_attention(model: Any, blocks: Sequence[int] | None = None) -> Iterato
     ``blocks`` (None: all) counts through all groups from 0, or from the end if negative.
 
     The rows are computed beside the fused path, for the keypoint queries only (keypoints x tokens, not tokens x
-    tokens), and carry gradients where autograd is on. A second pass replaces the first one's rows.
+    tokens), and carry gradients where autograd is on. Each pass of the network replaces the rows of
+    the one before: with a flip test or several batches those of the last one stay.
 
-    Raises ValueError where no block uses the library's Attention, a block isn't there, or the model is compiled.
+    Raises ValueError where no block uses the library's Attention, a block isn't there, the model is compiled, or
+    it is being recorded already.
     """
-    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
+    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule) or model._compiled_call_impl is not None:
         raise ValueError("a compiled model can't be recorded: record the model that was given to torch.compile")
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
     if not attentions:
@@ -68,6 +70,8 @@ def record_attention(model: Any, blocks: Sequence[int] | None = None) -> Iterato
         raise ValueError(
             f"the model has {len(attentions)} blocks, 0 to {len(attentions) - 1}; got {list(blocks or ())}"
         ) from error
+    if any(attention.observer is not None for attention in recorded):
+        raise ValueError("this model is being recorded already; recordings don't nest")
     recording = Recording()
     keypoints = len(model.spec.skeleton)
 

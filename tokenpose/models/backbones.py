@@ -1,5 +1,6 @@
 """Backbones: an image becomes a map of features. Each has ``channels`` and ``stride``."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,14 @@ def make_backbone(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
             f"backbone {spec.backbone!r} has stride {backbone.stride}, the spec says {spec.backbone_stride}; "
             f"set backbone_stride={backbone.stride} and a patch_size that fits"
         )
+    multiple = max(backbone.stride, getattr(backbone, "multiple", 1))
+    for side, pixels in zip(("height", "width"), spec.image_size, strict=True):
+        if pixels % multiple:
+            below = pixels - pixels % multiple
+            raise ValueError(
+                f"backbone {spec.backbone!r} needs an image {side} that is a multiple of {multiple}; got {pixels}: "
+                f"use {below or multiple} or {below + multiple}, with a patch_size that fits"
+            )
     return backbone
 
 
@@ -90,7 +99,7 @@ class StemBackbone(nn.Module):
 class HighResolutionBackbone(nn.Module):
     """timm's HRNet up to the end of stage 3, its finest branch only; parameters keep timm's names."""
 
-    stride = 4
+    stride, multiple = 4, 16  # its coarsest branch is added to the finest, four times as large
 
     def __init__(self, spec: ModelSpec, pretrained: bool = False) -> None:
         super().__init__()
@@ -140,6 +149,20 @@ class TimmBackbone(nn.Module):
             )
         self.stride, self.channels = spec.backbone_stride, info[fitting[-1]]["num_chs"]
         self.network = timm.create_model(name, features_only=True, out_indices=(fitting[-1],), pretrained=pretrained)
+        self._check_map(spec)
+
+    def _check_map(self, spec: ModelSpec) -> None:
+        """Run a copy without data: some models take one image size only, some give maps with channels last."""
+        expected = (1, self.channels, spec.image_size[0] // self.stride, spec.image_size[1] // self.stride)
+        try:
+            probe = copy.deepcopy(self).to("meta")
+            found = tuple(probe(torch.empty(1, 3, *spec.image_size, device="meta")).shape)
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(f"{spec.backbone} can't read images of {spec.image_size}: {error}") from error
+        if found != expected:
+            raise ValueError(
+                f"{spec.backbone} gives maps of {found} for images of {spec.image_size}; expected {expected}"
+            )
 
     def forward(self, images: Images) -> Features:
         """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""

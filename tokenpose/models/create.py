@@ -12,7 +12,7 @@ import torch
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import load_weights, read_weights
-from tokenpose.models.zoo import Tag, find_tag, list_models
+from tokenpose.models.zoo import Tag, architectures, find_tag, list_models
 from tokenpose.skeletons import Skeleton
 
 logger = logging.getLogger(__name__)
@@ -59,12 +59,19 @@ def create_model(
         raise ValueError("give pretrained=True or weights=..., not both")
     full_name, tag, spec = find_tag(name)
     source = None
+    architecture = architectures.find(full_name.partition(".")[0])
     if pretrained:
         source = read_weights(_shipped(full_name, tag))
     elif weights is not None:
         source = read_weights(weights)
         checked = {field for field in spec.to_dict() if "." in name or field not in _DATA_FIELDS} - spec_changes.keys()
         _check_agreement(full_name, spec, source.spec, checked, origin=str(weights))
+        patches = {find_tag(f"{full_name.partition('.')[0]}.{tag}")[2].patch_size for tag in architecture.tags}
+        if source.spec.patch_size not in patches | {spec_changes.get("patch_size")}:
+            raise ValueError(
+                f"{weights} is not a {full_name.partition('.')[0]}: its patch_size is {source.spec.patch_size}, "
+                f"which none of its tags has: {sorted(patches)}"
+            )
     if source is not None:
         spec = source.spec.replace(head_hidden=source.spec.hidden_width if source.spec.head_layers == 2 else None)
     skeleton, sources = _skeleton(keypoints, spec.skeleton)
@@ -74,7 +81,8 @@ def create_model(
     if source is not None:
         load_weights(model, source, sources)
     model = model.to(device=device, dtype=dtype).eval()
-    logger.info("created %s: %.2f M parameters", full_name, sum(p.numel() for p in model.parameters()) / 1e6)
+    created = f"{full_name.partition('.')[0]} from {weights}" if weights is not None else full_name
+    logger.info("created %s: %.2f M parameters", created, sum(p.numel() for p in model.parameters()) / 1e6)
     return model
 
 

@@ -22,11 +22,14 @@ class TokenPose(nn.Module):
     spec: ModelSpec
     newly_initialised: tuple[str, ...]
     """Names of parameters that the weights did not bring; empty where all came from the file or none was read."""
+    card: dict[str, Any]
+    """Where the weights come from, by the file that they were read from; empty without one."""
 
     def __init__(self, spec: ModelSpec, backbone_pretrained: bool = False) -> None:
         super().__init__()
         self.spec = spec
         self.newly_initialised = ()
+        self.card = {}
         backbone: Any = make_backbone(spec, backbone_pretrained)
         self.backbone = backbone
         self.tokenizer = Tokenizer(spec, backbone.channels)

@@ -43,6 +43,7 @@ class Tokenizer(nn.Module):
         elif spec.positions in ("sine", "sine_every_block"):
             # not stored: it follows from the sizes, and half-precision files would round it
             self.register_buffer("positions", self._sine_table().to(self.keypoint_tokens.device), persistent=False)
+            self.register_load_state_dict_post_hook(_restore_sine_table)  # of models made on the meta device
 
     def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch tokens width"]:
         """(batch, channels, rows, columns) -> (batch, keypoints + visual, width)."""
@@ -72,3 +73,9 @@ class Tokenizer(nn.Module):
             nn.init.trunc_normal_(self.positions, std=0.02)
         elif self.spec.positions != "none" and not self.positions.is_meta:
             self.positions.copy_(self._sine_table())
+
+
+def _restore_sine_table(tokenizer: Tokenizer, _keys: object) -> None:
+    """The table is not in the state dict, and `to_empty` leaves anything in its place."""
+    tokens = tokenizer.keypoint_tokens
+    tokenizer.register_buffer("positions", tokenizer._sine_table().to(tokens), persistent=False)

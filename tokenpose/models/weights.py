@@ -79,13 +79,15 @@ def write_weights(
 def save_pretrained(model: TokenPose, folder: str | Path, card: Mapping[str, Any] | None = None) -> None:
     """Write a model into a folder: model.safetensors (with spec and card inside), config.json, README.md.
 
-    ``create_model(name, weights=folder)`` reads it back. ``card``: plain values that say where the weights come from.
+    ``create_model(name, weights=folder)`` reads it back. ``card``: plain values that say where the weights
+    come from; None: those that the model was loaded with.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    card = model.card if card is None else card
     write_weights(model, folder / WEIGHTS_FILE, card)
     (folder / CONFIG_FILE).write_text(json.dumps(json.loads(model.spec.to_json()), indent=2) + "\n")
-    (folder / CARD_FILE).write_text(_model_card(model, card or {}))
+    (folder / CARD_FILE).write_text(_model_card(model, card))
 
 
 def _model_card(model: TokenPose, card: Mapping[str, Any]) -> str:
@@ -126,11 +128,11 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
     if wrong:
         raise ValueError(f"the weights don't fit the model: {'; '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''}")
     for name in (KEYPOINT_TOKENS, POSITIONS):
-        if name in carried:
+        if name in carried and carried[name].isnan().any():
             rows = carried[name]
             carried[name] = torch.where(rows.isnan(), expected[name].to(rows), rows)
     model.load_state_dict({**expected, **carried})
-    model.newly_initialised = tuple(new)
+    model.newly_initialised, model.card = tuple(new), weights.card
     if new:
         logger.info("newly initialised: %s", ", ".join(new))
 

@@ -40,7 +40,16 @@ architectures.add("tokenpose_t", Architecture(
 ))  # fmt: skip
 architectures.add("tokenpose_s_v1", Architecture(
     spec=ModelSpec(backbone="stem", attention_scale="model"),
-    tags={"coco_256x192": Tag(), "lsp_256x192": Tag(changes=_LSP)},
+    default_tag="lsp_128x96",
+    tags={
+        "coco_256x192": Tag(),
+        "lsp_256x192": Tag(changes=_LSP),
+        "lsp_128x96": Tag(
+            changes={**_LSP, "image_size": (128, 96), "head_hidden": 384, "sigma": 1.0},
+            checkpoint="tokenpose_s_v1.lsp_128x96.safetensors",
+            sha256="44a002c94d1a12ba337adbdc9031fc4115e7ffe23eb71117533e5d800b9753f0",
+        ),
+    },
 ))  # fmt: skip
 architectures.add("tokenpose_s_v2", Architecture(
     spec=ModelSpec(backbone="stem", attention_scale="model", patch_size=(2, 2)),

@@ -59,7 +59,8 @@ def total_loss(
 class Trainer:
     """One run: `train` goes on from wherever its state is, `resume` puts it where a checkpoint was written.
 
-    In ``output``: checkpoint.pt, log.jsonl (a line per epoch), settings.json.
+    In ``output``: checkpoint.pt, log.jsonl (a line per epoch), settings.json. ``identity``: plain values, besides the
+    settings, that must be the same when a run is resumed.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class Trainer:
         output: Path,
         accelerator: Accelerator,
         grid: tuple[int, int],
+        identity: dict[str, Any] | None = None,
     ) -> None:
         self.settings, self.batches, self.validate, self.output, self.grid = settings, batches, validate, output, grid
-        self.accelerator = accelerator
+        self.accelerator, self.identity = accelerator, identity or {}
         if settings.channels_last:
             network = network.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(network, settings)
@@ -90,11 +92,15 @@ class Trainer:
         """Where the run's state lies."""
         return self.output / "checkpoint.pt"
 
+    @property
+    def _settings(self) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self.settings)))
+        return values
+
     def resume(self) -> None:
         """Continue where the checkpoint was written. Raises FileNotFoundError, or ValueError for other settings."""
         state = read_checkpoint(self.checkpoint)
-        saved = state["settings"]
-        current = json.loads(json.dumps(asdict(self.settings)))
+        saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
         if saved != current:
             differing = ", ".join(key for key in current if saved.get(key) != current[key])
             raise ValueError(
@@ -110,6 +116,8 @@ class Trainer:
     def train(self) -> dict[str, float]:
         """Train to the last epoch; the last validation's figures. Raises FloatingPointError for a loss gone astray."""
         figures: dict[str, float] = {}
+        if self.step == 0 and self.checkpoint.exists():
+            raise FileExistsError(f"{self.checkpoint} is of an earlier run: resume it, or use another output")
         self._start_files()
         saved_at = time.monotonic()
         with self._progress() as advance:
@@ -173,7 +181,8 @@ class Trainer:
             "schedule": self.schedule.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "settings": json.loads(json.dumps(asdict(self.settings))),
+            "settings": self._settings,
+            "identity": self.identity,
         }
         write_checkpoint(self.checkpoint, state)
 
