@@ -229,3 +229,20 @@ def test_half_precision_file_measures_nearly_the_same(people, tmp_path):
     write_weights(model, tmp_path / "half.safetensors", half=True)
     again = create_model("tiny", weights=tmp_path / "half.safetensors")
     assert abs(evaluate(again, people, people.parent).mean - evaluate(model, people, people.parent).mean) < 5
+
+
+def test_people_without_a_torso_are_measured_by_their_boxes(people, tmp_path):
+    content = json.loads(people.read_text())
+    category = content["categories"][0]
+    category["keypoints"], category["skeleton"] = category["keypoints"][12:], []  # neck and head_top
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][36:]
+    (people.parent / "heads.json").write_text(json.dumps(content))
+    settings = TrainingSettings(
+        epochs=1, batch_size=4, warmup_steps=1, guided_blocks=(0, 1), patch_blocks=(0,),
+        augmentation=Augmentation(flip=0.0),
+    )  # fmt: skip
+    heads = people.parent / "heads.json"
+    model = finetune("tiny", heads, heads, people.parent, tmp_path / "run", pretrained=False, settings=settings)
+    assert model.spec.skeleton.keypoints == ("neck", "head_top")
+    assert str(evaluate(model, heads, people.parent)).startswith("PCK@0.2 (box diagonal), 8 people, 16 keypoints")

@@ -158,7 +158,9 @@ def test_registered_backbone_is_found_by_its_name():
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.convolution(images)
 
-    model = create_model("tokenpose_s_v1", backbone="eighths", backbone_stride=8, patch_size=(2, 2), depth=1)
+    model = create_model(
+        "tokenpose_s_v1.coco_256x192", backbone="eighths", backbone_stride=8, patch_size=(2, 2), depth=1
+    )
     assert isinstance(model, TokenPose)
     assert model.spec.grid_size == (16, 12)
     assert model(torch.zeros(1, 3, 256, 192)).shape == (1, len(model.spec.skeleton), 64, 48)

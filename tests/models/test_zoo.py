@@ -93,7 +93,7 @@ def test_multiply_adds_are_the_published_less_the_rows_that_the_last_block_leave
 
 
 def test_small_models_share_every_size_but_the_patch():
-    first, second = find_tag("tokenpose_s_v1")[2], find_tag("tokenpose_s_v2.coco_256x192")[2]
+    first, second = find_tag("tokenpose_s_v1.coco_256x192")[2], find_tag("tokenpose_s_v2.coco_256x192")[2]
     assert first.replace(patch_size=(2, 2), skeleton=second.skeleton, heatmap_activation="identity") == second
 
 
