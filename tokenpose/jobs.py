@@ -53,20 +53,7 @@ def train_model(
 
     source, output = ImageSource(images), Path(output)
     people, held_out = read_coco(train), read_coco(val)
-    for samples, path in ((people, train), (held_out, val)):
-        if samples.skeleton.keypoints != model.spec.skeleton.keypoints:
-            raise ValueError(
-                f"{path} has the keypoints {', '.join(samples.skeleton.keypoints)}; the model has "
-                f"{', '.join(model.spec.skeleton.keypoints)}: create the model with keypoints=[...] of the data"
-            )
-        logger.info("%s: %d people; left out: %s", path, len(samples), samples.skipped or "none")
-    if (settings.loss == "cross_entropy") != (model.spec.heatmap_activation == "softmax"):
-        raise ValueError(
-            f"loss {settings.loss!r} does not go with heatmap_activation {model.spec.heatmap_activation!r}: "
-            'cross_entropy needs "softmax", squared_error "identity"; create the model with the other'
-        )
-    if not len(people) or not len(held_out):
-        raise ValueError(f"{train if not len(people) else val} has no labelled people")
+    _check_data(model, {train: people, val: held_out}, settings)
     set_seed(settings.seed)
     accelerator = Accelerator(mixed_precision=settings.precision)
     if accelerator.num_processes > 1:
@@ -98,6 +85,24 @@ def train_model(
         trainer.resume()
     trainer.train()
     return weights
+
+
+def _check_data(model: TokenPose, data: dict[str | Path, Samples], settings: TrainingSettings) -> None:
+    """Refuse data with other keypoints than the model's or nobody in it, and a loss that the model isn't made for."""
+    for path, samples in data.items():
+        if samples.skeleton.keypoints != model.spec.skeleton.keypoints:
+            raise ValueError(
+                f"{path} has the keypoints {', '.join(samples.skeleton.keypoints)}; the model has "
+                f"{', '.join(model.spec.skeleton.keypoints)}: create the model with keypoints=[...] of the data"
+            )
+        if not len(samples):
+            raise ValueError(f"{path} has no labelled people")
+        logger.info("%s: %d people; left out: %s", path, len(samples), samples.skipped or "none")
+    if (settings.loss == "cross_entropy") != (model.spec.heatmap_activation == "softmax"):
+        raise ValueError(
+            f"loss {settings.loss!r} does not go with heatmap_activation {model.spec.heatmap_activation!r}: "
+            'cross_entropy needs "softmax", squared_error "identity"; create the model with the other'
+        )
 
 
 def _guided_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
