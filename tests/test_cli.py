@@ -299,6 +299,13 @@ def test_unreadable_image_is_reported_and_the_others_are_done(photos, weights):
     assert len(names("poses")) == 6
 
 
+def test_a_single_image_that_cannot_be_read_names_no_picture(photos, weights):
+    (photos / "broken.png").write_text("not an image")
+    result = run("predict", "photos/broken.png", "--box", BOX, "--weights", weights, exit_code=1)
+    assert result.stdout == "0 people in 0 images: poses\n"
+    assert names("poses") == []
+
+
 def test_wrong_boxes_on_the_command_line_are_wrong_usage(photos, weights):
     assert "a box is four numbers x1,y1,x2,y2; got '1,2,3'" in run(
         "predict", "photos/a.png", "--box", "1,2,3", exit_code=2

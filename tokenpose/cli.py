@@ -206,7 +206,7 @@ def predict_command(
             people += len(poses)
             advance()
     done = len(photographs) - len(failed)
-    where = photographs[0].picture if len(photographs) == 1 else output
+    where = photographs[0].picture if len(photographs) == done == 1 else output
     typer.echo(f"{_count(people, 'person', 'people')} in {_count(done, 'image', 'images')}: {where}")
     if failed:
         raise typer.Exit(1)

@@ -59,19 +59,15 @@ def create_model(
         raise ValueError("give pretrained=True or weights=..., not both")
     full_name, tag, spec = find_tag(name)
     source = None
-    architecture = architectures.find(full_name.partition(".")[0])
+    architecture = full_name.partition(".")[0]
     if pretrained:
         source = read_weights(_shipped(full_name, tag))
     elif weights is not None:
         source = read_weights(weights)
         checked = {field for field in spec.to_dict() if "." in name or field not in _DATA_FIELDS} - spec_changes.keys()
         _check_agreement(full_name, spec, source.spec, checked, origin=str(weights))
-        patches = {find_tag(f"{full_name.partition('.')[0]}.{tag}")[2].patch_size for tag in architecture.tags}
-        if source.spec.patch_size not in patches | {spec_changes.get("patch_size")}:
-            raise ValueError(
-                f"{weights} is not a {full_name.partition('.')[0]}: its patch_size is {source.spec.patch_size}, "
-                f"which none of its tags has: {sorted(patches)}"
-            )
+        if "patch_size" not in spec_changes:
+            _check_patch(architecture, source.spec, origin=str(weights))
     if source is not None:
         spec = source.spec.replace(head_hidden=source.spec.hidden_width if source.spec.head_layers == 2 else None)
     skeleton, sources = _skeleton(keypoints, spec.skeleton)
@@ -81,7 +77,7 @@ def create_model(
     if source is not None:
         load_weights(model, source, sources)
     model = model.to(device=device, dtype=dtype).eval()
-    created = f"{full_name.partition('.')[0]} from {weights}" if weights is not None else full_name
+    created = f"{architecture} from {weights}" if weights is not None else full_name
     logger.info("created %s: %.2f M parameters", created, sum(p.numel() for p in model.parameters()) / 1e6)
     return model
 
@@ -119,6 +115,16 @@ def _check_agreement(name: str, named: ModelSpec, found: ModelSpec, checked: set
     ]
     if differing:
         raise ValueError(f"{origin} is not a {name}: it has {'; '.join(differing)[:600]}")
+
+
+def _check_patch(architecture: str, found: ModelSpec, origin: str) -> None:
+    """Refuse a patch size that no tag of the architecture has: S-v1 and S-v2 differ in nothing else."""
+    patches = {find_tag(f"{architecture}.{tag}")[2].patch_size for tag in architectures.find(architecture).tags}
+    if found.patch_size not in patches:
+        raise ValueError(
+            f"{origin} is not a {architecture}: its patch_size is {found.patch_size}, "
+            f"which none of its tags has: {sorted(patches)}"
+        )
 
 
 def _skeleton(keypoints: Keypoints | None, named: Skeleton) -> tuple[Skeleton, dict[str, str] | None]:
