@@ -246,3 +246,10 @@ def test_people_without_a_torso_are_measured_by_their_boxes(people, tmp_path):
     model = finetune("tiny", heads, heads, people.parent, tmp_path / "run", pretrained=False, settings=settings)
     assert model.spec.skeleton.keypoints == ("neck", "head_top")
     assert str(evaluate(model, heads, people.parent)).startswith("PCK@0.2 (box diagonal), 8 people, 16 keypoints")
+
+
+def test_the_card_of_the_weights_that_a_run_started_from_goes_on(people, tmp_path):
+    model = TokenPose(TINY)
+    model.card = {"terms": "research"}
+    path = train_model(model, people, people, people.parent, tmp_path / "run", SETTINGS)
+    assert read_weights(path).card["started_from"] == {"terms": "research"}

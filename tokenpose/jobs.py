@@ -75,7 +75,14 @@ def train_model(
 
     def validate(averaged: Any) -> dict[str, float]:
         result = measure_pck(averaged.model, held_out, source)
-        made = {"train": Path(train).name, "val": Path(val).name, "people": len(people), "steps": trainer.step}
+        made: dict[str, Any] = {
+            "train": Path(train).name,
+            "val": Path(val).name,
+            "people": len(people),
+            "steps": trainer.step,
+        }
+        if model.card:  # the terms of what it started from go on
+            made["started_from"] = model.card
         write_weights(averaged.model, weights, {**made, **(card or {}), "pck": result.mean, "pck_unit": result.unit})
         return {"pck": result.mean}
 
