@@ -26,6 +26,7 @@ PUBLIC_NAMES = [
     "finetune",
     "list_models",
     "predict",
+    "push_to_hub",
     "record_attention",
     "register_backbone",
     "register_block",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tokenpose.models.backbones import register_backbone as register_backbone
     from tokenpose.models.blocks import register_block as register_block
     from tokenpose.models.create import create_model as create_model
+    from tokenpose.models.hub import push_to_hub as push_to_hub
     from tokenpose.models.official import convert_official as convert_official
     from tokenpose.models.spec import ModelSpec as ModelSpec
     from tokenpose.models.weights import save_pretrained as save_pretrained
@@ -37,6 +38,7 @@ _MODULES = {
     "finetune": "jobs",
     "list_models": "models.zoo",
     "predict": "predictor",
+    "push_to_hub": "models.hub",
     "record_attention": "models.attention",
     "register_backbone": "models.backbones",
     "register_block": "models.blocks",
@@ -57,6 +59,7 @@ __all__ = [
     "finetune",
     "list_models",
     "predict",
+    "push_to_hub",
     "record_attention",
     "register_backbone",
     "register_block",

@@ -372,17 +372,15 @@ def convert_command(
       tokenpose convert tokenpose_base.pth --model tokenpose_b.coco_256x192 --output tokenpose_b.safetensors
     """
     from tokenpose.models.create import create_model
-    from tokenpose.models.official import convert_official
-    from tokenpose.models.weights import write_weights
+    from tokenpose.models.weights import CHECKPOINT_SUFFIXES, write_weights
 
-    tensors = convert_official(_read_checkpoint(checkpoint))
-    network = create_model(model)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{checkpoint} is not a {model}: {error}") from error
+    if checkpoint.suffix not in CHECKPOINT_SUFFIXES:
+        raise ValueError(
+            f"{checkpoint} is no PyTorch checkpoint by its name: one ends in {', '.join(CHECKPOINT_SUFFIXES)}"
+        )
+    network = create_model(model, weights=checkpoint)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(network, output, {"converted_from": checkpoint.name})
+    write_weights(network, output, network.card)
     typer.echo(output)
 
 
@@ -478,27 +476,6 @@ def _training_settings(options: Mapping[str, Any]) -> Any:
     )
     own = {field.name: given[field.name] for field in fields(TrainingSettings) if field.name in given}
     return TrainingSettings(**own, augmentation=augmentation)
-
-
-def _read_checkpoint(path: Path) -> Mapping[str, Any]:
-    import pickle
-
-    import torch
-
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} is not a PyTorch checkpoint that holds nothing but tensors and plain values"
-        ) from error
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(content, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
-        raise ValueError(
-            f"{path} holds no state dict: a mapping from names to tensors is needed, at the top or as state_dict"
-        )
-    return content
 
 
 # What is said to the user

@@ -57,6 +57,8 @@ class Skeleton:
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         set_field(self, "keypoints", tuple(self.keypoints))
+        if not all(isinstance(name, str) for name in (self.name, *self.keypoints)):
+            raise TypeError(f"a skeleton's name and keypoint names must be text; got {self.name!r}, {self.keypoints!r}")
         set_field(self, "limbs", tuple((int(a), int(b)) for a, b in self.limbs))
         if self.flip_pairs is None:
             set_field(self, "flip_pairs", infer_flip_pairs(self.keypoints))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tokenpose.models.carry_over import load_weights
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
-from tokenpose.models.weights import load_weights, read_weights, save_pretrained, write_weights
+from tokenpose.models.weights import read_weights, save_pretrained, write_weights
 from tokenpose.skeletons import Skeleton
 
 STEM = ModelSpec(backbone="stem", image_size=(64, 48), skeleton=Skeleton.from_count(5), width=48, heads=4, depth=1)
@@ -153,12 +154,21 @@ def test_weights_that_do_not_fit_are_refused_by_name_and_shape(tmp_path, tiny, b
         carried(tmp_path, build(tiny), **changes)
 
 
-@pytest.mark.parametrize("name", ["tokenizer.keypoint_tokens", "head.3.bias", "encoder.groups.0.1.mlp.0.weight"])
-def test_file_that_lacks_a_tensor_is_refused(tmp_path, tiny, build, name):
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("tokenizer.keypoint_tokens", "spec"),
+        ("head.3.bias", "spec"),
+        ("encoder.groups.0.1.mlp.0.weight", "model"),
+    ],
+)
+def test_file_that_lacks_a_tensor_is_refused(tmp_path, tiny, build, name, what):
     model = build(tiny)
     tensors = {key: tensor for key, tensor in model.state_dict().items() if key != name}
     save_file(tensors, tmp_path / "a.safetensors", {"spec": tiny.to_json()})
-    with pytest.raises(ValueError, match=rf"the weights don't fit the model: {name} is missing, expected \("):
+    with pytest.raises(
+        ValueError, match=rf"a\.safetensors: the weights don't fit the {what}: {name} is missing, expected \("
+    ):
         load_weights(model, read_weights(tmp_path / "a.safetensors"))
 
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 
+from tokenpose.models.carry_over import load_weights
+from tokenpose.models.hub import find_folder, is_location
+from tokenpose.models.official import read_checkpoint
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
-from tokenpose.models.weights import load_weights, read_weights
+from tokenpose.models.weights import CHECKPOINT_SUFFIXES, Weights, check_claims, check_finite, read_weights
 from tokenpose.models.zoo import Tag, architectures, find_tag, list_models
 from tokenpose.skeletons import Skeleton
 
@@ -42,32 +45,34 @@ def create_model(
     backbone_pretrained: bool = False,
     **spec_changes: Any,
 ) -> TokenPose:
-    """A model by name, "architecture" or "architecture.tag" (`tokenpose.list_models`), in eval mode.
+    """A model by name, in eval mode: "architecture" or "architecture.tag" (`tokenpose.list_models`), or where it lies,
+    "local-dir:folder" or "hf-hub:user/name@revision", as `tokenpose.save_pretrained` and `push_to_hub` wrote it.
 
-    ``pretrained``: with the weights that ship for the name. ``weights``: from a safetensors file that
-    `tokenpose.save_pretrained` or training wrote; its spec must agree with the name. ``keypoints``: a count, a list of
-    names, a dict from new names to the names whose tokens they start from, or a Skeleton. ``spec_changes``: any of
-    ModelSpec's fields, ``backbone="timm/resnet18", image_size=(384, 288), depth=6``. Weights survive changed keypoints
-    (tokens are carried over by name), image size (the head and learnable positions are resampled) and positions;
-    ``model.newly_initialised`` names what they did not bring. ``backbone_pretrained`` starts a timm backbone from
-    timm's weights.
+    ``pretrained``: with the weights that ship for the name (those in a folder or on a hub always come along).
+    ``weights``: from a safetensors file or folder that tokenpose wrote, whose spec must agree with the name, or from a
+    PyTorch checkpoint (.pth, .pt, .ckpt, .bin) of the named model, with published parameter names or ours; no code in
+    it is run.
+
+    ``keypoints``: a count, a list of names, a dict from new names to the names whose tokens they start from, or a
+    Skeleton. ``spec_changes``: any of ModelSpec's fields, ``backbone="timm/resnet18", image_size=(384, 288), depth=6``.
+    Weights survive changed keypoints (tokens are carried over by name; a count has none), image size (the head and
+    learnable positions are resampled) and positions; ``model.newly_initialised`` names what they did not bring.
+    ``backbone_pretrained`` starts a timm backbone from timm's weights.
 
     Raises LookupError for unknown names (with the closest) and for ``pretrained`` where nothing ships (with the names
-    that do), ValueError for specs that don't work and weights that don't fit, FileNotFoundError.
+    that do), ValueError for specs that don't work and weights that don't fit, FileNotFoundError, and what
+    `tokenpose.models.hub.find_folder` raises.
     """
     if pretrained and weights is not None:
         raise ValueError("give pretrained=True or weights=..., not both")
-    full_name, tag, spec = find_tag(name)
-    source = None
-    architecture = full_name.partition(".")[0]
-    if pretrained:
-        source = read_weights(_shipped(full_name, tag))
-    elif weights is not None:
-        source = read_weights(weights)
-        checked = {field for field in spec.to_dict() if "." in name or field not in _DATA_FIELDS} - spec_changes.keys()
-        _check_agreement(full_name, spec, source.spec, checked, origin=str(weights))
-        if "patch_size" not in spec_changes:
-            _check_patch(architecture, source.spec, origin=str(weights))
+    if is_location(name):
+        if weights is not None:
+            raise ValueError(f"{name} brings its own weights; give weights=... with an architecture's name")
+        found = read_weights(find_folder(name))
+        source: Weights | None = found
+        spec, created = found.spec, name
+    else:
+        source, spec, created = _find_named(name, pretrained, weights, spec_changes)
     if source is not None:
         spec = source.spec.replace(head_hidden=source.spec.hidden_width if source.spec.head_layers == 2 else None)
     skeleton, sources = _skeleton(keypoints, spec.skeleton)
@@ -77,9 +82,28 @@ def create_model(
     if source is not None:
         load_weights(model, source, sources)
     model = model.to(device=device, dtype=dtype).eval()
-    created = f"{architecture} from {weights}" if weights is not None else full_name
     logger.info("created %s: %.2f M parameters", created, sum(p.numel() for p in model.parameters()) / 1e6)
     return model
+
+
+def _find_named(
+    name: str, pretrained: bool, weights: str | Path | None, spec_changes: Mapping[str, Any]
+) -> tuple[Weights | None, ModelSpec, str]:
+    """The weights for a name of the zoo, if any are wanted; the name's spec; what to call the model."""
+    full_name, tag, spec = find_tag(name)
+    architecture = full_name.partition(".")[0]
+    if weights is None:
+        return (read_weights(_shipped(full_name, tag)) if pretrained else None), spec, full_name
+    created = f"{architecture} from {weights}"
+    if Path(weights).suffix in CHECKPOINT_SUFFIXES:
+        built = {field: value for field, value in spec_changes.items() if field not in _DATA_FIELDS}
+        return read_published(weights, spec.replace(**built), full_name), spec, created
+    source = read_weights(weights)
+    checked = {field for field in spec.to_dict() if "." in name or field not in _DATA_FIELDS} - spec_changes.keys()
+    _check_agreement(full_name, spec, source.spec, checked, origin=str(weights))
+    if "patch_size" not in spec_changes:
+        _check_patch(architecture, source.spec, origin=str(weights))
+    return source, spec, created
 
 
 def load_model(path: str | Path, device: torch.device | str | None = None) -> TokenPose:
@@ -89,6 +113,16 @@ def load_model(path: str | Path, device: torch.device | str | None = None) -> To
     load_weights(model, source)
     logger.info("read %s: %s, image_size %s", path, source.spec.skeleton.name, source.spec.image_size)
     return model.to(device=device).eval()
+
+
+def read_published(path: str | Path, spec: ModelSpec, name: str) -> Weights:
+    """A PyTorch checkpoint as the weights of a spec. Raises what `read_checkpoint` raises, and ValueError."""
+    tensors = read_checkpoint(path)
+    origin = f"{path}, read as a {name}"
+    check_claims(spec, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, origin)
+    check_finite(tensors, origin)
+    floats = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    return Weights(spec=spec, tensors=floats, card={"converted_from": Path(path).name}, origin=origin)
 
 
 def _shipped(full_name: str, tag: Tag) -> Path:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,6 +17,33 @@ _INSIDE_BLOCK = {
     ("1", "fn.net.0"): "mlp.0",
     ("1", "fn.net.3"): "mlp.2",
 }
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """A PyTorch checkpoint's tensors by our names, from published names or ours; no code in it is run.
+
+    The state dict is the file's whole content or its "state_dict". Raises FileNotFoundError, and ValueError for
+    anything but tensors by names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes make an unpickler raise anything
+        raise ValueError(
+            f"{path} is not a PyTorch checkpoint that holds nothing but tensors and plain values"
+        ) from error
+    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise ValueError(
+            f"{path} holds no state dict: a mapping from names to tensors is needed, at the top or as state_dict"
+        )
+    if "tokenizer.keypoint_tokens" in content:
+        return dict(content)
+    return convert_official(content)
 
 
 def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

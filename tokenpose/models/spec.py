@@ -1,6 +1,7 @@
 """ModelSpec: everything that it takes to rebuild a model, as plain values."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -12,6 +13,13 @@ PositionMode = Literal["sine_every_block", "sine", "learnable", "none"]
 AttentionScale = Literal["head", "model"]
 HeatmapActivation = Literal["identity", "softmax"]
 Size = tuple[int, int]
+
+# Far beyond what anybody means, and small enough that a mistyped or a hostile spec doesn't fill the memory.
+_CEILINGS = {
+    "width": 16_384, "groups": 64, "depth": 1_024, "backbone_stride": 256, "mlp_ratio": 100.0, "sigma": 1_000.0,
+    "box_padding": 100.0, "head_hidden": 1_000_000,
+}  # fmt: skip
+_MOST_PIXELS, _MOST_TOKENS, _MOST_KEYPOINTS = 64_000_000, 65_536, 4_096
 
 FORMAT_VERSION = 1  # of the JSON; raised when a reader of today could misread a file of tomorrow
 
@@ -60,6 +68,7 @@ class ModelSpec:
         _check_types(self)
         _check_choices(self)
         _check_numbers(self)
+        _check_ceilings(self)
         _check_grid(self)
 
     @property
@@ -101,7 +110,7 @@ class ModelSpec:
         """The inverse of `to_json`. Raises ValueError for anything that is not a spec this version can read."""
         try:
             values = _tuples(json.loads(text))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"a model spec must be JSON; got {text[:80]!r}: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"a model spec must be a JSON object; got {text[:80]!r}")
@@ -113,8 +122,10 @@ class ModelSpec:
         try:
             _refuse_unknown_fields(values)
             return cls(**{**values, "skeleton": Skeleton.from_dict(values["skeleton"])})
-        except (TypeError, KeyError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"not a valid model spec: {error}") from error
+        except KeyError as error:
+            raise ValueError(f"not a valid model spec: it has no {error}") from error
 
 
 def _tuples(value: Any) -> Any:
@@ -135,17 +146,22 @@ def _refuse_unknown_fields(values: Mapping[str, Any]) -> None:
 def _size(name: str, value: Any) -> Size:
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
         raise TypeError(f"{name} must be (height, width); got {value!r}")
-    height, width = value
-    if height != int(height) or width != int(width) or min(height, width) < 1:
+    if not all(_is_number(side) and side >= 1 and side == side // 1 for side in value):
         raise ValueError(f"{name} must be two positive whole numbers (height, width); got {value!r}")
+    height, width = value
     return int(height), int(width)
 
 
 def _colour(name: str, value: Any) -> tuple[float, float, float]:
-    if not isinstance(value, Sequence) or len(value) != 3:
+    if not isinstance(value, Sequence) or len(value) != 3 or not all(_is_number(channel) for channel in value):
         raise ValueError(f"{name} must be three numbers for red, green and blue in 0..1; got {value!r}")
     red, green, blue = (float(channel) for channel in value)
     return red, green, blue
+
+
+def _is_number(value: Any) -> bool:
+    """Finite, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _check_types(spec: ModelSpec) -> None:
@@ -175,7 +191,7 @@ def _check_numbers(spec: ModelSpec) -> None:
             raise ValueError(f"{name} must be a positive whole number; got {value!r}")
     for name in ("mlp_ratio", "box_padding", "sigma"):
         value = getattr(spec, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        if not _is_number(value) or value <= 0:
             raise ValueError(f"{name} must be a positive number; got {value!r}")
     if min(spec.std) <= 0:
         raise ValueError(f"std must be positive; got {spec.std}")
@@ -192,6 +208,24 @@ def _check_numbers(spec: ModelSpec) -> None:
         )
     if spec.width % 2 and spec.positions.startswith("sine"):
         raise ValueError(f"sine positions need an even width (half for y, half for x); got {spec.width}")
+
+
+def _check_ceilings(spec: ModelSpec) -> None:
+    for name, ceiling in _CEILINGS.items():
+        value = getattr(spec, name)
+        if value is not None and value > ceiling:
+            raise ValueError(f"{name} must be at most {ceiling}; got {value}")
+    for name in ("image_size", "heatmap_size"):
+        size = getattr(spec, name)
+        if size is not None and size[0] * size[1] > _MOST_PIXELS:
+            raise ValueError(f"{name} must have at most {_MOST_PIXELS} pixels; got {size}")
+    if len(spec.skeleton) > _MOST_KEYPOINTS:
+        raise ValueError(f"a model has at most {_MOST_KEYPOINTS} keypoints; got {len(spec.skeleton)}")
+    if spec.grid_size[0] * spec.grid_size[1] > _MOST_TOKENS:
+        raise ValueError(
+            f"image_size {spec.image_size} in patches of {spec.patch_size} x stride {spec.backbone_stride} gives "
+            f"{spec.grid_size[0] * spec.grid_size[1]} tokens; at most {_MOST_TOKENS}: use larger patches"
+        )
 
 
 def _check_grid(spec: ModelSpec) -> None:

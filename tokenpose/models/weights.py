@@ -1,26 +1,23 @@
-"""Weights files: safetensors that carry their spec and card; and weights for another size or other keypoints."""
+"""Weights files: safetensors that carry their spec and card. What is read is not trusted: it is checked first."""
 
 import json
-import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional
 
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 
-logger = logging.getLogger(__name__)
-
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 KEYPOINT_TOKENS, POSITIONS = "tokenizer.keypoint_tokens", "tokenizer.positions"
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+
+_DTYPES = {"F16", "BF16", "F32", "I64"}  # I64: how many batches a norm has seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,36 +27,75 @@ class Weights:
     spec: ModelSpec
     tensors: dict[str, Tensor]
     card: dict[str, Any] = field(default_factory=dict)
+    origin: str = "weights"
+    """What errors call them."""
 
 
 def read_weights(path: str | Path) -> Weights:
-    """Read a file that `write_weights` wrote; half precision becomes float32.
+    """Read a file that `write_weights` wrote, or the one in a folder; half precision becomes float32.
 
-    A folder stands for its model.safetensors. Raises FileNotFoundError, and ValueError where it is not a safetensors
-    file with a spec.
+    The header is checked against the spec it carries before a tensor is read. Raises FileNotFoundError, and ValueError
+    for anything but a whole safetensors file with a spec that it fulfils and finite values.
     """
     path = Path(path)
     if path.is_dir():
-        path = path / WEIGHTS_FILE
+        return _read_folder(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        raise ValueError(f"{path} is a PyTorch checkpoint, which carries no spec: give the name of its model too")
     try:
         with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            metadata, names = opened.metadata() or {}, list(opened.keys())
+            slices = {name: opened.get_slice(name) for name in names}
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            spec, card = _read_spec(metadata, path), _read_card(metadata, path)
+            _check_dtypes({name: part.get_dtype() for name, part in slices.items()}, path)
+            check_claims(spec, shapes, str(path))
+            tensors = {name: opened.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
-    if "spec" not in metadata:
-        raise ValueError(f"{path} carries no model spec in its metadata, so it wasn't written by tokenpose")
-    try:
-        card = json.loads(metadata.get("card", "{}"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} has a card that is not JSON: {error}") from error
+    check_finite(tensors, str(path))
+    floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    return Weights(spec=spec, tensors=floats, card=card, origin=str(path))
+
+
+def head_tensors(spec: ModelSpec) -> tuple[str, str]:
+    """Names of the head's last layer's weight and bias, whose rows are the heatmap's cells."""
+    layer = 3 if spec.head_layers == 2 else 1
+    return f"head.{layer}.weight", f"head.{layer}.bias"
+
+
+def check_claims(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], origin: str) -> None:
+    """Refuse a spec that its tensors don't bear out, before a model of it is built: a small file that claims a huge
+    model would otherwise fill the memory. Raises ValueError."""
+    keypoints, cells = len(spec.skeleton), spec.output_size[0] * spec.output_size[1]
+    weight, bias = head_tensors(spec)
+    features = spec.hidden_width if spec.head_layers == 2 else spec.groups * spec.width
+    expected = {
+        KEYPOINT_TOKENS: (1, keypoints, spec.width),
+        weight: (cells, features),
+        bias: (cells,),
+    }
+    if spec.positions == "learnable":
+        expected[POSITIONS] = (1, keypoints + spec.grid_size[0] * spec.grid_size[1], spec.width)
+    wrong = [
+        f"{name} is {shapes.get(name, 'missing')}, expected {shape}"
+        for name, shape in expected.items()
+        if shapes.get(name) != shape
+    ]
+    found = len({tuple(name.split(".")[2:4]) for name in shapes if name.startswith("encoder.groups.")})
+    if found != spec.groups * spec.depth:
+        wrong.append(f"it has {found} blocks, expected {spec.groups * spec.depth}")
+    if wrong:
+        raise ValueError(f"{origin}: the weights don't fit the spec: {'; '.join(wrong)}")
+
+
+def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Raise ValueError where a value is NaN or infinite."""
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
-        raise ValueError(f"{path} holds values that are not finite, in {', '.join(broken[:3])}")
-    floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    return Weights(spec=ModelSpec.from_json(metadata["spec"]), tensors=floats, card=card)
+        raise ValueError(f"{origin} holds values that are not finite, in {', '.join(broken[:3])}")
 
 
 def write_weights(
@@ -79,103 +115,80 @@ def write_weights(
 def save_pretrained(model: TokenPose, folder: str | Path, card: Mapping[str, Any] | None = None) -> None:
     """Write a model into a folder: model.safetensors (with spec and card inside), config.json, README.md.
 
-    ``create_model(name, weights=folder)`` reads it back. ``card``: plain values that say where the weights
+    ``create_model("local-dir:folder")`` reads it back. ``card``: plain values that say where the weights
     come from; None: those that the model was loaded with.
     """
-    folder = Path(folder)
+    write_folder(model, Path(folder), card, f"local-dir:{Path(folder).name}")
+
+
+def write_folder(model: TokenPose, folder: Path, card: Mapping[str, Any] | None, name: str) -> None:
+    """The folder of `save_pretrained`; ``name`` is what its README calls `create_model` with."""
     folder.mkdir(parents=True, exist_ok=True)
     card = model.card if card is None else card
     write_weights(model, folder / WEIGHTS_FILE, card)
     (folder / CONFIG_FILE).write_text(json.dumps(json.loads(model.spec.to_json()), indent=2) + "\n")
-    (folder / CARD_FILE).write_text(_model_card(model, card))
+    (folder / CARD_FILE).write_text(_model_card(model, card, name))
 
 
-def _model_card(model: TokenPose, card: Mapping[str, Any]) -> str:
+def _model_card(model: TokenPose, card: Mapping[str, Any], name: str) -> str:
     """The card as Markdown, with the front matter that model hubs read."""
     spec, parameters = model.spec, sum(parameter.numel() for parameter in model.parameters())
     lines = [
-        "---", "library_name: tokenpose", "pipeline_tag: keypoint-detection", "---", "",
+        "---", "library_name: tokenpose", "pipeline_tag: keypoint-detection", "tags: [tokenpose, pose-estimation]",
+        "---", "",
         f"# TokenPose, {len(spec.skeleton)} keypoints, {spec.image_size[0]}x{spec.image_size[1]}", "",
         f"Backbone {spec.backbone}, {parameters / 1e6:.2f} M parameters.",
         f"Keypoints: {', '.join(spec.skeleton.keypoints)}.", "",
-        *(f"- {name}: {value}" for name, value in card.items()),
+        *(f"- {key}: {value}" for key, value in card.items()), "",
+        "```python", "import tokenpose", "",
+        f'model = tokenpose.create_model("{name}")',
+        'poses = tokenpose.predict(model, "photo.jpg", boxes)    # boxes: (people, 4), x1, y1, x2, y2',
+        "```",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
+def _read_folder(folder: Path) -> Weights:
+    """A folder's weights; its config.json, which others read, has to say the same."""
+    weights = read_weights(folder / WEIGHTS_FILE)
+    config = folder / CONFIG_FILE
+    if not config.is_file():
+        return weights
+    try:
+        claimed = ModelSpec.from_json(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{config}: {error}") from error
+    found, said = weights.spec.to_dict(), claimed.to_dict()
+    differing = [f"{name} {said[name]!r}" for name in said if said[name] != found[name]]
+    if differing:
+        raise ValueError(f"{config} is not the spec of the weights beside it: it says {'; '.join(differing)[:300]}")
+    return weights
+
+
+def _read_spec(metadata: Mapping[str, str], path: Path) -> ModelSpec:
+    if "spec" not in metadata:
+        raise ValueError(f"{path} carries no model spec in its metadata, so it wasn't written by tokenpose")
+    try:
+        return ModelSpec.from_json(metadata["spec"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_card(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(metadata.get("card", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has a card that is not JSON: {error}") from error
+    if not isinstance(card, dict):
+        raise ValueError(f"{path} has a card that is no JSON object but {type(card).__name__}")
+    return card
+
+
+def _check_dtypes(dtypes: Mapping[str, str], path: Path) -> None:
+    wrong = [f"{name} is {dtype}" for name, dtype in dtypes.items() if dtype not in _DTYPES]
+    if wrong:
+        raise ValueError(f"{path} holds types that weights don't have: {'; '.join(wrong[:3])}; expected F16, BF16, F32")
+
+
 def _may_be_half(name: str, tensor: Tensor) -> bool:
     return tensor.is_floating_point() and not name.endswith(("running_mean", "running_var"))
-
-
-def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] | None = None) -> None:
-    """Load weights into a model whose keypoints, sizes or positions may differ from the file's; all else strictly.
-
-    Keypoint tokens come by name: ``sources`` maps the model's keypoint names to the file's (None: the same names).
-    Learnable positions and the head's last layer are resampled as the 2-D maps that they are. What is new stays as
-    initialised, is logged, and is named in ``model.newly_initialised``.
-
-    Raises ValueError that lists the tensors which don't fit.
-    """
-    carried, new = carry_over(weights, model.spec, sources)
-    expected = model.state_dict()
-    wrong = [
-        f"{name} is {tuple(carried[name].shape) if name in carried else 'missing'}, expected {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if (name not in carried and name not in new)
-        or (name in carried and name not in (KEYPOINT_TOKENS, POSITIONS) and carried[name].shape != tensor.shape)
-    ]
-    wrong += [f"{name} is not part of this model" for name in carried if name not in expected]
-    if wrong:
-        raise ValueError(f"the weights don't fit the model: {'; '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''}")
-    for name in (KEYPOINT_TOKENS, POSITIONS):
-        if name in carried and carried[name].isnan().any():
-            rows = carried[name]
-            carried[name] = torch.where(rows.isnan(), expected[name].to(rows), rows)
-    model.load_state_dict({**expected, **carried})
-    model.newly_initialised, model.card = tuple(new), weights.card
-    if new:
-        logger.info("newly initialised: %s", ", ".join(new))
-
-
-def carry_over(
-    weights: Weights, spec: ModelSpec, sources: Mapping[str, str] | None = None
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors for a model of another spec, and the names of what is new; rows of new keypoints hold NaN."""
-    names = [(sources or {}).get(name, name) for name in spec.skeleton.keypoints]
-    old = weights.spec
-    rows = [old.skeleton.keypoints.index(name) if name in old.skeleton.keypoints else None for name in names]
-    tensors = dict(weights.tensors)
-    new = [f"{KEYPOINT_TOKENS}[{name}]" for name, row in zip(spec.skeleton.keypoints, rows, strict=True) if row is None]
-    if KEYPOINT_TOKENS in tensors:
-        tensors[KEYPOINT_TOKENS] = _take_rows(tensors[KEYPOINT_TOKENS], rows)
-    if POSITIONS in tensors and spec.positions == "learnable":
-        count = len(old.skeleton)
-        of_keypoints, of_patches = tensors[POSITIONS].split((count, tensors[POSITIONS].shape[1] - count), dim=1)
-        of_patches = _resample_rows(of_patches[0], old.grid_size, spec.grid_size).unsqueeze(0)
-        tensors[POSITIONS] = torch.cat((_take_rows(of_keypoints, rows), of_patches), dim=1)
-    elif POSITIONS in tensors:
-        del tensors[POSITIONS]
-    elif spec.positions == "learnable":
-        new.append(POSITIONS)
-    if old.output_size != spec.output_size and old.head_layers == spec.head_layers:
-        last = f"head.{3 if spec.head_layers == 2 else 1}"
-        for name in tensors.keys() & {f"{last}.weight", f"{last}.bias"}:
-            cells = tensors[name] if tensors[name].ndim == 2 else tensors[name].unsqueeze(-1)
-            tensors[name] = _resample_rows(cells, old.output_size, spec.output_size).reshape(
-                -1, *tensors[name].shape[1:]
-            )
-    return tensors, new
-
-
-def _take_rows(tokens: Tensor, rows: list[int | None]) -> Tensor:
-    """(1, old, width) -> (1, new, width) by index; None gives NaN."""
-    missing = tokens.new_full((1, 1, tokens.shape[2]), math.nan)
-    return torch.cat([missing if row is None else tokens[:, row : row + 1] for row in rows], dim=1)
-
-
-def _resample_rows(rows: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """(old cells, width) -> (new cells, width), bilinear between cell centers, corners on corners."""
-    if old == new:
-        return rows
-    maps = rows.T.reshape(1, -1, *old)
-    return functional.interpolate(maps, size=new, mode="bilinear", align_corners=True).flatten(2)[0].T.contiguous()

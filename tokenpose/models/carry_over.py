@@ -1,0 +1,100 @@
+"""Carry-over: weights made for other keypoints, another size or other positions serve a new model."""
+
+import logging
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from tokenpose.models.spec import ModelSpec, Size
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.weights import KEYPOINT_TOKENS, POSITIONS, Weights, head_tensors
+
+logger = logging.getLogger(__name__)
+
+
+def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] | None = None) -> None:
+    """Load weights into a model whose keypoints, sizes or positions may differ from the file's; all else strictly.
+
+    Keypoint tokens come by name: ``sources`` maps the model's keypoint names to the file's (None: the same names).
+    Learnable positions and the head's last layer are resampled as the 2-D maps that they are. What is new stays as
+    initialised, is logged, and is named in ``model.newly_initialised``.
+
+    Raises ValueError that lists the tensors which don't fit; the model is then as it was.
+    """
+    carried, new = carry_over(weights, model.spec, sources)
+    expected = model.state_dict()
+    wrong = [
+        f"{name} is {_describe(carried.get(name))}, expected {_describe(tensor)}"
+        for name, tensor in expected.items()
+        if name not in new and not _fits(carried.get(name), tensor)
+    ]
+    wrong += [f"{name} is not part of this model" for name in carried if name not in expected]
+    if wrong:
+        shown = f"{'; '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''}"
+        raise ValueError(f"{weights.origin}: the weights don't fit the model: {shown}")
+    for name in (KEYPOINT_TOKENS, POSITIONS):
+        if name in carried and carried[name].isnan().any():
+            rows = carried[name]
+            carried[name] = torch.where(rows.isnan(), expected[name].to(rows), rows)
+    model.load_state_dict({**expected, **carried})
+    model.newly_initialised, model.card = tuple(new), weights.card
+    if new:
+        logger.info("newly initialised: %s", ", ".join(new))
+
+
+def carry_over(
+    weights: Weights, spec: ModelSpec, sources: Mapping[str, str] | None = None
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors for a model of another spec, and the names of what is new; rows of new keypoints hold NaN."""
+    names = [(sources or {}).get(name, name) for name in spec.skeleton.keypoints]
+    old = weights.spec
+    rows = [old.skeleton.keypoints.index(name) if name in old.skeleton.keypoints else None for name in names]
+    tensors = dict(weights.tensors)
+    new = [f"{KEYPOINT_TOKENS}[{name}]" for name, row in zip(spec.skeleton.keypoints, rows, strict=True) if row is None]
+    if KEYPOINT_TOKENS in tensors:
+        tensors[KEYPOINT_TOKENS] = _take_rows(tensors[KEYPOINT_TOKENS], rows)
+    if POSITIONS in tensors and spec.positions == "learnable":
+        count = len(old.skeleton)
+        of_keypoints, of_patches = tensors[POSITIONS].split((count, tensors[POSITIONS].shape[1] - count), dim=1)
+        of_patches = _resample_rows(of_patches[0], old.grid_size, spec.grid_size).unsqueeze(0)
+        tensors[POSITIONS] = torch.cat((_take_rows(of_keypoints, rows), of_patches), dim=1)
+    elif POSITIONS in tensors:
+        del tensors[POSITIONS]
+    elif spec.positions == "learnable":
+        new.append(POSITIONS)
+    if old.output_size != spec.output_size and old.head_layers == spec.head_layers:
+        for name in tensors.keys() & set(head_tensors(old)):
+            cells = tensors[name].reshape(len(tensors[name]), -1)
+            cells = _resample_rows(cells, old.output_size, spec.output_size)
+            tensors[name] = cells.reshape(-1, *tensors[name].shape[1:])
+    return tensors, new
+
+
+def _fits(found: Tensor | None, expected: Tensor) -> bool:
+    if found is None or found.shape != expected.shape:
+        return False
+    return found.is_floating_point() == expected.is_floating_point()
+
+
+def _describe(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "missing"
+    return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else ' of whole numbers'}"
+
+
+def _take_rows(tokens: Float[Tensor, "1 old width"], rows: list[int | None]) -> Float[Tensor, "1 new width"]:
+    """Rows by index; None gives NaN."""
+    missing = tokens.new_full((1, 1, tokens.shape[2]), math.nan)
+    return torch.cat([missing if row is None else tokens[:, row : row + 1] for row in rows], dim=1)
+
+
+def _resample_rows(rows: Float[Tensor, "old width"], old: Size, new: Size) -> Float[Tensor, "new width"]:
+    """Rows that are the cells of a map, resampled bilinearly between cell centers, corners on corners."""
+    if old == new:
+        return rows
+    maps = rows.T.reshape(1, -1, *old)
+    return functional.interpolate(maps, size=new, mode="bilinear", align_corners=True).flatten(2)[0].T.contiguous()
