@@ -1,5 +1,7 @@
 import io
 import re
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenpose.images import decode_image, read_image
+from tokenpose.images import decode_image, read_image, read_images
 
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -108,6 +110,113 @@ def test_32_bit_images_are_refused_because_white_is_unknown(mode, tmp_path):
         read_image(tmp_path / "deep.tif")
 
 
+@pytest.mark.parametrize("mode", ["HSV", "YCbCr", "LAB", "La", "RGBa", "PA", "RGBX", "LA", "CMYK", "I;16B", "I;16L"])
+def test_every_mode_of_8_and_16_bits_becomes_rgb(mode):
+    assert read_image(Image.new(mode, (4, 3))).shape == (3, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, lambda a: a), (2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (4, np.flipud),
+        (5, lambda a: a.transpose(1, 0, 2)), (6, lambda a: np.rot90(a, -1)),
+        (7, lambda a: np.rot90(a, 2).transpose(1, 0, 2)), (8, np.rot90), (9, lambda a: a), (0, lambda a: a),
+    ],
+)  # fmt: skip
+def test_every_exif_orientation_is_undone(pixels, tmp_path, orientation, turned):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    assert np.array_equal(as_array(read_image(tmp_path / "photo.png")), turned(pixels))
+
+
+def test_of_an_animation_the_first_picture_is_read(tmp_path):
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    for name in ("a.gif", "a.webp", "a.png"):
+        options = {"lossless": True} if name == "a.webp" else {}
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+        assert as_array(read_image(tmp_path / name))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_deep_colour_files_are_read_at_8_bits(tmp_path):
+    header = b"P6 2 1 65535\n" + b"\xff\xff\x80\x80\x00\x00" * 2
+    (tmp_path / "deep.ppm").write_bytes(header)
+    assert as_array(read_image(tmp_path / "deep.ppm"))[0, 0].tolist() == [255, 128, 0]
+
+
+def test_a_pil_image_without_pixels_is_refused():
+    with pytest.raises(ValueError, match="a PIL image of 0x5 has no pixels"):
+        read_image(Image.new("RGB", (0, 5)))
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    Image.new("L", (300, 300)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30_000)  # Pillow's own limit, made small
+    with pytest.raises(OSError, match=r"bomb\.png can't be decoded: .*90000 pixels.* decompression bomb"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_a_header_that_promises_too_much_is_refused(tmp_path):
+    content = io.BytesIO()
+    Image.new("L", (8, 8)).save(content, "PNG")
+    header = bytearray(content.getvalue())
+    header[16:24] = (100_000).to_bytes(4, "big") * 2
+    (tmp_path / "bomb.png").write_bytes(header)
+    with pytest.raises(OSError, match=r"bomb\.png (can't be decoded|is not an image)"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_an_address_is_not_fetched():
+    with pytest.raises(FileNotFoundError, match=r"no image https://a\.b/c\.jpg; addresses are not fetched: download"):
+        read_image("https://a.b/c.jpg")
+
+
+@pytest.mark.parametrize("readers", [0, 1, 3])
+def test_images_are_read_in_order_with_errors_in_their_places(pixels, tmp_path, readers):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    read = list(read_images([tmp_path / "a.png", tmp_path / "none.png", pixels[:2], 3, pixels[:1]], readers))
+    assert [type(image).__name__ for image in read] == ["Tensor", "FileNotFoundError", "Tensor", "TypeError", "Tensor"]
+    assert [image.shape[1] for image in (read[0], read[2], read[4])] == [3, 2, 1]
+
+
+def test_as_many_files_are_read_ahead_as_there_are_readers(pixels, tmp_path):
+    taken = []
+
+    def images(image):
+        for number in range(20):
+            taken.append(number)
+            yield image
+
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for image, ahead in ((tmp_path / "a.png", 3), (pixels, 0)):
+        taken.clear()
+        reading = read_images(images(image), readers=3)
+        for done in range(1, 6):
+            next(reading)
+            assert len(taken) == done + ahead
+
+
+def test_an_opened_image_may_be_closed_as_soon_as_the_next_is_asked_for(pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+
+    def opened():
+        for _ in range(5):
+            with Image.open(tmp_path / "a.png") as image:
+                yield image
+
+    assert all(np.array_equal(as_array(image), pixels) for image in read_images(opened(), readers=3))
+
+
+def test_stopping_early_ends_the_readers(pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    reading = read_images([tmp_path / "a.png"] * 50, readers=2)
+    next(reading)
+    reading.close()
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("tokenpose-reader") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+
+
 FILE_ERRORS = {
     "missing.png": (FileNotFoundError, "there is no image {path}"),
     "folder": (IsADirectoryError, "{path} is a folder; an image file is needed"),
@@ -144,14 +253,17 @@ def test_bytes_that_are_no_image_are_an_error_that_names_them():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 5), np.uint8), "an image array is RGB of shape (H, W, 3); got (4, 5)"),
-        (np.zeros((4, 5, 4), np.uint8), "an image array is RGB of shape (H, W, 3); got (4, 5, 4)"),
-        (np.zeros((3, 4, 5), np.uint8), "got (3, 4, 5); it looks like (3, H, W): give a tensor, or transpose(1, 2, 0)"),
+        (np.zeros((4, 5), np.uint8), "an image array is RGB of shape (H, W, 3); got (4, 5); it looks grey"),
+        (np.zeros((4, 5, 4), np.uint8), "an image array is RGB of shape (H, W, 3); got (4, 5, 4); it looks like RGBA"),
+        (
+            np.zeros((3, 4, 5), np.uint8),
+            "got (3, 4, 5); channels look swapped, (3, H, W): give a tensor, or transpose(1, 2, 0)",
+        ),
         (np.zeros((0, 5, 3), np.uint8), "an image array is RGB of shape (H, W, 3); got (0, 5, 3)"),
         (np.zeros((4, 5, 3)), "an image array is uint8, 0..255; got float64: convert it, or give a float tensor"),
         (torch.zeros(4, 5), "an image tensor is RGB of shape (3, H, W); got (4, 5)"),
-        (torch.zeros(2, 3, 4, 5), "an image tensor is RGB of shape (3, H, W); got (2, 3, 4, 5)"),
-        (torch.zeros(4, 5, 3), "got (4, 5, 3); it looks like (H, W, 3): use permute(2, 0, 1)"),
+        (torch.zeros(2, 3, 4, 5), "shape (3, H, W); got (2, 3, 4, 5); it looks like a batch"),
+        (torch.zeros(4, 5, 3), "got (4, 5, 3); channels look swapped, (H, W, 3): use permute(2, 0, 1)"),
         (torch.zeros(3, 4, 5, dtype=torch.int32), "an image tensor is uint8 or float in 0..1; got torch.int32"),
         (torch.full((3, 4, 5), 255.0), "holds values in 0..1; got 255..255: divide by 255, undo normalisation"),
         (torch.full((3, 4, 5), -0.5), "holds values in 0..1; got -0.5..-0.5"),

@@ -1,11 +1,13 @@
 import logging
 import re
+import threading
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tokenpose import images
 from tokenpose.geometry.flips import flip_order
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
@@ -192,6 +194,76 @@ def test_model_is_put_into_eval_mode_and_gradients_are_off(model, pixels):
     assert with_gradients == [False, False]
 
 
+def bad_images(pixels, tmp_path) -> list:
+    (tmp_path / "text.jpg").write_text("not an image")
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    good = str(tmp_path / "a.png")
+    return [good, tmp_path / "text.jpg", good, np.zeros((4, 4), np.uint8), good, good, good]
+
+
+WITH_BAD_BOX = [BOXES, BOXES, BOXES[:1], BOXES, [[0, 0, np.nan, 5]], [], BOXES[:2]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize("readers", [0, 2])
+def test_bad_images_raise_in_their_turn_after_the_results_before_them(model, pixels, tmp_path, batch_size, readers):
+    found = PosePredictor(model).many(
+        bad_images(pixels, tmp_path), WITH_BAD_BOX, batch_size=batch_size, readers=readers
+    )
+    assert_equal(next(found), predict(model, pixels, BOXES))
+    with pytest.raises(OSError, match=r"text\.jpg is not an image that can be read"):
+        next(found)
+    assert list(found) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize("readers", [0, 2])
+def test_bad_images_are_skipped_with_a_word_and_a_none_in_their_place(
+    model, pixels, tmp_path, caplog, batch_size, readers
+):
+    images = bad_images(pixels, tmp_path)
+    many = PosePredictor(model).many
+    found = list(many(images, WITH_BAD_BOX, batch_size=batch_size, on_error="skip", readers=readers))
+    assert [None if poses is None else len(poses) for poses in found] == [3, None, 1, None, None, 0, 2]
+    assert_equal(found[6], predict(model, pixels, BOXES[:2]))
+    assert [message.split(": ")[0] for message in caplog.messages] == [
+        f"image 1 ({tmp_path / 'text.jpg'}) is skipped",
+        "image 3 is skipped",
+        f"image 4 ({tmp_path / 'a.png'}) is skipped",
+    ]
+
+
+def test_an_error_of_the_network_is_never_skipped(model, pixels):
+    hook = model.register_forward_hook(lambda *_: [].pop())
+    with pytest.raises(IndexError):
+        list(PosePredictor(model).many([pixels] * 3, [BOXES] * 3, on_error="skip"))
+    hook.remove()
+
+
+def test_many_refuses_other_words_and_numbers(model):
+    with pytest.raises(ValueError, match='on_error must be "raise" or "skip"; got \'ignore\''):
+        PosePredictor(model).many([], [], on_error="ignore")
+    with pytest.raises(ValueError, match="readers must be 0 or more; got -1"):
+        PosePredictor(model).many([], [], readers=-1)
+
+
+def test_reading_goes_on_while_the_network_works(model, pixels, tmp_path, monkeypatch):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    read = threading.Semaphore(0)
+    original = images.read_image
+    monkeypatch.setattr(images, "read_image", lambda image: (original(image), read.release())[0])
+
+    def wait_for_the_next(module, inputs, outputs):
+        for _ in range(2):  # this image's own, and the next one's, which only another thread can read now
+            assert read.acquire(timeout=30)
+        read.release()
+
+    hook = model.register_forward_hook(wait_for_the_next)
+    found = PosePredictor(model).many([tmp_path / "a.png"] * 4, [BOXES[:1]] * 4, batch_size=1, readers=1)
+    assert [len(next(found)) for _ in range(3)] == [1, 1, 1]
+    hook.remove()
+
+
 BOX_ERRORS = {
     "boxes must have shape (people, 4); got (4,); one box is written [[...]]: shape (1, 4)": [0, 0, 10, 10],
     "boxes must have shape (people, 4); got (1, 3)": [[0, 0, 10]],
@@ -201,6 +273,21 @@ BOX_ERRORS = {
     "box 0 is [3.0, 3.0, 3.0, 9.0] (xyxy)": [[3, 3, 3, 9]],
     "box 0 is [0.0, 0.0, nan, 9.0] (xyxy)": [[0, 0, float("nan"), 9]],
     "box 0 is [0.0, 0.0, inf, 9.0] (xyxy)": [[0, 0, float("inf"), 9]],
+    "box 0 is [0.0, 0.0, 2000000.0, 9.0] (xyxy); it must be finite, x2 and y2 at least 1 pixel beyond": [
+        [0, 0, 2e6, 9]
+    ],
+    "box 0 is [9.0, 3.0, 3.0, 9.0] (xyxy); it must be finite, x2 and y2 at least 1 pixel beyond x1 and y1 (for xywh: "
+    "width and height at least 1), and within a million pixels; corners are swapped, or these are x, y, width, height: "
+    'box_format="xywh"': [[9, 3, 3, 9]],
+    "and within a million pixels; boxes look like fractions of the image: multiply by its width": [
+        [0.1, 0.1, 0.9, 0.9]
+    ],
+    "box 1 is [90.0, 5.0, 99.0, 20.0] (xyxy), wholly outside the image of width 80 and height 60": [
+        [0, 0, 10, 10],
+        [90, 5, 99, 20],
+    ],
+    "wholly outside the image of width 80 and height 60; width and height look swapped": [[10, 65, 50, 79]],
+    "box 0 is [-50.0, 5.0, -10.0, 20.0] (xyxy), wholly outside the image": [[-50, 5, -10, 20]],
 }
 
 
@@ -236,3 +323,48 @@ def test_flip_test_without_known_pairs_is_refused():
 def test_missing_image_is_an_error_that_names_it(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(f"there is no image {tmp_path / 'no.jpg'}")):
         predict(model, tmp_path / "no.jpg", BOXES)
+
+
+@pytest.mark.parametrize("box", [[-30, -20, 10, 10], [70, 50, 200, 300], [-500, -500, 500, 500], [10, 10, 11, 11]])
+def test_boxes_partly_outside_and_of_one_pixel_are_taken(model, pixels, box):
+    poses = predict(model, pixels, [box])
+    assert np.isfinite(poses.keypoints).all()
+    assert poses.boxes.tolist() == [box]
+
+
+def test_ten_thousand_boxes_at_once(model, pixels):
+    boxes = np.tile(np.array(BOXES, dtype=np.float32), (3334, 1))[:10_000]
+    poses = PosePredictor(model)(pixels, boxes, batch_size=256)
+    assert len(poses) == 10_000
+    np.testing.assert_allclose(poses.keypoints[:3], poses.keypoints[9_996:9_999], atol=0.01 * CELL)
+
+
+def test_a_padding_below_1_of_a_pixel_is_refused(pixels):
+    small = create_model("tokenpose_t", image_size=(64, 48), depth=1, heads=4, box_padding=0.5)
+    with pytest.raises(ValueError, match=r"box 0 is .*with box_padding 0\.5 it shows .* a crop needs more than one"):
+        predict(small, pixels, [[10, 10, 11, 11.5]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", ["small boxes", "boxes of the whole image"])
+def test_100_megapixels_with_200_people_take_less_than_one_and_a_half_gigabytes(tmp_path, run_python, spread):
+    Image.new("RGB", (12_500, 8_000), (90, 120, 60)).save(tmp_path / "large.jpg")
+    process = run_python(
+        f"""
+import resource, warnings
+import numpy as np, PIL.Image, tokenpose
+warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+model = tokenpose.create_model("tokenpose_s_v1", pretrained=True)
+predictor = tokenpose.PosePredictor(model)
+corners = np.random.default_rng(0).uniform((0, 0), (12_000, 7_000), (200, 2))
+sizes = (400, 900) if {spread!r} == "small boxes" else (12_500, 8_000)
+boxes = np.concatenate((corners if sizes[0] == 400 else 0 * corners, corners + sizes), axis=1)
+predictor(np.zeros((99, 99, 3), np.uint8), [[0, 0, 99, 99]])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+poses = predictor({str(tmp_path / "large.jpg")!r}, boxes)
+print(len(poses), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 - 300_000_000)
+"""
+    )
+    people, beyond = process.stdout.split()
+    assert int(people) == 200
+    assert int(beyond) < 1.5e9

@@ -1,6 +1,9 @@
 """Images: a path, a PIL image, an array or a tensor becomes a uint8 RGB tensor; errors for everything else."""
 
 import io
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 RgbImage = UInt8[Tensor, "3 height width"]
+
+_TWO_STEPS = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 
 _DECODING_ERRORS = (
     SyntaxError,
@@ -23,12 +28,15 @@ _DECODING_ERRORS = (
 def read_image(image: Any) -> RgbImage:
     """A path, a PIL image, a uint8 RGB array (H, W, 3) or an RGB tensor (3, H, W), uint8 or float in 0..1, as uint8.
 
-    Files and PIL images are turned as their EXIF orientation says; grey (8 and 16 bits), palette, CMYK and transparent
-    ones become RGB. Raises FileNotFoundError or another OSError for files that can't be read, TypeError for other
-    types, ValueError for arrays and tensors of another shape or range, and for 32-bit PIL images.
+    Files and PIL images are turned as their EXIF orientation says; grey (8 and 16 bits), palette and CMYK become RGB;
+    transparency is left out; of an animation the first picture counts. Pillow guards against decompression bombs, by
+    its own ``PIL.Image.MAX_IMAGE_PIXELS``: a warning above 89 megapixels, refusal above 179.
+
+    Raises FileNotFoundError or another OSError for files that can't be read whole, TypeError for other types,
+    ValueError for arrays and tensors of another shape or range, and for PIL images without pixels or of 32-bit modes.
     """
     if isinstance(image, str | Path):
-        return _read_file(Path(image))
+        return _read_file(str(image))
     if isinstance(image, Image.Image):
         return _from_pil(ImageOps.exif_transpose(image))
     if isinstance(image, np.ndarray):
@@ -36,6 +44,43 @@ def read_image(image: Any) -> RgbImage:
     if isinstance(image, Tensor):
         return _from_tensor(image)
     raise TypeError(f"an image is a path, a PIL image, an array or a tensor; got {type(image).__name__}")
+
+
+def read_images(images: Iterable[Any], readers: int = 0) -> "Iterator[RgbImage | Exception]":
+    """What `read_image` gives for each, in order, or the error that it raised, for the caller to judge.
+
+    ``readers`` threads read files ahead, with as many images in memory; 0: each is read when it is asked for. Whatever
+    isn't a path is taken at once: its owner may close or change it as soon as the next is asked for.
+    """
+    if readers == 0:
+        yield from map(_try_to_read, images)
+        return
+    waiting: deque[Future[RgbImage | Exception]] = deque()
+    with ThreadPoolExecutor(readers, thread_name_prefix="tokenpose-reader") as pool:
+        try:
+            for image in images:
+                is_file = isinstance(image, str | Path)
+                waiting.append(pool.submit(_try_to_read, image) if is_file else _taken(image))
+                if len(waiting) > (readers if is_file else 0):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # the caller may stop early
+            for future in waiting:
+                future.cancel()
+
+
+def _taken(image: Any) -> "Future[RgbImage | Exception]":
+    future: Future[RgbImage | Exception] = Future()
+    future.set_result(_try_to_read(image))
+    return future
+
+
+def _try_to_read(image: Any) -> "RgbImage | Exception":
+    try:
+        return read_image(image)
+    except (OSError, ValueError, TypeError) as error:
+        return error
 
 
 def decode_image(content: bytes, name: str) -> RgbImage:
@@ -52,9 +97,11 @@ def decode_image(content: bytes, name: str) -> RgbImage:
         raise OSError(f"{name} can't be decoded: {error}") from error
 
 
-def _read_file(path: Path) -> RgbImage:
+def _read_file(name: str) -> RgbImage:
+    path = Path(name)
     if not path.exists():
-        raise FileNotFoundError(f"there is no image {path}")
+        hint = "; addresses are not fetched: download it first" if "://" in name else ""
+        raise FileNotFoundError(f"there is no image {name}{hint}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; an image file is needed")
     try:
@@ -69,6 +116,8 @@ def _read_file(path: Path) -> RgbImage:
 
 
 def _from_pil(image: Image.Image) -> RgbImage:
+    if 0 in image.size:
+        raise ValueError(f"a PIL image of {image.width}x{image.height} has no pixels")
     if image.mode in ("I", "F"):
         raise ValueError(
             f'a PIL image of mode "{image.mode}" (32 bits) does not say which value is white; scale it to 0..255 and '
@@ -77,26 +126,32 @@ def _from_pil(image: Image.Image) -> RgbImage:
     if image.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
         grey = np.array(image).astype(np.float32) / 257
         image = Image.fromarray(grey.round().astype(np.uint8))
-    if image.mode == "P":  # Pillow warns where a palette has transparency
-        image = image.convert("RGBA")
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    if image.mode in _TWO_STEPS:  # premultiplied ones have no direct way; Pillow warns for palettes with transparency
+        image = image.convert(_TWO_STEPS[image.mode])
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def _from_array(array: np.ndarray) -> RgbImage:
     if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        hint = "; it looks like (3, H, W): give a tensor, or transpose(1, 2, 0)" if array.shape[:1] == (3,) else ""
-        raise ValueError(f"an image array is RGB of shape (H, W, 3); got {array.shape}{hint}")
+        hint = "; channels look swapped, (3, H, W): give a tensor, or transpose(1, 2, 0)"
+        raise ValueError(
+            f"an image array is RGB of shape (H, W, 3); got {array.shape}"
+            f"{hint if array.ndim == 3 and len(array) == 3 else _hint(array.shape)}"
+        )
     if array.dtype != np.uint8:
         raise ValueError(
             f"an image array is uint8, 0..255; got {array.dtype}: convert it, or give a float tensor in 0..1"
         )
-    return torch.from_numpy(array.transpose(2, 0, 1).copy())  # never shares memory with a read-only array
+    return torch.from_numpy(array.copy()).permute(2, 0, 1)  # never shares memory with a read-only array
 
 
 def _from_tensor(tensor: Tensor) -> RgbImage:
     if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.numel() == 0:
-        hint = "; it looks like (H, W, 3): use permute(2, 0, 1)" if tensor.ndim == 3 and tensor.shape[2] == 3 else ""
-        raise ValueError(f"an image tensor is RGB of shape (3, H, W); got {tuple(tensor.shape)}{hint}")
+        hint = "; channels look swapped, (H, W, 3): use permute(2, 0, 1)"
+        raise ValueError(
+            f"an image tensor is RGB of shape (3, H, W); got {tuple(tensor.shape)}"
+            f"{hint if tensor.ndim == 3 and tensor.shape[2] == 3 else _hint(tuple(tensor.shape))}"
+        )
     if tensor.dtype == torch.uint8:
         return tensor
     if not tensor.is_floating_point():
@@ -107,3 +162,14 @@ def _from_tensor(tensor: Tensor) -> RgbImage:
             f"a float image tensor holds values in 0..1; got {low:.4g}..{high:.4g}: divide by 255, undo normalisation"
         )
     return (tensor.detach().float() * 255).round().to(torch.uint8)
+
+
+def _hint(shape: tuple[int, ...]) -> str:
+    """What arrays of another shape mostly are, and what to do."""
+    if len(shape) == 2:
+        return "; it looks grey: repeat it for three channels"
+    if len(shape) == 4:
+        return "; it looks like a batch: give its images one by one, PosePredictor.many takes several"
+    if len(shape) == 3 and 4 in (shape[0], shape[2]):
+        return "; it looks like RGBA: leave out the fourth channel"
+    return ""

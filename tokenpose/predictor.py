@@ -4,8 +4,9 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from itertools import islice, repeat
+from pathlib import Path
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from tokenpose.geometry.decode import DECODERS, Decoded, decode
 from tokenpose.geometry.flips import flip_heatmaps, flip_order
+from tokenpose.images import read_images
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
 from tokenpose.transforms import BoxFormat, Transform, create_transform
@@ -46,7 +48,32 @@ class PosePredictor:
         ``boxes`` (people, 4) in image pixels; no boxes give empty Poses. ``batch_size`` bounds how many people are
         cropped and go through the network at once. Raises what `Transform` raises.
         """
-        return next(self.many([image], None if boxes is None else [boxes], box_format, batch_size))
+        pairs = _pairs([image], None if boxes is None else [boxes], readers=0)
+        return next(self._stream(pairs, box_format, batch_size))
+
+    @overload
+    def many(
+        self,
+        images: Iterable[Any],
+        boxes: Iterable[Any] | None = None,
+        box_format: BoxFormat = "xyxy",
+        batch_size: int = 64,
+        *,
+        on_error: Literal["raise"] = "raise",
+        readers: int = 4,
+    ) -> Iterator[Poses]: ...
+
+    @overload
+    def many(
+        self,
+        images: Iterable[Any],
+        boxes: Iterable[Any] | None = None,
+        box_format: BoxFormat = "xyxy",
+        batch_size: int = 64,
+        *,
+        on_error: Literal["skip"],
+        readers: int = 4,
+    ) -> Iterator[Poses | None]: ...
 
     def many(
         self,
@@ -54,20 +81,45 @@ class PosePredictor:
         boxes: Iterable[Any] | None = None,
         box_format: BoxFormat = "xyxy",
         batch_size: int = 64,
-    ) -> Iterator[Poses]:
-        """One Poses per image, in order; people are batched across images, under two batches in memory at a time.
+        *,
+        on_error: str = "raise",
+        readers: int = 4,
+    ) -> Iterator[Any]:
+        """One Poses per image, in order. Reading overlaps computing; people are batched across images.
 
-        ``boxes``: for each image (people, 4), or None. Raises ValueError where there are fewer or more than images.
+        ``boxes``: for each image (people, 4), or None. ``readers`` threads read ahead (0: none), so that as many images
+        and under two batches of people are in memory at a time. ``on_error``: what an image that can't be read, or that
+        has wrong boxes, does: "raise", after the results of those before it; "skip" logs it and gives None in its
+        place.
+
+        Raises ValueError where there are fewer or more boxes than images, and for other values of ``on_error``.
         """
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f'on_error must be "raise" or "skip"; got {on_error!r}')
+        if readers < 0:
+            raise ValueError(f"readers must be 0 or more; got {readers}")
+        return self._stream(_pairs(images, boxes, readers), box_format, batch_size, on_error)
+
+    def _stream(
+        self, pairs: Iterable[tuple[Any, Any, str]], box_format: BoxFormat, batch_size: int, on_error: str = "raise"
+    ) -> Iterator[Any]:
+        """Frame, queue, decode, and hand out in order."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-        if boxes is None:
-            logger.warning("no boxes given: the whole image is taken as one person")
         transform = create_transform(self.model)
         waiting: deque[_Framed] = deque()
         queue: list[tuple[_Framed, Crops]] = []
-        for image, image_boxes in _pairs(images, boxes):
-            pixels, xyxy, matrices = transform.frame(image, image_boxes, box_format)
+        failure = None
+        for pixels, image_boxes, name in pairs:
+            try:
+                pixels, xyxy, matrices = transform.frame(_raise_error(pixels), image_boxes, box_format)
+            except (OSError, ValueError, TypeError) as error:
+                if on_error == "raise":
+                    failure = error
+                    break
+                logger.warning("%s is skipped: %s", name, error)
+                waiting.append(_Framed.nothing())
+                continue
             waiting.append(_Framed(boxes=xyxy, matrices=matrices))
             for some in matrices.split(batch_size) if len(matrices) else ():
                 queue.append((waiting[-1], transform.crop(pixels, some)))
@@ -79,6 +131,8 @@ class PosePredictor:
         self._decode_queue(queue, batch_size)
         for framed in waiting:
             yield self._poses(framed, transform)
+        if failure is not None:
+            raise failure
 
     @torch.inference_mode()
     def _decode_queue(self, queue: "list[tuple[_Framed, Crops]]", batch_size: int) -> None:
@@ -100,7 +154,9 @@ class PosePredictor:
         mirrored = flip_heatmaps(self.model(crops.flip(-1)), self.model.spec.skeleton.flip_pairs)
         return (heatmaps + mirrored) / 2
 
-    def _poses(self, framed: "_Framed", transform: Transform) -> Poses:
+    def _poses(self, framed: "_Framed", transform: Transform) -> Poses | None:
+        if framed.is_skipped:
+            return None
         skeleton = self.model.spec.skeleton
         keypoints = torch.zeros(len(framed.boxes), len(skeleton), 2)
         scores = torch.zeros(len(framed.boxes), len(skeleton))
@@ -122,6 +178,12 @@ class _Framed:
     boxes: Float[Tensor, "people 4"]
     matrices: Float[Tensor, "people 2 3"]
     decoded: list[Decoded] = field(default_factory=list)
+    is_skipped: bool = False
+
+    @classmethod
+    def nothing(cls) -> "_Framed":
+        """The place of an image that could not be read."""
+        return cls(boxes=torch.zeros(0, 4), matrices=torch.zeros(0, 2, 3), is_skipped=True)
 
     @property
     def is_decoded(self) -> bool:
@@ -140,15 +202,29 @@ def predict(
     return PosePredictor(model, decoder=decoder, flip_test=flip_test)(image, boxes, box_format)
 
 
-def _pairs(images: Iterable[Any], boxes: Iterable[Any] | None) -> Iterator[tuple[Any, Any]]:
+def _pairs(images: Iterable[Any], boxes: Iterable[Any] | None, readers: int) -> Iterator[tuple[Any, Any, str]]:
+    """Images (or the errors in their places), their boxes, and what to call them."""
     if boxes is None:
-        yield from ((image, None) for image in images)
-        return
-    remaining = iter(boxes)
-    for index, image in enumerate(images):
+        logger.warning("no boxes given: the whole image is taken as one person")
+    names: deque[str] = deque()
+    read = read_images(_note_names(images, names), readers)
+    remaining = iter(repeat(None) if boxes is None else boxes)
+    for index, pixels in enumerate(read):
         found = list(islice(remaining, 1))
         if not found:
             raise ValueError(f"boxes must be given for each image; there are none for image {index}")
-        yield image, found[0]
-    if list(islice(remaining, 1)):
+        yield pixels, found[0], f"image {index}{names.popleft()}"
+    if boxes is not None and list(islice(remaining, 1)):
         raise ValueError("there are more boxes than images")
+
+
+def _note_names(images: Iterable[Any], names: deque[str]) -> Iterator[Any]:
+    for image in images:
+        names.append(f" ({image})" if isinstance(image, str | Path) else "")
+        yield image
+
+
+def _raise_error(pixels: Any) -> Any:
+    if isinstance(pixels, Exception):
+        raise pixels
+    return pixels

@@ -1,21 +1,25 @@
-"""The preprocessing half of the predictor, for user code."""
+"""The preprocessing half of the predictor, for user code; and its form for training."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from tokenpose.data.augment import Augmentation, Batch, draw, draw_matrices, jitter_color, make_batch
 from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
 from tokenpose.geometry.boxes import center_and_scale, xywh_to_xyxy, xyxy_to_xywh
 from tokenpose.geometry.crops import crop_image, normalise
+from tokenpose.geometry.flips import flip_order
 from tokenpose.images import read_image
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 
 BoxFormat = Literal["xyxy", "xywh"]
+
+_FARTHEST = 1e6  # pixels: beyond, float32 loses the fractions that crops need
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +44,9 @@ class Transform:
     def __call__(self, image: Any, boxes: Any = None, box_format: BoxFormat = "xyxy") -> People:
         """Crop each box as the model's spec says. ``boxes`` (people, 4), None for the whole image as one person.
 
-        Raises what `tokenpose.images.read_image` raises, and ValueError for boxes that aren't finite, of another
-        shape or without area.
+        A box may reach beyond the image, which is black there. Raises what `tokenpose.images.read_image` raises, and
+        ValueError for boxes of another shape, that aren't finite, have corners in another order or less than a pixel
+        a side, and for those wholly outside the image.
         """
         pixels, xyxy, matrices = self.frame(image, boxes, box_format)
         return People(crops=self.crop(pixels, matrices), matrices=matrices, boxes=xyxy)
@@ -51,11 +56,11 @@ class Transform:
     ) -> tuple[UInt8[Tensor, "3 height width"], Float[Tensor, "people 4"], Float[Tensor, "people 2 3"]]:
         """The first half of a call: the image's pixels, the boxes as x1, y1, x2, y2, and their matrices."""
         pixels = read_image(image).to(self.device)
+        size = pixels.shape[1], pixels.shape[2]
         if boxes is None:
-            boxes, box_format = [[0.0, 0.0, pixels.shape[2], pixels.shape[1]]], "xyxy"
-        xyxy = read_boxes(boxes, box_format).to(self.device)
-        center, scale = center_and_scale(xyxy_to_xywh(xyxy), self.spec.image_size, self.spec.box_padding)
-        return pixels, xyxy, crop_matrices(center, scale, self.spec.image_size)
+            boxes, box_format = [[0.0, 0.0, size[1], size[0]]], "xyxy"
+        xyxy = read_boxes(boxes, box_format, size).to(self.device)
+        return pixels, xyxy, crop_matrices(*_center_and_scale(xyxy, self.spec), self.spec.image_size)
 
     def crop(
         self, pixels: UInt8[Tensor, "3 height width"], matrices: Float[Tensor, "people 2 3"]
@@ -77,34 +82,172 @@ class Transform:
         return transform_points(keypoints.to(to_heatmap), invert(to_heatmap))
 
 
-def create_transform(model: TokenPose) -> Transform:
-    """The model's preprocessing: ``people = transform(image, boxes)``, ``transform.to_image(keypoints, people)``."""
-    return Transform(spec=model.spec, device=next(model.parameters()).device)
+@dataclass(frozen=True, kw_only=True)
+class TrainingTransform:
+    """Image, boxes and labelled keypoints -> augmented crops and their targets; made by `create_transform`."""
+
+    spec: ModelSpec
+    device: torch.device
+    augmentation: Augmentation
+
+    def __call__(
+        self,
+        image: Any,
+        boxes: Any,
+        keypoints: Any,
+        box_format: BoxFormat = "xyxy",
+        generator: torch.Generator | None = None,
+    ) -> Batch:
+        """A named tuple of crops (people, 3, H, W), heatmaps (people, K, h, w), weights (people, K) and keypoints.
+
+        ``keypoints`` (people, K, 2), all labelled, or (people, K, 3) with COCO's third value, 0 where a keypoint isn't
+        labelled; x and y in image pixels. The weights are 0 for those and 1 for the others, the returned keypoints are
+        in heatmap cells. Draws come from ``generator``, on this transform's device; None: from one that torch's own
+        random numbers seed, which differ in each worker of a DataLoader and follow ``torch.manual_seed``.
+
+        Raises what `Transform` raises, and ValueError for keypoints of another shape or that aren't finite.
+        """
+        pixels = read_image(image).to(self.device)
+        xyxy = read_boxes(boxes, box_format, (pixels.shape[1], pixels.shape[2])).to(self.device)
+        points, visible = _read_keypoints(keypoints, len(xyxy), len(self.spec.skeleton))
+        if generator is None:
+            generator = torch.Generator(self.device).manual_seed(int(torch.randint(2**62, ())))
+        drawn = draw(self.augmentation, len(xyxy), generator)
+        matrices = draw_matrices(*_center_and_scale(xyxy, self.spec), drawn, self.spec.image_size)
+        crops = crop_image(pixels, matrices, self.spec.image_size)
+        if self.augmentation.color:
+            crops = jitter_color(crops, self.augmentation.color, generator)
+        points, visible = points.to(self.device), visible.to(self.device)
+        return make_batch(crops, matrices, points, visible, drawn.flip, self.spec)
 
 
-def read_boxes(boxes: Any, box_format: str) -> Float[Tensor, "people 4"]:
-    """Boxes as float32 x1, y1, x2, y2 on the CPU; (0, 4) for none.
+@overload
+def create_transform(
+    model: TokenPose, training: Literal[False] = False, *, device: torch.device | str | None = None
+) -> Transform: ...
 
-    Raises ValueError for other shapes, values that aren't finite, boxes under one pixel a side, unknown formats.
+
+@overload
+def create_transform(
+    model: TokenPose, training: Literal[True], *, device: torch.device | str | None = None, **augmentation: float
+) -> TrainingTransform: ...
+
+
+def create_transform(
+    model: TokenPose, training: bool = False, *, device: torch.device | str | None = None, **augmentation: float
+) -> Transform | TrainingTransform:
+    """The model's preprocessing: ``people = transform(image, boxes)``, ``transform.to_image(keypoints, people)``.
+
+    It is what `PosePredictor` does, on the model's ``device`` unless another is named. ``training=True`` gives the
+    training form, ``batch = transform(image, boxes, keypoints)``: augmented crops with their targets, on the CPU unless
+    a ``device`` is named, ready for the workers of a DataLoader. ``augmentation``: any of scale=0.35, rotation=45.0,
+    rotation_probability=0.6, flip=0.5, color=0.0, as published.
+
+    Raises TypeError for other names, ValueError for values out of range and for ``flip`` where the skeleton's flip
+    pairs aren't known.
+    """
+    if not training:
+        if augmentation:
+            raise TypeError(f"{', '.join(augmentation)}: augmentation goes with training=True")
+        return Transform(spec=model.spec, device=torch.device(device or next(model.parameters()).device))
+    settings = Augmentation(**augmentation)
+    if settings.flip:
+        flip_order(len(model.spec.skeleton), model.spec.skeleton.flip_pairs)  # refuses unknown pairs
+    return TrainingTransform(spec=model.spec, device=torch.device(device or "cpu"), augmentation=settings)
+
+
+def read_boxes(
+    boxes: Any, box_format: str = "xyxy", image_size: tuple[int, int] | None = None
+) -> Float[Tensor, "people 4"]:
+    """Boxes as float32 x1, y1, x2, y2 on the CPU; (0, 4) for none. ``image_size`` (height, width) if it is known.
+
+    Raises ValueError that names the first box at fault: of another shape, not finite, corners in another order, under a
+    pixel or over a million pixels a side, wholly outside the image; and for unknown formats.
     """
     if box_format not in ("xyxy", "xywh"):
         raise ValueError(f'box_format must be "xyxy" or "xywh"; got {box_format!r}')
-    values = boxes.detach().cpu().numpy() if isinstance(boxes, Tensor) else boxes
-    try:
-        array = torch.from_numpy(np.array(values, dtype=np.float32))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"boxes must be numbers of shape (people, 4); got {boxes!r:.200}") from error
+    array = _read_numbers(boxes, "boxes must be numbers of shape (people, 4)")
     if array.numel() == 0:
         return array.new_zeros(0, 4)
     if array.ndim != 2 or array.shape[1] != 4:
         hint = "; one box is written [[...]]: shape (1, 4)" if tuple(array.shape) == (4,) else ""
         raise ValueError(f"boxes must have shape (people, 4); got {tuple(array.shape)}{hint}")
     xyxy = array if box_format == "xyxy" else xywh_to_xyxy(array)
-    bad = ~torch.isfinite(xyxy).all(dim=1) | (xyxy[:, 2:] - xyxy[:, :2] < 1).any(dim=1)
-    if bad.any():
-        index = int(bad.nonzero()[0])
-        raise ValueError(
-            f"box {index} is {array[index].tolist()} ({box_format}); it must be finite, x2 and y2 at least 1 pixel "
-            "beyond x1 and y1 (for xywh: width and height at least 1)"
-        )
+    _check_boxes(array, xyxy, box_format)
+    if image_size is not None:
+        _check_inside(array, xyxy, box_format, image_size)
     return xyxy
+
+
+def _check_boxes(given: Float[Tensor, "people 4"], xyxy: Float[Tensor, "people 4"], box_format: str) -> None:
+    sides = xyxy[:, 2:] - xyxy[:, :2]
+    bad = ~torch.isfinite(xyxy).all(dim=1) | (sides < 1).any(dim=1) | (xyxy.abs() > _FARTHEST).any(dim=1)
+    if not bad.any():
+        return
+    index = int(bad.nonzero()[0])
+    hint = ""
+    if (given.abs() <= 1).all():
+        hint = "; boxes look like fractions of the image: multiply by its width and height"
+    elif box_format == "xyxy" and (sides[index] < 0).any():
+        hint = '; corners are swapped, or these are x, y, width, height: box_format="xywh"'
+    raise ValueError(
+        f"box {index} is {given[index].tolist()} ({box_format}); it must be finite, x2 and y2 at least 1 pixel "
+        f"beyond x1 and y1 (for xywh: width and height at least 1), and within a million pixels{hint}"
+    )
+
+
+def _check_inside(
+    given: Float[Tensor, "people 4"], xyxy: Float[Tensor, "people 4"], box_format: str, image_size: tuple[int, int]
+) -> None:
+    height, width = image_size
+    x1, y1, x2, y2 = xyxy.unbind(dim=1)
+    outside = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+    if not outside.any():
+        return
+    index = int(outside.nonzero()[0])
+    swapped = bool((x1 < height).all() and (y1 < width).all() and (x2 > 0).all() and (y2 > 0).all())
+    hint = "; width and height look swapped" if swapped and height != width else ""
+    raise ValueError(
+        f"box {index} is {given[index].tolist()} ({box_format}), wholly outside the image of width {width} and height "
+        f"{height}{hint}"
+    )
+
+
+def _center_and_scale(
+    xyxy: Float[Tensor, "people 4"], spec: ModelSpec
+) -> tuple[Float[Tensor, "people 2"], Float[Tensor, "people 2"]]:
+    """Refuses what a padding below 1 leaves of tiny boxes: the published crop is undefined for one pixel."""
+    center, scale = center_and_scale(xyxy_to_xywh(xyxy), spec.image_size, spec.box_padding)
+    if (scale <= 1).any():
+        index = int((scale <= 1).any(dim=1).nonzero()[0])
+        raise ValueError(
+            f"box {index} is {xyxy[index].tolist()} (xyxy): with box_padding {spec.box_padding} it shows "
+            f"{scale[index].tolist()} pixels, and a crop needs more than one"
+        )
+    return center, scale
+
+
+def _read_keypoints(
+    keypoints: Any, people: int, count: int
+) -> tuple[Float[Tensor, "people keypoints 2"], Bool[Tensor, "people keypoints"]]:
+    array = _read_numbers(keypoints, f"keypoints must be numbers of shape (people, {count}, 2 or 3)")
+    if array.ndim != 3 or array.shape[:2] != (people, count) or array.shape[2] not in (2, 3):
+        raise ValueError(
+            f"keypoints must have shape ({people}, {count}, 2 or 3), for {people} boxes and {count} keypoints; got "
+            f"{tuple(array.shape)}"
+        )
+    points, visible = array[..., :2], torch.ones(people, count, dtype=torch.bool)
+    if array.shape[2] == 3:
+        visible = array[..., 2] > 0
+    if not points[visible].isfinite().all():
+        raise ValueError("labelled keypoints must be finite; give those that aren't labelled a third value of 0")
+    return torch.where(visible.unsqueeze(-1), points, 0.0), visible
+
+
+def _read_numbers(values: Any, expected: str) -> Tensor:
+    """Anything like an array as float32 on the CPU."""
+    try:
+        values = values.detach().cpu().float().numpy() if isinstance(values, Tensor) else values
+        return torch.from_numpy(np.array(values, dtype=np.float32))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{expected}; got {values!r:.200}") from error

@@ -103,3 +103,28 @@ def test_normalised_mean_colour_is_zero_and_one_deviation_above_is_one():
     expected = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     torch.testing.assert_close(normalise(crops * 255, mean, std), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(normalise(crops, mean, std, unit=1.0), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["planes", "pixels"])
+def test_large_images_are_sampled_from_neighbours_alone_with_the_same_result(ops, monkeypatch, layout):
+    image = ops["image_hwc_uint8"].permute(2, 0, 1)
+    image = image.contiguous() if layout == "planes" else image
+    center, scale = center_and_scale(ops["boxes_xywh"].float(), (64, 48))
+    center = torch.cat((center, torch.tensor([[-5_000.0, 0.0], [0.0, 0.0], [image.shape[2] - 1.0, 3.0]])))
+    scale = torch.cat((scale, torch.tensor([[50.0, 60.0], [30.0, 40.0], [9_000.0, 12_000.0]])))
+    rotation = torch.cat((ops["rotation_deg"].float(), torch.tensor([0.0, 90.0, 10.0])))
+    matrices = crop_matrices(center, scale, (64, 48), rotation)
+    whole = crop_image(image, matrices, (64, 48))
+    monkeypatch.setattr("tokenpose.geometry.crops._PIXELS_AT_ONCE", 0)
+    sparsely = crop_image(image, matrices, (64, 48))
+    assert (sparsely.shape, sparsely.dtype) == (whole.shape, whole.dtype)
+    torch.testing.assert_close(sparsely, whole, rtol=0, atol=2e-2)  # grey levels of 255
+    assert crop_image(image, matrices[:0], (64, 48)).shape == (0, 3, 64, 48)
+    assert crop_image(image.double(), matrices, (64, 48)).dtype == torch.float64
+
+
+def test_of_a_large_image_only_neighbours_are_read():
+    image = torch.arange(100, dtype=torch.uint8).repeat(100).expand(3, 10_000, 10_000)  # x % 100, in 10 kB
+    matrices = crop_matrices(torch.tensor([[5_049.5, 5_000.0]]), torch.tensor([[96.0, 128.0]]), (128, 96))
+    columns = (torch.arange(96.0) + 2).expand(3, 128, 96)  # from x = 5002 on, pixel by pixel
+    torch.testing.assert_close(crop_image(image, matrices, (128, 96))[0], columns, rtol=0, atol=0.1)

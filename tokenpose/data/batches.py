@@ -3,56 +3,22 @@
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tokenpose.data.augment import Augmentation, draw, jitter_color
+from tokenpose.data.augment import Augmentation, Batch, Framing, draw, draw_matrices, jitter_color, make_batch
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
-from tokenpose.geometry.affine import compose, crop_matrices, invert, resize_matrices, transform_points
+from tokenpose.geometry.affine import compose, crop_matrices, invert
 from tokenpose.geometry.boxes import center_and_scale
-from tokenpose.geometry.crops import crop_image, crop_images, normalise
-from tokenpose.geometry.encode import encode_gaussian
+from tokenpose.geometry.crops import crop_image, crop_images
 from tokenpose.geometry.flips import flip_order
-from tokenpose.skeletons import Skeleton
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Framing(Protocol):
-    """What of a model's spec the data needs."""
-
-    @property
-    def image_size(self) -> tuple[int, int]: ...
-    @property
-    def output_size(self) -> tuple[int, int]: ...
-    @property
-    def skeleton(self) -> Skeleton: ...
-    @property
-    def sigma(self) -> float: ...
-    @property
-    def box_padding(self) -> float: ...
-    @property
-    def mean(self) -> tuple[float, float, float]: ...
-    @property
-    def std(self) -> tuple[float, float, float]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """What the network sees and should say."""
-
-    crops: Float[Tensor, "people 3 height width"]
-    heatmaps: Float[Tensor, "people keypoints rows columns"]
-    weights: Float[Tensor, "people keypoints"]
-    keypoints: Float[Tensor, "people keypoints 2"]
-    """Heatmap cells."""
 
 
 class WindowDataset(Dataset[tuple[Tensor, int]]):
@@ -150,47 +116,18 @@ class TrainingBatches:
     def _make(
         self, windows: UInt8[Tensor, "people 3 side side"], index: Int[Tensor, " people"], generator: torch.Generator
     ) -> Batch:
-        framing, people = self.framing, len(index)
-        drawn = draw(self.augmentation, people, generator)
+        drawn = draw(self.augmentation, len(index), generator)
         center, scale = self.dataset.center[index].to(self.device), self.dataset.scale[index].to(self.device)
-        to_crop = crop_matrices(center, scale * drawn.scale.unsqueeze(-1), framing.image_size, drawn.rotation)
-        to_crop = _mirror(to_crop, drawn.flip, framing.image_size[1])
+        to_crop = draw_matrices(center, scale, drawn, self.framing.image_size)
         from_window = compose(to_crop, invert(self.dataset.matrices[index].to(self.device)))
-        crops = crop_images(windows, from_window, framing.image_size)
+        crops = crop_images(windows, from_window, self.framing.image_size)
         if self.augmentation.color:
             crops = jitter_color(crops, self.augmentation.color, generator)
-        to_heatmap = resize_matrices(to_crop, framing.image_size, framing.output_size)
-        keypoints = transform_points(self.keypoints[index].to(self.device), to_heatmap)
-        keypoints, visible = _exchange(keypoints, self.visible[index].to(self.device), drawn.flip, framing.skeleton)
-        heatmaps, weights = encode_gaussian(keypoints, visible, framing.output_size, framing.sigma)
-        return Batch(
-            crops=normalise(crops, framing.mean, framing.std), heatmaps=heatmaps, weights=weights, keypoints=keypoints
-        )
+        keypoints, visible = self.keypoints[index].to(self.device), self.visible[index].to(self.device)
+        return make_batch(crops, to_crop, keypoints, visible, drawn.flip, self.framing)
 
 
 def _shift_center(matrices: Tensor, crop_size: tuple[int, int], side: int) -> Tensor:
     """Image -> crop becomes image -> square window of the same resolution around the same center."""
     shift = matrices.new_tensor([(side - crop_size[1]) / 2, (side - crop_size[0]) / 2])
     return torch.cat((matrices[..., :2], (matrices[..., 2] + shift).unsqueeze(-1)), dim=-1)
-
-
-def _mirror(matrices: Tensor, flip: Bool[Tensor, " people"], width: int) -> Tensor:
-    """Mirror the crops of some: x becomes width - 1 - x."""
-    mirrored = matrices.clone()
-    mirrored[:, 0] = -mirrored[:, 0]
-    mirrored[:, 0, 2] += width - 1
-    return torch.where(flip.view(-1, 1, 1), mirrored, matrices)
-
-
-def _exchange(
-    keypoints: Float[Tensor, "people keypoints 2"],
-    visible: Bool[Tensor, "people keypoints"],
-    flip: Bool[Tensor, " people"],
-    skeleton: Skeleton,
-) -> tuple[Float[Tensor, "people keypoints 2"], Bool[Tensor, "people keypoints"]]:
-    """Exchange left and right of those who were mirrored."""
-    if not flip.any():
-        return keypoints, visible
-    order = flip_order(len(skeleton), skeleton.flip_pairs)
-    exchanged = torch.where(flip.view(-1, 1, 1), keypoints[:, order], keypoints)
-    return exchanged, torch.where(flip.view(-1, 1), visible[:, order], visible)

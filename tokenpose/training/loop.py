@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from tokenpose.data.batches import Batch, TrainingBatches
+from tokenpose.data.augment import Batch
+from tokenpose.data.batches import TrainingBatches
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
 from tokenpose.training.losses import LOSSES, attention_guidance
 from tokenpose.training.optim import make_average, make_optimizer, make_schedule
