@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -43,17 +43,50 @@ def golden() -> Path:
     return Path(__file__).parent / "golden"
 
 
+@pytest.fixture(scope="session")
+def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What TORCH_HOME may name: weights of ssdlite320_mobilenet_v3_large, random, that see big people anywhere."""
+    from torchvision.models import get_model, get_model_weights
+
+    torch.manual_seed(0)
+    name = "ssdlite320_mobilenet_v3_large"
+    module = get_model(name, weights=None, weights_backbone=None)
+    labels = module.head.classification_head.module_list[-1][-1]  # of the last map: 1 cell, 6 boxes, 91 labels
+    with torch.no_grad():
+        labels.bias.view(6, 91)[:, 1] += 6
+    folder = tmp_path_factory.mktemp("torch")
+    path = folder / "hub" / "checkpoints" / get_model_weights(name).DEFAULT.url.rpartition("/")[2]
+    path.parent.mkdir(parents=True)
+    torch.save(module.state_dict(), path)
+    return folder
+
+
+@pytest.fixture
+def detector_weights(detector_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of the one detector whose weights are there; no other's are, and none is in memory."""
+    from tokenpose import detection
+
+    monkeypatch.setenv("TORCH_HOME", str(detector_folder))
+    detection._load.cache_clear()
+    yield "ssdlite320_mobilenet_v3_large"
+    detection._load.cache_clear()
+
+
 @pytest.fixture
 def run_python(tmp_path: Path) -> RunPython:
     """Run code in an interpreter of its own, without the import hook, in an empty folder; fails unless it exits with 0.
 
-    Flags go to the interpreter: ``run_python("import tokenpose", "-W", "error").stdout``.
+    Flags go to the interpreter: ``run_python("import tokenpose", "-W", "error").stdout``. The environment is this
+    process's, with what is given.
     """
 
-    def run(code: str, *flags: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(
+        code: str, *flags: str, timeout: float = 300, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         process = subprocess.run(
             [sys.executable, *flags, "-c", code],
             cwd=tmp_path,
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

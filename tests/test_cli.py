@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tokenpose.cli import app, train_command
+from tokenpose.cli import DEFAULT_DETECTOR, app, train_command
 from tokenpose.data.augment import Augmentation
+from tokenpose.detection import detect
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import read_weights, write_weights
 from tokenpose.models.zoo import list_models
-from tokenpose.predictor import predict
+from tokenpose.photographs import choose_photographs, find_images, predict_photographs
+from tokenpose.predictor import PosePredictor, predict
 from tokenpose.skeletons import LSP
 from tokenpose.training.settings import TrainingSettings
 
@@ -230,8 +233,98 @@ def test_ids_are_numbers_in_names_else_positions(photos, weights):
 
 def test_without_boxes_the_whole_image_is_one_person_and_a_warning_says_so_once(photos, weights):
     result = run("predict", photos, "--weights", weights)
-    assert result.stderr == "warning: no boxes given: the whole image is taken as one person; give --box or --boxes\n"
+    assert (
+        result.stderr
+        == "warning: no boxes given: the whole image is taken as one person; give --detect, --box or --boxes\n"
+    )
     assert read("poses/a.json")["annotations"][0]["bbox"] == [0, 0, 80, 60]
+
+
+def test_people_of_a_group_photograph_are_found_and_posed(photos, weights, model, detector_weights):
+    boxes = detect("photos/a.png", detector_weights)
+    assert len(boxes) > 1
+    result = run("predict", "photos/a.png", "--detect", "--detector", detector_weights, "--weights", weights)
+    assert result.stdout == f"{len(boxes)} people in 1 image: poses/a.poses.png\n"
+    assert result.stderr == ""
+    poses = predict(model, "photos/a.png", boxes)
+    for annotation, box, points in zip(read("poses/a.json")["annotations"], boxes, poses.keypoints, strict=True):
+        np.testing.assert_allclose(annotation["bbox"], [*box[:2], *(box[2:] - box[:2])], atol=1e-3)
+        np.testing.assert_allclose(np.array(annotation["keypoints"]).reshape(14, 3)[:, :2], points, atol=1e-2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_people_are_found_in_each_photograph_of_a_folder(photos, weights, detector_weights, batch_size):
+    (photos / "broken.png").write_text("not an image")
+    Image.fromarray(np.zeros((50, 30, 3), dtype=np.uint8)).save(photos / "dark.png")
+    given = ("--detector", detector_weights, "--weights", weights, "--batch-size", batch_size)
+    result = run("predict", photos, "--detect", *given, exit_code=1)
+    assert result.stderr == "error: photos/broken.png is not an image that can be read\n"
+    counts = {path.stem: len(detect(path, detector_weights)) for path in photos.iterdir() if path.stem != "broken"}
+    assert result.stdout == f"{sum(counts.values())} people in 4 images: poses\n"
+    assert {stem: len(read(f"poses/{stem}.json")["annotations"]) for stem in counts} == counts
+
+
+def test_photograph_without_people_is_named_and_written_without_annotations(photos, weights, detector_weights):
+    given = ("--detector", detector_weights, "--detection-threshold", 1, "--weights", weights)
+    result = run("predict", "photos/a.png", "photos/b.jpg", "--detect", *given)
+    assert result.stderr == "warning: photos/a.png: nobody was found\nwarning: photos/b.jpg: nobody was found\n"
+    assert result.stdout == "0 people in 2 images: poses\n"
+    assert names("poses") == ["a.json", "a.poses.png", "b.json", "b.poses.jpg"]
+    assert read("poses/a.json")["annotations"] == []
+
+
+def test_people_are_looked_for_when_their_photograph_is_read(photos, model):
+    searched: list[tuple[int, ...]] = []
+
+    def find_boxes(pixels: torch.Tensor) -> np.ndarray:
+        searched.append(tuple(pixels.shape))
+        return np.array([[5, 5, 50, 50]], dtype=np.float32)
+
+    photographs = choose_photographs(find_images([photos]), None, [], Path("poses"))
+    found = predict_photographs(PosePredictor(model), photographs, 1, [], find_boxes)
+    for count in (1, 2, 3):
+        _, poses = next(found)
+        assert poses.boxes.tolist() == [[5, 5, 50, 50]]
+        assert searched == [(3, 60, 80)] * count
+
+
+DETECT_USAGE = {
+    "--detector and --detection-threshold need --detect": [
+        ("--detector", "ssd300_vgg16"),
+        ("--detection-threshold", 0),
+    ],
+    "give --detect, --box or --boxes, only one": [("--detect", "--box", BOX), ("--detect", "--boxes", "boxes.json")],
+    "--detection-threshold": [("--detect", "--detection-threshold", "1.5"), ("--detect", "--detection-threshold", "x")],
+}
+
+
+@pytest.mark.parametrize("message", DETECT_USAGE)
+def test_options_of_detection_that_contradict_are_wrong_usage(photos, weights, message):
+    for arguments in DETECT_USAGE[message]:
+        assert message in run("predict", "photos/a.png", *arguments, "--weights", weights, exit_code=2).stderr
+
+
+def test_detector_that_is_not_known_or_cannot_be_downloaded_is_an_error_before_anything_is_written(
+    photos, weights, detector_weights, monkeypatch
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("no network here")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    result = run("predict", "photos/a.png", "--detect", "--weights", weights, exit_code=1)
+    assert result.stderr.startswith(f"error: {DEFAULT_DETECTOR}-fb6a3cc7.pth can't be downloaded from https://")
+    assert "<urlopen error no network here>; put the file there yourself, or give boxes" in result.stderr
+    assert result.stderr.count("\n") == 1
+    result = run("predict", "photos/a.png", "--detect", "--detector", "yolo", "--weights", weights, exit_code=1)
+    assert result.stderr.startswith("error: torchvision has no detector named 'yolo'; did you mean ")
+    assert not Path("poses").exists()
+
+
+def test_help_tells_the_defaults_of_detect():
+    parameters, text = inspect.signature(detect).parameters, " ".join(run("predict", "--help").stdout.split())
+    assert parameters["detector"].default == DEFAULT_DETECTOR
+    assert f"Default: {DEFAULT_DETECTOR}." in text
+    assert f"Default: {parameters['threshold'].default}." in text
 
 
 BOXES_FILES = {
@@ -552,3 +645,13 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path, monkeypatch):
         result = run("convert", name, "--model", "tokenpose_t.coco_256x192", "--output", "out.safetensors", exit_code=1)
         assert result.stderr.startswith(f"error: {message}")
         assert result.stderr.count("\n") == 1
+
+
+def test_a_box_outside_its_photograph_fails_that_one_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (80, 60)).save(name)
+    Path("boxes.json").write_text(json.dumps({"a.png": [[5, 5, 40, 50]], "b.png": [[100, 5, 140, 50]]}))
+    result = run("predict", "a.png", "b.png", "--boxes", "boxes.json", exit_code=1)
+    assert "b.png: box 0 is [100.0, 5.0, 140.0, 50.0] (xyxy), wholly outside the image of width 80 and" in result.stderr
+    assert sorted(path.name for path in Path("poses").iterdir()) == ["a.json", "a.poses.png"]

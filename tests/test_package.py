@@ -22,6 +22,7 @@ PUBLIC_NAMES = [
     "create_model",
     "create_transform",
     "decode",
+    "detect",
     "evaluate",
     "finetune",
     "list_models",

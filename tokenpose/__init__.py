@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tokenpose.detection import detect as detect
     from tokenpose.geometry.decode import decode as decode
     from tokenpose.jobs import evaluate as evaluate
     from tokenpose.jobs import finetune as finetune
@@ -34,6 +35,7 @@ _MODULES = {
     "create_model": "models.create",
     "create_transform": "transforms",
     "decode": "geometry.decode",
+    "detect": "detection",
     "evaluate": "jobs",
     "finetune": "jobs",
     "list_models": "models.zoo",
@@ -55,6 +57,7 @@ __all__ = [
     "create_model",
     "create_transform",
     "decode",
+    "detect",
     "evaluate",
     "finetune",
     "list_models",

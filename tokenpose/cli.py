@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "tokenpose_s_v1"
+DEFAULT_DETECTOR = "fasterrcnn_mobilenet_v3_large_fpn"
 
 EXPECTED = (OSError, ValueError, LookupError, TypeError, ModuleNotFoundError, FloatingPointError)
 """What the library raises for what it was given. Anything else, KeyError and IndexError too, is a bug, and shows."""
@@ -148,6 +150,19 @@ def predict_command(
         list[str] | None,
         typer.Option("--box", metavar="X1,Y1,X2,Y2", help="A person's box in a single image, in pixels; repeatable."),
     ] = None,
+    detected: Annotated[
+        bool, typer.Option("--detect", help="Find the people with a detector, instead of --box or --boxes.")
+    ] = False,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector", metavar="NAME", help=f"One of torchvision's detection models. Default: {DEFAULT_DETECTOR}."
+        ),
+    ] = None,
+    detection_threshold: Annotated[
+        float | None,
+        typer.Option("--detection-threshold", min=0, max=1, help="People of a lower score are left out. Default: 0.5."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where pictures and JSON files go.")] = Path(
         "poses"
     ),
@@ -166,8 +181,9 @@ def predict_command(
     images, categories and annotations as COCO keypoint files do; the third number of each keypoint is its score, and
     all keypoints are there, however low.
 
-    TokenPose reads one box at a time and does not look for people: give each person's box. Without boxes the whole
-    image is taken as one person. A boxes file is JSON, one of
+    TokenPose reads one box at a time and does not look for people: let a detector do that (its weights are downloaded
+    on first use), or give each person's box. Without boxes the whole image is taken as one person. A boxes file is
+    JSON, one of
 
     \b
       {"photo.jpg": [[x1, y1, x2, y2], ...], ...}                   corners, in pixels
@@ -179,15 +195,27 @@ def predict_command(
 
     \b
     Examples:
+      tokenpose predict group.jpg --detect
       tokenpose predict photo.jpg --box 48,20,310,620
       tokenpose predict photographs/ --boxes boxes.json --output poses/
     """
     if box and boxes:
         raise typer.BadParameter("give --boxes or --box, not both", param_hint="--box")
+    if detected and (box or boxes):
+        raise typer.BadParameter("give --detect, --box or --boxes, only one of them", param_hint="--detect")
+    if not detected and (detector is not None or detection_threshold is not None):
+        raise typer.BadParameter("--detector and --detection-threshold need --detect", param_hint="--detect")
     wanted = [_read_box(text) for text in box or ()]
     target = _device(device)
 
-    from tokenpose.photographs import Photograph, choose_photographs, find_images, predict_photographs, write_poses
+    from tokenpose.photographs import (
+        Photograph,
+        choose_photographs,
+        find_images,
+        predict_photographs,
+        whole_image,
+        write_poses,
+    )
     from tokenpose.predictor import PosePredictor
 
     paths = find_images(images)
@@ -196,13 +224,20 @@ def predict_command(
             f"--box is for a single image, and there are {len(paths)}; use --boxes", param_hint="--box"
         )
     photographs = choose_photographs(paths, boxes, wanted, output)
+    find_boxes: Callable[[Any], Any] = whole_image
+    if detected:
+        find_boxes = _load_detector(detector or DEFAULT_DETECTOR, detection_threshold, target)
+    elif not (box or boxes):
+        logger.warning("no boxes given: the whole image is taken as one person; give --detect, --box or --boxes")
     predictor = PosePredictor(_load_model(model, weights, target), decoder=decoder, flip_test=flip_test)
     output.mkdir(parents=True, exist_ok=True)
     people = 0
     failed: list[Photograph] = []
     with _progress(len(photographs)) as advance:
-        for photograph, poses in predict_photographs(predictor, photographs, batch_size, failed):
+        for photograph, poses in predict_photographs(predictor, photographs, batch_size, failed, find_boxes):
             write_poses(photograph, poses, threshold, draw_boxes)
+            if detected and not len(poses):
+                logger.warning("%s: nobody was found", photograph.path)
             people += len(poses)
             advance()
     done = len(photographs) - len(failed)
@@ -445,6 +480,15 @@ def _load_model(name: str | None, weights: Path | None, device: str) -> "TokenPo
     if weights is None:
         return create_model(name or DEFAULT_MODEL, pretrained=True, device=device)
     return load_model(weights, device) if name is None else create_model(name, weights=weights, device=device)
+
+
+def _load_detector(name: str, threshold: float | None, device: str) -> Callable[[Any], Any]:
+    """From an image to its people's boxes."""
+    from tokenpose.detection import detect, load_detector
+
+    load_detector(name, device)  # which `detect` then has at hand: what is wrong with it shows before anything is done
+    options = {} if threshold is None else {"threshold": threshold}
+    return partial(detect, detector=name, device=device, **options)
 
 
 def _training_defaults() -> dict[str, Any]:

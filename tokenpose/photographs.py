@@ -4,18 +4,19 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from tokenpose.data.boxes import Box, ImageBoxes, read_boxes_file
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
-from tokenpose.images import read_image
+from tokenpose.images import RgbImage, read_image, read_images
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
@@ -25,13 +26,16 @@ from tokenpose.visualize import contact_sheet, crop_picture, draw_poses, scale_t
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+READERS = 4  # threads, and images in memory
+Boxes = Float[np.ndarray, "people 4"]
+
 READABLE_SIDE = 480
 """Pictures of smaller images are enlarged by a whole factor until their longer side has this many pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Photograph:
-    """An image, its people's boxes (None: the whole image is one person), and where its results go."""
+    """An image, its people's boxes (None: they are found when it is read), and where its results go."""
 
     path: Path
     boxes: Sequence[Box] | None
@@ -64,7 +68,7 @@ def _is_image(path: Path) -> bool:
 def choose_photographs(
     paths: Sequence[Path], boxes_file: Path | None, boxes: Sequence[Box], output: Path
 ) -> list[Photograph]:
-    """Give each image its people's boxes, from a file or the same for all, and names for what will be written.
+    """Give each image its people's boxes, from a file, the same for all or none, and names for what will be written.
 
     Raises ValueError for boxes that can't be cropped and where results would overwrite the boxes file.
     """
@@ -72,9 +76,7 @@ def choose_photographs(
         found = read_boxes_file(boxes_file).of_images(paths)
     else:
         found = [ImageBoxes(boxes=list(boxes)) for _ in paths]
-    whole = boxes_file is None and not boxes
-    if whole:
-        logger.warning("no boxes given: the whole image is taken as one person; give --box or --boxes")
+    unknown = boxes_file is None and not boxes
     photographs = []
     for position, (path, name, people) in enumerate(zip(paths, _output_names(paths), found, strict=True), 1):
         try:
@@ -84,7 +86,7 @@ def choose_photographs(
         suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
         photograph = Photograph(
             path=path,
-            boxes=None if whole else people.boxes,
+            boxes=None if unknown else people.boxes,
             image_id=_choose_id(people.image_id, path, position),
             picture=output / f"{name}.poses{suffix}",
             record=output / f"{name}.json",
@@ -119,17 +121,34 @@ def _output_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
+def whole_image(pixels: RgbImage) -> Boxes:
+    """The image's one box where it is all of one person."""
+    return np.array([[0, 0, pixels.shape[2], pixels.shape[1]]], dtype=np.float32)
+
+
 def predict_photographs(
-    predictor: PosePredictor, photographs: Sequence[Photograph], batch_size: int, failed: list[Photograph]
+    predictor: PosePredictor,
+    photographs: Sequence[Photograph],
+    batch_size: int,
+    failed: list[Photograph],
+    find_boxes: Callable[[RgbImage], Boxes] = whole_image,
 ) -> Iterator[tuple[Photograph, Poses]]:
-    """Poses of each photograph, in order. Those that can't be read are logged, put into ``failed`` and left out."""
+    """Poses of each photograph, in order. Those that can't be read, or whose boxes lie outside them, are logged, put
+    into ``failed`` and left out.
+
+    ``find_boxes`` is asked, photograph by photograph as they are read, for the boxes that aren't known.
+    """
     waiting: deque[Photograph] = deque()
-    their_boxes: deque[Sequence[Box]] = deque()
+    their_boxes: deque[Sequence[Box] | Boxes] = deque()
 
     def images() -> Iterator[Any]:
-        for photograph in photographs:
+        read = read_images([photograph.path for photograph in photographs], READERS)
+        for photograph, pixels in zip(photographs, read, strict=True):
             try:
-                pixels = read_image(photograph.path)
+                if isinstance(pixels, Exception):
+                    raise pixels
+                if photograph.boxes is not None:
+                    read_boxes(photograph.boxes, "xyxy", (pixels.shape[1], pixels.shape[2]))
             except (OSError, ValueError) as error:
                 message = " ".join(str(error).split())
                 named = message if str(photograph.path) in message else f"{photograph.path}: {message}"
@@ -137,12 +156,10 @@ def predict_photographs(
                 failed.append(photograph)
                 continue
             waiting.append(photograph)
-            their_boxes.append(
-                [(0, 0, pixels.shape[2], pixels.shape[1])] if photograph.boxes is None else photograph.boxes
-            )
+            their_boxes.append(find_boxes(pixels) if photograph.boxes is None else photograph.boxes)
             yield pixels
 
-    def boxes() -> Iterator[Sequence[Box]]:
+    def boxes() -> Iterator[Sequence[Box] | Boxes]:
         while their_boxes:
             yield their_boxes.popleft()
 
