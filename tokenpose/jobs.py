@@ -140,12 +140,14 @@ def finetune(
 ) -> TokenPose:
     """Fine-tune a model by name on the keypoints of a COCO file; returns it with the averaged weights.
 
-    The data's keypoints are the model's; tokens of keypoints with the same name start from the pretrained ones.
+    The data's keypoints are the model's; tokens of keypoints with the same name start from the pretrained ones, or from
+    those of ``weights=...``, a "local-dir:..." or a "hf-hub:..." name.
     ``settings`` replace ``epochs`` and ``learning_rate``. ``model_changes`` as for `tokenpose.create_model`.
     Raises what `create_model` and `tokenpose.jobs.train_model` raise.
     """
     skeleton = read_coco(train).skeleton
     torch.manual_seed(settings.seed if settings else 0)  # of the tokens that are new
+    pretrained = pretrained and "weights" not in model_changes
     model = create_model(name, pretrained, **{"keypoints": skeleton, **model_changes})
     if settings is None:
         settings = TrainingSettings(

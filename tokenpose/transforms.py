@@ -129,12 +129,12 @@ def create_transform(
 
 @overload
 def create_transform(
-    model: TokenPose, training: Literal[True], *, device: torch.device | str | None = None, **augmentation: float
+    model: TokenPose, training: Literal[True], *, device: torch.device | str | None = None, **augmentation: int | float
 ) -> TrainingTransform: ...
 
 
 def create_transform(
-    model: TokenPose, training: bool = False, *, device: torch.device | str | None = None, **augmentation: float
+    model: TokenPose, training: bool = False, *, device: torch.device | str | None = None, **augmentation: int | float
 ) -> Transform | TrainingTransform:
     """The model's preprocessing: ``people = transform(image, boxes)``, ``transform.to_image(keypoints, people)``.
 
@@ -150,7 +150,7 @@ def create_transform(
         if augmentation:
             raise TypeError(f"{', '.join(augmentation)}: augmentation goes with training=True")
         return Transform(spec=model.spec, device=torch.device(device or next(model.parameters()).device))
-    settings = Augmentation(**augmentation)
+    settings = Augmentation(**{name: float(value) for name, value in augmentation.items()})
     if settings.flip:
         flip_order(len(model.spec.skeleton), model.spec.skeleton.flip_pairs)  # refuses unknown pairs
     return TrainingTransform(spec=model.spec, device=torch.device(device or "cpu"), augmentation=settings)

@@ -313,3 +313,16 @@ def test_registered_model_is_created_by_its_name(beast):
 def test_registered_models_are_forgotten_after_each_test():
     with pytest.raises(LookupError):
         create_model("beast")
+
+
+@pytest.mark.parametrize("name", ["run/model.safetensors", "weights.pth", "user/name", "C:\\models\\run"])
+def test_a_path_in_place_of_a_name_is_refused_with_the_ways_to_give_one(name):
+    with pytest.raises(LookupError, match=r"is no model's name: a folder is named 'local-dir:.*weights=file"):
+        create_model(name)
+
+
+def test_a_models_own_weights_and_others_do_not_go_together(tmp_path):
+    with pytest.raises(ValueError, match="brings its own weights"):
+        create_model(f"local-dir:{tmp_path}", weights=tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"give pretrained=True or weights=\.\.\., not both"):
+        create_model("tokenpose_t", pretrained=True, weights=tmp_path / "a.safetensors")

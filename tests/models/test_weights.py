@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tokenpose.models.carry_over import load_weights
+from tokenpose.models.create import create_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
-from tokenpose.models.weights import read_weights, save_pretrained, write_weights
+from tokenpose.models.weights import head_tensors, read_weights, save_pretrained, write_weights
 from tokenpose.skeletons import Skeleton
 
 STEM = ModelSpec(backbone="stem", image_size=(64, 48), skeleton=Skeleton.from_count(5), width=48, heads=4, depth=1)
@@ -300,3 +301,36 @@ def test_carrying_over_leaves_the_read_weights_as_they_are(tmp_path, tiny, build
     load_weights(TokenPose(model.spec.replace(image_size=(128, 96), skeleton=named("x"))), weights)
     assert weights.tensors.keys() == before.keys()
     assert all(torch.equal(weights.tensors[name], before[name]) for name in before)
+
+
+SMALL = {"depth": 1, "width": 48, "heads": 4}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head_layers", [1, 2])
+@pytest.mark.parametrize(
+    "name", ["tokenpose_t", "tokenpose_s_v1", "tokenpose_s_v2", "tokenpose_b", "tokenpose_l_d6", "tokenpose_l_d24"]
+)
+def test_weights_of_every_architecture_serve_other_keypoints_at_another_size(tmp_path, name, head_layers):
+    torch.manual_seed(0)
+    model = create_model(f"{name}.coco_256x192", **SMALL, image_size=(128, 96), head_layers=head_layers)
+    weight, bias = head_tensors(model.spec)
+    model.state_dict()[bias].normal_()
+    write_weights(model, tmp_path / "a.safetensors")
+    options = {**SMALL, "head_layers": head_layers, "image_size": (192, 144), "weights": tmp_path / "a.safetensors"}
+    new = create_model(name, **options, keypoints={"crown": "nose", "left_hip": "left_hip"})
+    assert new.newly_initialised == ()
+    named = create_model(name, **options, keypoints=["crown", "left_hip", "right_hip", "tail"])
+    assert named.newly_initialised == ("tokenizer.keypoint_tokens[crown]", "tokenizer.keypoint_tokens[tail]")
+    coco, tokens = model.spec.skeleton, model.tokenizer.keypoint_tokens
+    assert torch.equal(new.tokenizer.keypoint_tokens[0, 0], tokens[0, coco.index("nose")])
+    assert torch.equal(named.tokenizer.keypoint_tokens[0, 1], tokens[0, coco.index("left_hip")])
+    changed = {"tokenizer.keypoint_tokens", *head_tensors(model.spec)}
+    for key, tensor in model.state_dict().items():
+        assert key in changed or torch.equal(named.state_dict()[key], tensor)
+    heatmaps = named(torch.zeros(1, 3, 192, 144))
+    assert heatmaps.shape == (1, 4, 48, 36)
+    maps, larger = (m.state_dict()[bias].view(1, 1, *m.spec.output_size) for m in (model, named))
+    resampled = torch.nn.functional.interpolate(maps, size=(48, 36), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(larger, resampled)
+    assert named.state_dict()[weight].shape[1] == model.state_dict()[weight].shape[1]

@@ -90,6 +90,7 @@ def _find_named(
     name: str, pretrained: bool, weights: str | Path | None, spec_changes: Mapping[str, Any]
 ) -> tuple[Weights | None, ModelSpec, str]:
     """The weights for a name of the zoo, if any are wanted; the name's spec; what to call the model."""
+    _refuse_paths(name)
     full_name, tag, spec = find_tag(name)
     architecture = full_name.partition(".")[0]
     if weights is None:
@@ -113,6 +114,15 @@ def load_model(path: str | Path, device: torch.device | str | None = None) -> To
     load_weights(model, source)
     logger.info("read %s: %s, image_size %s", path, source.spec.skeleton.name, source.spec.image_size)
     return model.to(device=device).eval()
+
+
+def _refuse_paths(name: str) -> None:
+    """A file or folder in place of a name, which is easily done."""
+    if name.endswith((".safetensors", *CHECKPOINT_SUFFIXES)) or "/" in name or "\\" in name:
+        raise LookupError(
+            f"{name!r} is no model's name: a folder is named 'local-dir:{name}', a model on a hub 'hf-hub:user/name', "
+            "and a file goes with its model's name, create_model(name, weights=file)"
+        )
 
 
 def read_published(path: str | Path, spec: ModelSpec, name: str) -> Weights:

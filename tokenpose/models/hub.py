@@ -5,14 +5,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import CONFIG_FILE, WEIGHTS_FILE, write_folder
 
 logger = logging.getLogger(__name__)
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
+_LOG_IN = "log in (hf auth login, or HF_TOKEN)"
+_ADVICE = ("For more information check", "This is usually due")  # a page about the status code; force_download=True
 
 
 def is_location(name: str) -> bool:
@@ -27,12 +30,13 @@ def find_folder(name: str) -> Path:
     revision is a branch, a tag or a commit, the main branch where none is given.
 
     Raises FileNotFoundError for a folder that isn't there, LookupError where the hub has no such model or revision,
-    ValueError for a name that no hub could have, and OSError where the hub can't be reached or refuses.
+    ValueError for a name that no hub could have and a model that tokenpose didn't write, PermissionError where the hub
+    refuses, and OSError where it can't be reached.
     """
     if name.startswith(LOCAL):
         folder = Path(name.removeprefix(LOCAL)).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"there is no folder {folder}, which {name!r} names")
+        if not name.removeprefix(LOCAL) or not folder.is_dir():
+            raise FileNotFoundError(f"{name!r} names no folder: give local-dir: and one that save_pretrained wrote")
         return folder
     return _download(name)
 
@@ -52,71 +56,93 @@ def push_to_hub(
 
     ``repo_id``: "user/name", made where it doesn't exist (``private``: for its owner only); afterwards
     ``create_model("hf-hub:user/name")`` loads it anywhere. ``token``, ``revision`` (a branch), ``commit_message`` and
-    ``create_pr`` as in huggingface_hub's ``upload_folder``. ``card`` as in `save_pretrained`.
+    ``create_pr`` (a pull request to the main branch) as in huggingface_hub's ``upload_folder``. ``card`` as in
+    `save_pretrained`.
 
-    Raises ValueError for a ``repo_id`` that no hub could have, LookupError for a branch that doesn't exist, and OSError
-    where the hub can't be reached or refuses.
+    Raises ValueError for a ``repo_id`` that no hub could have, LookupError for a branch that doesn't exist,
+    PermissionError where the hub refuses, and OSError where it can't be reached.
     """
     from huggingface_hub import HfApi
 
-    api = HfApi(token=token, library_name="tokenpose")
-    with tempfile.TemporaryDirectory() as folder, _errors_of_the_hub(HUB + repo_id, revision):
-        write_folder(model, Path(folder), card, HUB + repo_id)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            revision=revision,
-            commit_message=commit_message,
-            create_pr=create_pr,
+    if create_pr and revision is not None:
+        raise ValueError(
+            f"a pull request is for the main branch: give create_pr=True or revision={revision!r}, not both"
         )
+    api = HfApi(token=token, library_name="tokenpose")
+    with _errors_of_the_hub("upload", HUB + repo_id):
+        made = api.create_repo(repo_id, private=private, exist_ok=True)
+    repo_id = made.repo_id  # with the user, where that was left out
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(model, Path(folder), card, HUB + repo_id)
+        with _errors_of_the_hub("upload", f"{HUB}{repo_id}@{revision or 'main'}"):
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                revision=revision,
+                commit_message=commit_message,
+                create_pr=create_pr,
+            )
     logger.info("uploaded to %s", commit.commit_url)
     return str(commit.commit_url)
 
 
 def _download(name: str) -> Path:
+    repo_id, separator, revision = name.removeprefix(HUB).partition("@")
+    if separator and not revision:
+        raise ValueError(f"{name!r} names no revision: give hf-hub:user/name@revision, or leave the @ out")
+    config = _download_file(name, repo_id, CONFIG_FILE, revision or None)
+    try:  # before the weights, which may be large and somebody else's
+        ModelSpec.from_json(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{name} is no model that this tokenpose reads, by its {CONFIG_FILE}: {error}") from error
+    commit = config.parent.name  # of the cache's folder: both files from one commit
+    return _download_file(name, repo_id, WEIGHTS_FILE, commit).parent
+
+
+def _download_file(name: str, repo_id: str, file: str, revision: str | None) -> Path:
+    """The file in huggingface_hub's cache, a folder a commit; downloaded if it isn't there."""
     from huggingface_hub import hf_hub_download
 
-    repo_id, _, revision = name.removeprefix(HUB).partition("@")
-    with _errors_of_the_hub(name, revision):
-        weights = Path(hf_hub_download(repo_id, WEIGHTS_FILE, revision=revision or None, library_name="tokenpose"))
-        commit = weights.parent.name  # of the cache's folder: both files from one commit
-        hf_hub_download(repo_id, CONFIG_FILE, revision=commit, library_name="tokenpose")
-    return weights.parent
+    with _errors_of_the_hub("download", name):
+        return Path(hf_hub_download(repo_id, file, revision=revision, library_name="tokenpose"))
 
 
 @contextmanager
-def _errors_of_the_hub(name: str, revision: str | None) -> Iterator[None]:
-    """huggingface_hub's errors as Python's own, with what to do."""
+def _errors_of_the_hub(work: Literal["download", "upload"], name: str) -> Iterator[None]:
+    """huggingface_hub's errors as Python's own: one line, with what to do."""
     from huggingface_hub import errors
 
+    repo_id, _, revision = name.removeprefix(HUB).partition("@")
     try:
         yield
     except errors.HFValidationError as error:
         raise ValueError(f"{name!r} names no model of a hub: hf-hub:user/name or hf-hub:user/name@revision") from error
     except errors.GatedRepoError as error:
-        raise PermissionError(
-            f"{name} is gated: ask for access on its page, then log in (hf auth login, or HF_TOKEN)"
-        ) from error
+        raise PermissionError(f"{name} is gated: ask for access on its page, then {_LOG_IN}") from error
     except errors.RepositoryNotFoundError as error:
-        raise LookupError(
-            f"the hub has no model {name.removeprefix(HUB)}, or it is private: check the name, or log in "
-            "(hf auth login, or HF_TOKEN)"
-        ) from error
+        raise LookupError(f"the hub has no model {repo_id}, or it is private: check the name, or {_LOG_IN}") from error
     except errors.RevisionNotFoundError as error:
-        raise LookupError(f"{name}: the model is there, but has no branch, tag or commit {revision!r}") from error
+        raise LookupError(
+            f"{HUB}{repo_id} has no branch, tag or commit {revision or 'main'!r}: its page lists those it has"
+        ) from error
     except errors.LocalEntryNotFoundError as error:
         raise OSError(
-            f"{name} is not in the cache, and the hub can't be reached (or HF_HUB_OFFLINE is set): {_cause(error)}"
+            f"{name} is not in the cache, and the hub can't be asked ({_one_line(error.__cause__ or error)}): "
+            "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE, then try again"
         ) from error
     except errors.EntryNotFoundError as error:
         raise LookupError(
-            f"{name} holds no {WEIGHTS_FILE} with a {CONFIG_FILE} beside it, so tokenpose didn't write it"
+            f"{name} holds no {WEIGHTS_FILE} with a {CONFIG_FILE} beside it, "
+            "as push_to_hub and save_pretrained write them"
         ) from error
-    except errors.HTTPError as error:  # of the HTTP library, which is not an OSError
-        raise OSError(f"{name}: talking to the hub failed: {error}") from error
+    except (errors.HTTPError, OSError, RuntimeError, ValueError) as error:  # HTTPError: the HTTP library's, no OSError
+        if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
+            raise PermissionError(f"{name}: the hub refuses the {work} ({_one_line(error)}): {_LOG_IN}") from error
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+        raise OSError(f"{name}: the {work} failed, try again: {_one_line(cause)}") from error
 
 
-def _cause(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return " ".join(str(cause).split())[:300]
+def _one_line(error: BaseException) -> str:
+    """What an error says, without advice that isn't for the users of this package."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(_ADVICE))[:300]

@@ -126,8 +126,8 @@ def write_folder(model: TokenPose, folder: Path, card: Mapping[str, Any] | None,
     folder.mkdir(parents=True, exist_ok=True)
     card = model.card if card is None else card
     write_weights(model, folder / WEIGHTS_FILE, card)
-    (folder / CONFIG_FILE).write_text(json.dumps(json.loads(model.spec.to_json()), indent=2) + "\n")
-    (folder / CARD_FILE).write_text(_model_card(model, card, name))
+    (folder / CONFIG_FILE).write_text(json.dumps(json.loads(model.spec.to_json()), indent=2) + "\n", encoding="utf-8")
+    (folder / CARD_FILE).write_text(_model_card(model, card, name), encoding="utf-8")
 
 
 def _model_card(model: TokenPose, card: Mapping[str, Any], name: str) -> str:
