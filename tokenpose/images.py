@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 RgbImage = UInt8[Tensor, "3 height width"]
@@ -38,7 +38,7 @@ def read_image(image: Any) -> RgbImage:
     if isinstance(image, str | Path):
         return _read_file(str(image))
     if isinstance(image, Image.Image):
-        return _from_pil(ImageOps.exif_transpose(image))
+        return _from_pil(_turn(image))
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Tensor):
@@ -106,13 +106,18 @@ def _read_file(name: str) -> RgbImage:
         raise IsADirectoryError(f"{path} is a folder; an image file is needed")
     try:
         with Image.open(path) as opened:
-            return _from_pil(ImageOps.exif_transpose(opened))
+            return _from_pil(_turn(opened))
     except UnidentifiedImageError as error:
         raise OSError(f"{path} is not an image that can be read") from error
     except _DECODING_ERRORS as error:
         raise OSError(f"{path} can't be decoded: {error}") from error
     except OSError as error:
         raise type(error)(f"{path} can't be decoded: {error}") from error
+
+
+def _turn(image: Image.Image) -> Image.Image:
+    """As the EXIF orientation says; Pillow would copy those that need no turning."""
+    return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def _from_pil(image: Image.Image) -> RgbImage:
@@ -128,7 +133,9 @@ def _from_pil(image: Image.Image) -> RgbImage:
         image = Image.fromarray(grey.round().astype(np.uint8))
     if image.mode in _TWO_STEPS:  # premultiplied ones have no direct way; Pillow warns for palettes with transparency
         image = image.convert(_TWO_STEPS[image.mode])
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    if image.mode != "RGB":  # Pillow would copy those that are
+        image = image.convert("RGB")
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def _from_array(array: np.ndarray) -> RgbImage:

@@ -112,6 +112,60 @@ def test_other_convolutional_timm_models_work_too(name):
     assert backbone(torch.zeros(1, 3, 64, 64)).shape == (1, backbone.channels, 4, 4)
 
 
+@pytest.mark.parametrize(("name", "stride"), [("resnet18", 8), ("convnext_atto", 16)])
+def test_timm_backbone_has_timms_names_and_start(name, stride):
+    torch.manual_seed(0)
+    ours = make_backbone(spec(f"timm/{name}", stride)).network.state_dict()
+    index = timm.create_model(name, features_only=True).feature_info.reduction().index(stride)
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, features_only=True, out_indices=(index,)).state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "part"), [("efficientnet_b0", 8, 0.02), ("mobilenetv3_small_100", 4, 0.002)]
+)
+def test_stages_after_the_map_are_left_out(name, stride, part):
+    with torch.device("meta"):
+        backbone = make_backbone(spec(f"timm/{name}", stride))
+        whole = timm.create_model(name, features_only=True)
+    count = sum(parameter.numel() for parameter in backbone.parameters())
+    assert count < part * sum(parameter.numel() for parameter in whole.parameters())
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def test_parameters_that_the_map_does_not_need_are_frozen_where_timm_keeps_them():
+    with torch.device("meta"):
+        backbone = make_backbone(spec("timm/hrnet_w18_small", 4))
+    frozen = {name for name, parameter in backbone.named_parameters() if not parameter.requires_grad}
+    assert {name.split("fuse_layers.")[0] for name in frozen} == {"network.model.stage4.0."}
+
+
+@torch.no_grad()
+def test_maps_with_channels_last_are_turned(generator):
+    backbone = make_backbone(spec("timm/test_mambaout", 4)).eval()
+    images = torch.randn(1, 3, 64, 64, generator=generator)
+    features = backbone(images)
+    network = backbone.network.model
+    expected = network.stages[0](network.stem(images))
+    assert expected.shape == features.shape == (1, 16, 16, 16)  # so the shape alone would not tell
+    assert torch.equal(features, expected.permute(0, 3, 1, 2))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "test_vit_relpos"])
+def test_timm_models_of_one_image_size_are_built_for_the_specs(name):
+    backbone = make_backbone(spec(f"timm/{name}", 16, image_size=(128, 96))).eval()
+    assert backbone(torch.zeros(1, 3, 128, 96)).shape == (1, backbone.channels, 8, 6)
+
+
+def test_timm_backbone_can_be_built_in_inference_mode():
+    with torch.inference_mode():
+        backbone = make_backbone(spec("timm/resnet10t", 8)).eval()
+        assert backbone(torch.zeros(1, 3, 64, 64)).shape == (1, 128, 8, 8)
+
+
 def test_wrong_stride_of_a_timm_model_lists_those_it_has():
     message = r"timm's 'resnet18' has no map at stride 3; backbone_stride may be one of \[2, 4, 8, 16, 32\]"
     with pytest.raises(ValueError, match=message):
@@ -126,6 +180,27 @@ def test_unknown_timm_model_is_refused_with_close_ones():
 def test_name_like_nothing_of_timms_says_where_to_look():
     with pytest.raises(LookupError, match=r"timm has no model 'qqqq'; close: timm.list_models\(\) lists all"):
         make_backbone(spec("timm/qqqq"))
+
+
+@pytest.mark.parametrize("name", ["hf-hub:timm/resnet18", "local-dir:weights", "hf_hub:a/b", "../resnet18", "a\\b:c"])
+def test_places_to_load_from_are_no_timm_names(name, monkeypatch):
+    monkeypatch.setattr(timm, "create_model", lambda *args, **options: pytest.fail("timm was asked"))
+    message = re.escape(f"timm/ takes names that timm.list_models() lists, no places to load from; got {name!r}")
+    with pytest.raises(LookupError, match=message):
+        make_backbone(spec(f"timm/{name}"))
+
+
+@pytest.mark.parametrize("name", ["resnet1*", "resnet1[8]", "resnet18*", "", "*"])
+def test_wildcards_are_no_timm_names(name, monkeypatch):
+    monkeypatch.setattr(timm, "create_model", lambda *args, **options: pytest.fail("timm was asked"))
+    with pytest.raises(LookupError, match=re.escape(f"timm has no model {name!r}; close: ")):
+        make_backbone(spec(f"timm/{name}"))
+
+
+def test_unknown_tag_of_a_timm_model_is_refused_with_those_there_are():
+    with pytest.raises(LookupError, match=r"timm's 'resnet18' has no weights 'a7'; there are .*a1_in1k, "):
+        make_backbone(spec("timm/resnet18.a7"))
+    assert make_backbone(spec("timm/resnet18.a1_in1k")).channels == 64
 
 
 def test_unknown_backbone_is_refused_with_the_closest():
@@ -143,6 +218,56 @@ def test_pretrained_is_refused_where_timm_has_nothing(name):
     message = rf"backbone '{name}' has no pretrained weights; timm/... and hrnet_... may have"
     with pytest.raises(ValueError, match=message):
         make_backbone(spec(name, 1 if name == "pixels" else 4), pretrained=True)
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "hrnet_w32"])
+def test_timms_weights_that_cannot_be_downloaded_are_an_os_error_that_says_what_to_do(name, monkeypatch):
+    def refuse(*args: object, **options: object) -> None:
+        raise FileNotFoundError(
+            "An error happened while looking for the file.\nAnd more."
+        )  # as huggingface_hub offline
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", refuse)
+    message = (
+        f"timm's weights for '{name.removeprefix('timm/')}' are not in its cache and can't be downloaded: An error "
+        "happened while looking for the file; connect to the network, or create the model without backbone_pretrained"
+    )
+    with pytest.raises(OSError, match=f"^{message}$"):
+        make_backbone(spec(name), pretrained=True)
+
+
+def test_offline_timms_weights_are_an_os_error(run_python, tmp_path):
+    code = (
+        "import tokenpose\n"
+        "try:\n"
+        "    tokenpose.create_model('tokenpose_b', backbone='timm/resnet18', backbone_pretrained=True)\n"
+        "except OSError as error:\n"
+        "    print(error)\n"
+    )
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    printed = run_python(code, "-W", "error", environment=environment).stdout
+    assert printed.startswith("timm's weights for 'resnet18' are not in its cache and can't be downloaded: ")
+
+
+def test_timm_model_without_weights_cannot_start_from_them():
+    message = "timm has no weights for 'darknet17'; create the model without backbone_pretrained"
+    with pytest.raises(ValueError, match=message):
+        make_backbone(spec("timm/darknet17", 8), pretrained=True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["resnet10t", "test_vit", "mobilenetv3_small_050"])
+def test_pretrained_timm_backbone_starts_from_timms_weights(name, generator, monkeypatch):
+    torch.manual_seed(0)
+    whole = timm.create_model(name).eval()
+    load = "timm.models._builder.load_state_dict_from_hf"  # what timm calls to download
+    monkeypatch.setattr(load, lambda *args, **options: dict(whole.state_dict()))
+    size = timm.get_pretrained_cfg(name).input_size[1:]
+    backbone = make_backbone(spec(f"timm/{name}", 16, image_size=size), pretrained=True).eval()
+    images = torch.randn(1, 3, *size, generator=generator)
+    maps = whole.forward_intermediates(images, intermediates_only=True)
+    expected = [features for features in maps if features.shape[-1] == size[1] // 16][-1]
+    torch.testing.assert_close(backbone(images), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.usefixtures("registered")

@@ -34,7 +34,10 @@ class Registry(Generic[Part]):
         if name not in self._parts:
             longer = [part for part in self._parts if name and part.startswith(name)]
             closest = longer or get_close_matches(name, self._parts, n=3, cutoff=0.4) or sorted(self._parts)
-            raise LookupError(f"there is no {self.kind} named {name!r}; did you mean {', '.join(closest)}?")
+            raise LookupError(
+                f"there is no {self.kind} named {name!r}; did you mean {', '.join(closest)}? "
+                f"One of your own has to be registered first (tokenpose.register_{self.kind})"
+            )
         return self._parts[name]
 
     def __iter__(self) -> Iterator[str]:
