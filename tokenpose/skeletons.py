@@ -15,6 +15,11 @@ def _words(name: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORD.findall(name))
 
 
+def _as_tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
 def infer_flip_pairs(keypoints: Iterable[str]) -> Pairs | None:
     """Pair left with right keypoints by their names ("left_hip" / "right_hip", "l_hip", "hipL", "Left hip", ...).
 
@@ -120,8 +125,10 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Skeleton":
-        """The inverse of `to_dict`."""
-        return cls(**values)
+        """The inverse of `to_dict`, also after a way through JSON."""
+        if not isinstance(values, Mapping):
+            raise TypeError(f"a skeleton is a mapping of its fields; got {values!r:.80}")
+        return cls(**{name: _as_tuples(value) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

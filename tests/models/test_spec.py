@@ -161,7 +161,7 @@ def spec_fields(draw) -> dict[str, Any]:
         groups=draw(st.integers(1, 4)),
         depth=draw(st.integers(1, 30)),
         heads=heads,
-        mlp_ratio=draw(positive),
+        mlp_ratio=draw(st.floats(1, 100)),
         block=draw(st.text(max_size=9)),
         positions=draw(st.sampled_from(["sine_every_block", "sine", "learnable", "none"])),
         attention_scale=draw(st.sampled_from(["head", "model"])),

@@ -51,7 +51,7 @@ class GatedBlock(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        hidden = 8 * round(spec.width * spec.mlp_ratio / 12)
+        hidden = 8 * max(1, round(spec.width * spec.mlp_ratio / 12))
         self.attention_norm = nn.RMSNorm(spec.width, eps=1e-6)
         self.attention = Attention(spec.width, spec.heads, spec.softmax_scale)
         self.mlp_norm = nn.RMSNorm(spec.width, eps=1e-6)

@@ -193,6 +193,8 @@ def _check_numbers(spec: ModelSpec) -> None:
         value = getattr(spec, name)
         if not _is_number(value) or value <= 0:
             raise ValueError(f"{name} must be a positive number; got {value!r}")
+    if round(spec.width * spec.mlp_ratio) < 1:
+        raise ValueError(f"mlp_ratio {spec.mlp_ratio} leaves nothing of a width of {spec.width}")
     if min(spec.std) <= 0:
         raise ValueError(f"std must be positive; got {spec.std}")
     hidden = spec.head_hidden
