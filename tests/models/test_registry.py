@@ -88,7 +88,14 @@ def registered() -> Iterator[None]:
     before = [(registry, dict(registry._parts)) for registry in (backbones, blocks, architectures)]
     backbones.add("eighths", Eighths)
     blocks.add("attention only", AttentionOnly)
-    parts = {"backbone": "eighths", "backbone_stride": 8, "block": "attention only", "width": 16, "heads": 2}
+    parts = {
+        "backbone": "eighths",
+        "backbone_stride": 8,
+        "block": "attention only",
+        "width": 16,
+        "heads": 2,
+        "head_hidden": 24,
+    }
     sizes = {"image_size": (64, 48), "patch_size": (2, 2), "depth": 2, "skeleton": Skeleton.from_count(3)}
     register_model("mine", ModelSpec(**parts, **sizes))
     yield

@@ -1,7 +1,7 @@
 """Backbones: an image becomes a map of features. Each has ``channels`` and ``stride``."""
 
-import copy
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import timm
@@ -31,7 +31,8 @@ def register_backbone(name: str) -> Callable[[Callable[[ModelSpec], nn.Module]],
 def make_backbone(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
     """The spec's backbone; ``pretrained`` starts it from timm's weights, where it is one of timm's.
 
-    Raises LookupError for an unknown name, ValueError where its stride is not the spec's or it has no timm weights.
+    Raises LookupError for an unknown name, ValueError where its stride is not the spec's, it can't read images of the
+    spec's size or it has no timm weights, OSError where these can't be downloaded.
     """
     if spec.backbone.startswith("timm/"):
         backbone: Any = TimmBackbone(spec, pretrained)
@@ -103,10 +104,7 @@ class HighResolutionBackbone(nn.Module):
 
     def __init__(self, spec: ModelSpec, pretrained: bool = False) -> None:
         super().__init__()
-        if pretrained:
-            network: Any = timm.create_model(spec.backbone, pretrained=True)
-        else:
-            network = timm.create_model(spec.backbone, head="none")
+        network = _from_timm(spec.backbone, pretrained, **({} if pretrained else {"head": "none"}))
         self.channels = network.stage3_cfg["num_channels"][0]
         self.conv1, self.bn1, self.conv2, self.bn2 = network.conv1, network.bn1, network.conv2, network.bn2
         self.layer1, self.transition1, self.stage2 = network.layer1, network.transition1, network.stage2
@@ -128,42 +126,164 @@ backbones.add("hrnet_w48", HighResolutionBackbone)
 
 
 class TimmBackbone(nn.Module):
-    """Any timm model that gives features: its last map at the spec's stride."""
+    """Any timm model that gives features: its last map at the spec's stride.
+
+    What of the model the map doesn't need is left out, or frozen where timm keeps it.
+    """
 
     def __init__(self, spec: ModelSpec, pretrained: bool = False) -> None:
         super().__init__()
-        name = spec.backbone.removeprefix("timm/")
-        if name not in timm.list_models(name) and name.split(".")[0] not in timm.list_models(name.split(".")[0]):
-            closest = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:3]) or "timm.list_models() lists all"
-            raise LookupError(f"timm has no model {name!r}; close: {closest}")
+        found = _find_map(_timm_name(spec.backbone), spec.backbone_stride)
         try:
-            network: Any = timm.create_model(name, features_only=True)
-            info = network.feature_info.get_dicts(keys=["num_chs", "reduction"])
-        except (RuntimeError, AttributeError, TypeError, AssertionError) as error:
-            raise ValueError(f"timm's {name!r} can't give feature maps: {error}") from error
-        fitting = [index for index, entry in enumerate(info) if entry["reduction"] == spec.backbone_stride]
-        if not fitting:
-            strides = sorted({entry["reduction"] for entry in info})
+            found, unused = _leave_out_unused(found, spec.image_size)
+        except Exception as error:  # timm raises many kinds, and asserts
             raise ValueError(
-                f"timm's {name!r} has no map at stride {spec.backbone_stride}; backbone_stride may be one of {strides}"
-            )
-        self.stride, self.channels = spec.backbone_stride, info[fitting[-1]]["num_chs"]
-        self.network = timm.create_model(name, features_only=True, out_indices=(fitting[-1],), pretrained=pretrained)
-        self._check_map(spec)
-
-    def _check_map(self, spec: ModelSpec) -> None:
-        """Run a copy without data: some models take one image size only, some give maps with channels last."""
-        expected = (1, self.channels, spec.image_size[0] // self.stride, spec.image_size[1] // self.stride)
-        try:
-            probe = copy.deepcopy(self).to("meta")
-            found = tuple(probe(torch.empty(1, 3, *spec.image_size, device="meta")).shape)
-        except (AssertionError, RuntimeError) as error:
-            raise ValueError(f"{spec.backbone} can't read images of {spec.image_size}: {error}") from error
-        if found != expected:
-            raise ValueError(
-                f"{spec.backbone} gives maps of {found} for images of {spec.image_size}; expected {expected}"
-            )
+                f"{spec.backbone} can't read images of {spec.image_size} at stride {found.stride}: {_reason(error)}; "
+                f"{_advice(found, spec.image_size)}"
+            ) from error
+        self.stride, self.channels = found.stride, found.channels
+        self.network = _from_timm(found.name, pretrained, **found.options(spec.image_size))
+        for name, parameter in self.network.named_parameters():
+            if name in unused:
+                parameter.requires_grad_(False)  # distributed training would wait for its gradient
 
     def forward(self, images: Images) -> Features:
         """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""
         return self.network(images)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TimmMap:
+    """The last map at a stride of one of timm's models, and how timm is asked for it."""
+
+    name: str
+    stride: int
+    strides: tuple[int, ...]  # all that the model states
+    channels: int
+    index: int
+    own_size: tuple[int, int]
+    fixed_size: bool  # the model is made for one image size, and timm can make it for another
+    getter: bool  # timm's other way to a map: it prunes and gives channels first, but renames parameters
+
+    def options(self, image_size: tuple[int, int]) -> dict[str, Any]:
+        """What `timm.create_model` takes."""
+        size = {"img_size": image_size} if self.fixed_size else {}
+        getter = {"feature_cls": "getter"} if self.getter else {}
+        return {"features_only": True, "out_indices": (self.index,), **size, **getter}
+
+
+def _find_map(name: str, stride: int) -> _TimmMap:
+    """Raises ValueError where the model gives no features, or none at the stride."""
+    try:
+        network = _without_data(name, features_only=True)
+        info, config = network.feature_info, network.pretrained_cfg
+        strides = tuple(info.reduction())
+    except Exception as error:
+        raise ValueError(f"timm's {name!r} can't give feature maps: {_reason(error)}") from error
+    if stride not in strides:
+        raise ValueError(
+            f"timm's {name!r} has no map at stride {stride}; backbone_stride may be one of {sorted(set(strides))}"
+        )
+    last = max(index for index, found in enumerate(strides) if found == stride)
+    return _TimmMap(
+        name=name,
+        stride=stride,
+        strides=strides,
+        channels=info.channels()[last],
+        index=info.out_indices[last],
+        own_size=tuple(config["input_size"][1:]),
+        fixed_size=config.get("fixed_input_size", False),
+        getter=getattr(network, "output_fmt", "NCHW") != "NCHW",  # a few have none: EfficientNet, HRNet
+    )
+
+
+def _leave_out_unused(found: _TimmMap, image_size: tuple[int, int]) -> tuple[_TimmMap, set[str]]:
+    """The way to the map that keeps the fewest parameters which it doesn't need, and the names of these."""
+    unused = _unused(found, image_size)
+    if not unused:
+        return found, unused
+    pruned = replace(found, getter=True)
+    try:
+        still_unused = _unused(pruned, image_size)
+    except Exception:  # not every model has timm's getter
+        return found, unused
+    return (pruned, still_unused) if len(still_unused) < len(unused) else (found, unused)
+
+
+def _unused(found: _TimmMap, image_size: tuple[int, int]) -> set[str]:
+    """Names of parameters that don't change the map. Raises ValueError where it isn't the map that timm states."""
+    network = _without_data(found.name, **found.options(image_size))
+    with torch.inference_mode(False), torch.enable_grad():
+        features = network(torch.empty(1, 3, *image_size, device="meta"))[0]
+        expected = (1, found.channels, image_size[0] // found.stride, image_size[1] // found.stride)
+        if features.shape != expected:
+            raise ValueError(f"its map is {tuple(features.shape[1:])} instead of {expected[1:]}")
+        parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+        gradients = torch.autograd.grad(features.sum(), list(parameters.values()), allow_unused=True)
+    return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None}
+
+
+def _advice(found: _TimmMap, image_size: tuple[int, int]) -> str:
+    """A size that the model can read, where one of a few is."""
+    height, width = (-(-side // 32) * 32 for side in image_size)
+    largest = -(-max(image_size) // 256) * 256
+    for size in ((height, width), (max(image_size),) * 2, (largest, largest), found.own_size):
+        if size == image_size or any(side % found.stride for side in size):
+            continue
+        try:
+            _unused(found, size)
+        except Exception:  # nor this one
+            continue
+        return f"image_size={size} would do, with a patch_size that fits"
+    return f"no other size that was tried would do; its strides are {sorted(set(found.strides))}"
+
+
+def _timm_name(backbone: str) -> str:
+    """The name without "timm/". Raises LookupError where timm's code has no such model or tag.
+
+    A spec may come with a file from anywhere, so no name in it may make timm download or read a folder.
+    """
+    name = backbone.removeprefix("timm/")
+    if ":" in name or "/" in name:
+        raise LookupError(f"timm/ takes names that timm.list_models() lists, no places to load from; got {name!r}")
+    architecture, _, tag = name.partition(".")
+    if architecture not in timm.list_models():
+        closest = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:3]) or "timm.list_models() lists all"
+        raise LookupError(f"timm has no model {name!r}; close: {closest}")
+    tags = [full.partition(".")[2] for full in timm.list_models(f"{architecture}.*", include_tags=True)]
+    if tag and tag not in tags:
+        raise LookupError(f"timm's {architecture!r} has no weights {tag!r}; there are {', '.join(tags) or 'none'}")
+    return name
+
+
+def _without_data(name: str, **options: Any) -> Any:
+    """timm's model on the meta device, which costs little time and no memory."""
+    with torch.inference_mode(False):
+        try:
+            with torch.device("meta"):
+                network = timm.create_model(name, **options)
+        except RuntimeError:  # before 1.0.31 many models read tensors while they are built
+            with torch.device("cpu"):
+                network = timm.create_model(name, **options).to("meta")
+    return network.eval()
+
+
+def _from_timm(name: str, pretrained: bool, **options: Any) -> Any:
+    """timm's model. Raises ValueError where there are no weights to start it from, OSError where they don't come."""
+    if not pretrained:
+        return timm.create_model(name, **options)
+    if not timm.is_model_pretrained(name):
+        raise ValueError(f"timm has no weights for {name!r}; create the model without backbone_pretrained")
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except OSError as error:
+        raise OSError(
+            f"timm's weights for {name!r} are not in its cache and can't be downloaded: {_reason(error)}; "
+            "connect to the network, or create the model without backbone_pretrained"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """An error's first sentence; timm has assertions without one."""
+    lines = str(error).strip().split(". ")[0].splitlines()
+    return lines[0].rstrip(".") if lines else f"{type(error).__name__} without a message"
