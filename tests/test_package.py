@@ -14,10 +14,13 @@ ROOT = Path(__file__).parents[1]
 
 # A new public name is added here too: on purpose, then, and not by accident.
 PUBLIC_NAMES = [
+    "Attention",
+    "AttentionMaps",
     "ModelSpec",
     "PosePredictor",
     "Poses",
     "Skeleton",
+    "attention_maps",
     "convert_official",
     "create_model",
     "create_transform",
@@ -25,6 +28,7 @@ PUBLIC_NAMES = [
     "detect",
     "evaluate",
     "finetune",
+    "keypoint_similarity",
     "list_models",
     "predict",
     "push_to_hub",

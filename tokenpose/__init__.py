@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tokenpose.attention import AttentionMaps as AttentionMaps
+    from tokenpose.attention import attention_maps as attention_maps
+    from tokenpose.attention import keypoint_similarity as keypoint_similarity
     from tokenpose.detection import detect as detect
     from tokenpose.geometry.decode import decode as decode
     from tokenpose.jobs import evaluate as evaluate
     from tokenpose.jobs import finetune as finetune
+    from tokenpose.models.attention import Attention as Attention
     from tokenpose.models.attention import record_attention as record_attention
     from tokenpose.models.backbones import register_backbone as register_backbone
     from tokenpose.models.blocks import register_block as register_block
@@ -27,10 +31,13 @@ if TYPE_CHECKING:
     from tokenpose.transforms import create_transform as create_transform
 
 _MODULES = {
+    "Attention": "models.attention",
+    "AttentionMaps": "attention",
     "ModelSpec": "models.spec",
     "PosePredictor": "predictor",
     "Poses": "poses",
     "Skeleton": "skeletons",
+    "attention_maps": "attention",
     "convert_official": "models.official",
     "create_model": "models.create",
     "create_transform": "transforms",
@@ -38,6 +45,7 @@ _MODULES = {
     "detect": "detection",
     "evaluate": "jobs",
     "finetune": "jobs",
+    "keypoint_similarity": "attention",
     "list_models": "models.zoo",
     "predict": "predictor",
     "push_to_hub": "models.hub",
@@ -49,10 +57,13 @@ _MODULES = {
 }
 
 __all__ = [
+    "Attention",
+    "AttentionMaps",
     "ModelSpec",
     "PosePredictor",
     "Poses",
     "Skeleton",
+    "attention_maps",
     "convert_official",
     "create_model",
     "create_transform",
@@ -60,6 +71,7 @@ __all__ = [
     "detect",
     "evaluate",
     "finetune",
+    "keypoint_similarity",
     "list_models",
     "predict",
     "push_to_hub",

@@ -4,6 +4,7 @@ from torch import nn
 
 from tokenpose.models.attention import record_attention
 from tokenpose.models.blocks import blocks
+from tokenpose.models.create import create_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 
@@ -121,3 +122,54 @@ def test_model_without_the_librarys_attention_is_refused(tiny):
         record_attention(model),
     ):
         pass
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("block", ["vit", "gated"])
+@pytest.mark.parametrize("positions", ["sine_every_block", "sine", "learnable", "none"])
+@pytest.mark.parametrize("backbone", ["pixels", "stem", "timm/resnet18", "timm/convnext_atto"])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_every_part_can_be_recorded_without_a_change_of_output(tiny, build, images, block, positions, backbone, groups):
+    strides = {} if backbone == "pixels" else {"backbone_stride": 4, "patch_size": (4, 3)}
+    spec = tiny.replace(block=block, positions=positions, backbone=backbone, groups=groups, depth=2, **strides)
+    model = build(spec)
+    before = model(images)
+    with record_attention(model) as recording:
+        assert torch.equal(model(images), before)
+    assert [rows.shape for rows in recording.rows] == [(2, 4, 5, 5 + 16)] * (2 * groups)
+    torch.testing.assert_close(recording.rows[-1].sum(dim=-1), torch.ones(2, 4, 5), rtol=0, atol=1e-5)
+    assert torch.equal(model(images), before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["tokenpose_b", "tokenpose_l_d6"])
+def test_hrnet_models_can_be_recorded_without_a_change_of_output(name):
+    model = create_model(f"{name}.coco_256x192", image_size=(128, 96), depth=1)
+    crops = torch.randn(1, 3, 128, 96)
+    before = model(crops)
+    with record_attention(model, blocks=[-1]) as recording:
+        assert torch.equal(model(crops), before)
+    assert recording.rows[0].shape == (1, 8, 17, 17 + 64)
+
+
+@torch.no_grad()
+def test_recording_ends_after_an_error_within_the_pass(tiny, build, images):
+    model = build(tiny)
+    hook = model.encoder.groups[0][1].register_forward_hook(lambda *_: [].pop())
+    with pytest.raises(IndexError), record_attention(model):
+        model(images)
+    hook.remove()
+    assert all(module.observer is None for module in model.modules() if hasattr(module, "observer"))
+    with record_attention(model) as recording:
+        model(images)
+    assert len(recording.rows) == 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.no_grad()
+def test_recording_on_a_gpu_changes_no_output(tiny, build, images):
+    model, images = build(tiny).cuda(), images.cuda()
+    before = model(images)
+    with record_attention(model) as recording:
+        assert torch.equal(model(images), before)
+    assert recording.rows[0].is_cuda

@@ -45,18 +45,32 @@ class Recording:
 
 
 @contextmanager
-def record_attention(model: Any, blocks: Sequence[int] | None = None) -> Iterator[Recording]:
+def record_attention(
+    model: Any, blocks: Sequence[int] | None = None, heads: Sequence[int] | None = None
+) -> Iterator[Recording]:
     """Record what the keypoint tokens attend to while the context lasts; the model's outputs stay the same to the bit.
 
-    ``blocks`` (None: all) counts through all groups from 0, or from the end if negative.
+    ``blocks`` (None: all) counts through all groups from 0, or from the end if negative; ``heads`` (None: all)
+    likewise.
 
     The rows are computed beside the fused path, for the keypoint queries only (keypoints x tokens, not tokens x
     tokens), and carry gradients where autograd is on. Each pass of the network replaces the rows of
     the one before: with a flip test or several batches those of the last one stay.
 
-    Raises ValueError where no block uses the library's Attention, a block isn't there, the model is compiled, or
-    it is being recorded already.
+    Raises ValueError where no block uses the library's Attention, a block or head isn't there, the model is compiled,
+    or it is being recorded already.
     """
+    keypoints = len(model.spec.skeleton)
+    recording = Recording()
+    with observe_attention(model, blocks, recording.rows, keypoints, heads):
+        yield recording
+
+
+@contextmanager
+def observe_attention(
+    model: Any, blocks: Sequence[int] | None, rows: list[Rows], queries: int | None, heads: Sequence[int] | None = None
+) -> Iterator[None]:
+    """Put softmax rows of the first ``queries`` tokens (None: of all) into a list, which each pass clears first."""
     if isinstance(model, torch._dynamo.eval_frame.OptimizedModule) or model._compiled_call_impl is not None:
         raise ValueError("a compiled model can't be recorded: record the model that was given to torch.compile")
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
@@ -72,17 +86,21 @@ def record_attention(model: Any, blocks: Sequence[int] | None = None) -> Iterato
         ) from error
     if any(attention.observer is not None for attention in recorded):
         raise ValueError("this model is being recorded already; recordings don't nest")
-    recording = Recording()
-    keypoints = len(model.spec.skeleton)
+    for head in heads or ():
+        count = min(attention.heads for attention in recorded)
+        if not -count <= head < count:
+            raise ValueError(f"the model has {count} heads, 0 to {count - 1}; got {list(heads or ())}")
 
     def clear(_module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
-        recording.rows.clear()
+        rows.clear()
 
     def observer(attention: Attention) -> Callable[[Tensor, Tensor], None]:
         def observe(query: Tensor, key: Tensor) -> None:
+            if heads is not None:
+                query, key = query[:, list(heads)], key[:, list(heads)]
             with torch.autocast(query.device.type, enabled=False):
-                products = query[:, :, :keypoints].float() @ key.float().transpose(-2, -1)
-                recording.rows.append((products * attention.scale).softmax(dim=-1))
+                products = query[:, :, :queries].float() @ key.float().transpose(-2, -1)
+                rows.append((products * attention.scale).softmax(dim=-1))
 
         return observe
 
@@ -90,7 +108,7 @@ def record_attention(model: Any, blocks: Sequence[int] | None = None) -> Iterato
     try:
         for attention in recorded:
             attention.observer = observer(attention)
-        yield recording
+        yield
     finally:
         handle.remove()
         for attention in recorded:

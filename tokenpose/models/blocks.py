@@ -21,7 +21,7 @@ def register_block(name: str) -> Callable[[Callable[[ModelSpec], nn.Module]], Ca
     """Decorate a function or class that takes a ModelSpec and gives a block, so that ``block=name`` finds it.
 
     A block maps (batch, tokens, width) to the same shape, or to its first K rows when called with ``queries=K``, and
-    attends through `tokenpose.models.attention.Attention`, which brings the fused path and the recording.
+    attends through `tokenpose.Attention`, which brings the fused path and the recording.
     Raises ValueError where the name is taken.
     """
     return blocks.register(name)
