@@ -107,6 +107,30 @@ Weights = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", help='"cpu", "cuda", "cuda:1", "mps". Default: cuda where there is one.')
 ]
+BoxesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--boxes", metavar="FILE", help="JSON file of the people's boxes, in a form that predict's help names."
+    ),
+]
+SingleBoxes = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="X1,Y1,X2,Y2", help="A person's box in a single image, in pixels; repeatable."),
+]
+Detected = Annotated[
+    bool, typer.Option("--detect", help="Find the people with a detector, instead of --box or --boxes.")
+]
+Detector = Annotated[
+    str | None,
+    typer.Option(
+        "--detector", metavar="NAME", help=f"One of torchvision's detection models. Default: {DEFAULT_DETECTOR}."
+    ),
+]
+DetectionThreshold = Annotated[
+    float | None,
+    typer.Option("--detection-threshold", min=0, max=1, help="People of a lower score are left out. Default: 0.5."),
+]
+Decoder = Annotated[str, typer.Option("--decoder", help='"dark", "shifted", "argmax" or "soft-argmax".')]
 FlipTest = Annotated[
     bool, typer.Option("--flip-test", help="Average with the mirrored crop: twice the time, a little better.")
 ]
@@ -142,27 +166,11 @@ def list_command(
 @app.command("predict", short_help="Find people's keypoints; write pictures and COCO JSON.")
 def predict_command(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES", help="Image files, or folders of them.")],
-    boxes: Annotated[
-        Path | None,
-        typer.Option("--boxes", metavar="FILE", help="JSON file of the people's boxes, in a form named above."),
-    ] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option("--box", metavar="X1,Y1,X2,Y2", help="A person's box in a single image, in pixels; repeatable."),
-    ] = None,
-    detected: Annotated[
-        bool, typer.Option("--detect", help="Find the people with a detector, instead of --box or --boxes.")
-    ] = False,
-    detector: Annotated[
-        str | None,
-        typer.Option(
-            "--detector", metavar="NAME", help=f"One of torchvision's detection models. Default: {DEFAULT_DETECTOR}."
-        ),
-    ] = None,
-    detection_threshold: Annotated[
-        float | None,
-        typer.Option("--detection-threshold", min=0, max=1, help="People of a lower score are left out. Default: 0.5."),
-    ] = None,
+    boxes: BoxesFile = None,
+    box: SingleBoxes = None,
+    detected: Detected = False,
+    detector: Detector = None,
+    detection_threshold: DetectionThreshold = None,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where pictures and JSON files go.")] = Path(
         "poses"
     ),
@@ -170,7 +178,7 @@ def predict_command(
     weights: Weights = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Keypoints of a lower score are not drawn.")] = 0.15,
     draw_boxes: Annotated[bool, typer.Option("--draw-boxes", help="Draw the boxes too.")] = False,
-    decoder: Annotated[str, typer.Option("--decoder", help='"dark", "shifted", "argmax" or "soft-argmax".')] = "dark",
+    decoder: Decoder = "dark",
     flip_test: FlipTest = False,
     batch_size: BatchSize = 64,
     device: Device = None,
@@ -199,36 +207,14 @@ def predict_command(
       tokenpose predict photo.jpg --box 48,20,310,620
       tokenpose predict photographs/ --boxes boxes.json --output poses/
     """
-    if box and boxes:
-        raise typer.BadParameter("give --boxes or --box, not both", param_hint="--box")
-    if detected and (box or boxes):
-        raise typer.BadParameter("give --detect, --box or --boxes, only one of them", param_hint="--detect")
-    if not detected and (detector is not None or detection_threshold is not None):
-        raise typer.BadParameter("--detector and --detection-threshold need --detect", param_hint="--detect")
-    wanted = [_read_box(text) for text in box or ()]
+    wanted = _read_boxes(box, boxes, detected, detector, detection_threshold)
     target = _device(device)
 
-    from tokenpose.photographs import (
-        Photograph,
-        choose_photographs,
-        find_images,
-        predict_photographs,
-        whole_image,
-        write_poses,
-    )
+    from tokenpose.photographs import Photograph, choose_photographs, predict_photographs, write_poses
     from tokenpose.predictor import PosePredictor
 
-    paths = find_images(images)
-    if box and len(paths) != 1:
-        raise typer.BadParameter(
-            f"--box is for a single image, and there are {len(paths)}; use --boxes", param_hint="--box"
-        )
-    photographs = choose_photographs(paths, boxes, wanted, output)
-    find_boxes: Callable[[Any], Any] = whole_image
-    if detected:
-        find_boxes = _load_detector(detector or DEFAULT_DETECTOR, detection_threshold, target)
-    elif not (box or boxes):
-        logger.warning("no boxes given: the whole image is taken as one person; give --detect, --box or --boxes")
+    photographs = choose_photographs(_find_images(images, wanted), boxes, wanted, output)
+    find_boxes = _box_finder(bool(box or boxes), detected, detector, detection_threshold, target)
     predictor = PosePredictor(_load_model(model, weights, target), decoder=decoder, flip_test=flip_test)
     output.mkdir(parents=True, exist_ok=True)
     people = 0
@@ -392,6 +378,68 @@ def evaluate_command(
         save_picture(draw_sheet(network, samples, source, sheet_count, flip_test, sheet_threshold), sheet)
 
 
+@app.command("attention", short_help="Write a page that shows what each keypoint attends to.")
+def attention_command(
+    images: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="An image file, or several.")],
+    output: Annotated[Path, typer.Option("--output", metavar="FILE.html", help="Where the page goes.")],
+    boxes: BoxesFile = None,
+    box: SingleBoxes = None,
+    detected: Detected = False,
+    detector: Detector = None,
+    detection_threshold: DetectionThreshold = None,
+    model: Model = None,
+    weights: Weights = None,
+    compare_model: Annotated[
+        str | None, typer.Option("--compare-model", metavar="NAME", help="A second model, shown beside the first.")
+    ] = None,
+    compare_weights: Annotated[
+        Path | None, typer.Option("--compare-weights", metavar="FILE", help="The second model's weights file.")
+    ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option("--maps", metavar="DIR", help="Save the numbers here too: an npz file for each panel."),
+    ] = None,
+    decoder: Decoder = "dark",
+    device: Device = None,
+) -> None:
+    """Write a page that shows what each keypoint attends to, block by block and head by head.
+
+    One HTML file for any browser, with the photograph, the skeleton and the numbers in it: it needs no server and asks
+    for nothing from outside. Each person has a panel, and four panels at most fit a page: several people, photographs
+    or models side by side. Boxes are given as for `tokenpose predict`; without any the whole image is one person.
+
+    The numbers of panel 1 go to PHOTO.1.npz in --maps, which `AttentionMaps.load` reads.
+
+    \b
+    Examples:
+      tokenpose attention photo.jpg --box 48,20,310,620 --output report.html
+      tokenpose attention before.jpg after.jpg --detect --output report.html
+      tokenpose attention photo.jpg --compare-weights run/model.safetensors --output report.html
+    """
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise typer.BadParameter(f"a page is a .html file; got {output}", param_hint="--output")
+    wanted = _read_boxes(box, boxes, detected, detector, detection_threshold)
+    target = _device(device)
+
+    from tokenpose.page import choose_people, look_inside, write_page
+
+    paths = _find_images(images, wanted)
+    find_boxes = _box_finder(bool(box or boxes), detected, detector, detection_threshold, target)
+    sources = [(model, weights), (compare_model, compare_weights)]
+    sources = sources if any(sources[1]) else sources[:1]
+    people = choose_people(paths, boxes, wanted, find_boxes, len(sources))
+    networks = [_load_named(*source, target) for source in sources]
+    panels = look_inside(people, networks, decoder)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_page(panels, output)
+    if maps is not None:
+        maps.mkdir(parents=True, exist_ok=True)
+        stems = [person.path.stem for person in people for _ in networks]
+        for number, (stem, panel) in enumerate(zip(stems, panels, strict=True), 1):
+            panel.maps.save(maps / f"{stem}.{number}.npz")
+    typer.echo(f"{_count(len(people), 'person', 'people')} in {_count(len(paths), 'image', 'images')}: {output}")
+
+
 @app.command("convert", short_help="Convert a published checkpoint to a weights file.")
 def convert_command(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pth", help="A published PyTorch checkpoint.")],
@@ -431,6 +479,30 @@ def _read_box(text: str) -> "Box":
         raise typer.BadParameter(f"a box is four numbers x1,y1,x2,y2; got {text!r}", param_hint="--box")
     x1, y1, x2, y2 = numbers
     return x1, y1, x2, y2
+
+
+def _read_boxes(
+    box: list[str] | None, boxes: Path | None, detected: bool, detector: str | None, threshold: float | None
+) -> "list[Box]":
+    """The boxes of --box, after a look at what contradicts it."""
+    if box and boxes:
+        raise typer.BadParameter("give --boxes or --box, not both", param_hint="--box")
+    if detected and (box or boxes):
+        raise typer.BadParameter("give --detect, --box or --boxes, only one of them", param_hint="--detect")
+    if not detected and (detector is not None or threshold is not None):
+        raise typer.BadParameter("--detector and --detection-threshold need --detect", param_hint="--detect")
+    return [_read_box(text) for text in box or ()]
+
+
+def _find_images(places: list[Path], boxes: "list[Box]") -> list[Path]:
+    from tokenpose.photographs import find_images
+
+    paths = find_images(places)
+    if boxes and len(paths) != 1:
+        raise typer.BadParameter(
+            f"--box is for a single image, and there are {len(paths)}; use --boxes", param_hint="--box"
+        )
+    return paths
 
 
 def _read_size(text: str) -> tuple[int, int]:
@@ -480,6 +552,25 @@ def _load_model(name: str | None, weights: Path | None, device: str) -> "TokenPo
     if weights is None:
         return create_model(name or DEFAULT_MODEL, pretrained=True, device=device)
     return load_model(weights, device) if name is None else create_model(name, weights=weights, device=device)
+
+
+def _load_named(name: str | None, weights: Path | None, device: str) -> "tuple[str, TokenPose]":
+    """A model, and what to call it beside another: by its weights file, else by its name."""
+    network = _load_model(name, weights, device)
+    return str(weights or network.card.get("name") or name or DEFAULT_MODEL), network
+
+
+def _box_finder(
+    known: bool, detected: bool, detector: str | None, threshold: float | None, device: str
+) -> Callable[[Any], Any]:
+    """From an image to its people's boxes, where they aren't known: a detector, or the whole image."""
+    from tokenpose.photographs import whole_image
+
+    if detected:
+        return _load_detector(detector or DEFAULT_DETECTOR, threshold, device)
+    if not known:
+        logger.warning("no boxes given: the whole image is taken as one person; give --detect, --box or --boxes")
+    return whole_image
 
 
 def _load_detector(name: str, threshold: float | None, device: str) -> Callable[[Any], Any]:
