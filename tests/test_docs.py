@@ -4,9 +4,18 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ["extend.md"]
+PAGES = ["index.md", "models.md", "transforms.md", "detect.md", "attention.md", "hub.md", "extend.md"]
+BEFORE = """
+import warnings; warnings.simplefilter("error")
+import numpy as np
+from PIL import Image
+for name in ("photo.jpg", "group.jpg", "b.jpg"):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)).save(name)
+paths, boxes = ["photo.jpg", "b.jpg"], [[[48, 20, 310, 620]], [[10, 20, 210, 420]]]
+"""  # what the pages take for granted
 FENCE = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -26,11 +35,24 @@ def with_lines_of(page: str) -> str:
     return code
 
 
+@pytest.fixture(scope="module")
+def torch_home(tmp_path_factory) -> Path:
+    """What TORCH_HOME may name: random weights of the default detector."""
+    from torchvision.models import get_model, get_model_weights
+
+    name = "fasterrcnn_mobilenet_v3_large_fpn"
+    path = tmp_path_factory.mktemp("torch") / "hub" / "checkpoints" / Path(get_model_weights(name).DEFAULT.url).name
+    path.parent.mkdir(parents=True)
+    torch.save(get_model(name, weights=None, weights_backbone=None).state_dict(), path)
+    return path.parents[2]
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_examples_of_the_page_run_without_a_warning(name, run_python):
+def test_examples_of_the_page_run_without_a_warning(name, run_python, torch_home):
     page = (DOCS / name).read_text()
     assert examples(page)
-    run_python(with_lines_of(page), "-W", "error")
+    code = f"exec({BEFORE!r})\n" + with_lines_of(page)[1:]
+    run_python(code, "-W", "error", environment={"TORCH_HOME": str(torch_home)})
 
 
 def test_parts_of_your_own_take_under_30_lines():
