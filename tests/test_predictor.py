@@ -14,6 +14,7 @@ from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor, predict
 from tokenpose.skeletons import LSP
+from tokenpose.transforms import create_transform
 
 HEIGHT, WIDTH = 60, 80
 BOXES = [[5.0, 5.0, 50.0, 50.0], [20.0, 10.0, 79.0, 59.0], [0.0, 0.0, 80.0, 60.0]]
@@ -308,9 +309,9 @@ def test_unknown_decoder_is_an_error_that_lists_the_known(model):
 
 
 def test_batch_size_below_1_is_refused(model, pixels):
-    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, at least 1; got 0"):
         PosePredictor(model)(pixels, BOXES, batch_size=0)
-    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, at least 1; got 0"):
         list(PosePredictor(model).many([pixels], [BOXES], batch_size=0))
 
 
@@ -368,3 +369,51 @@ print(len(poses), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) 
     people, beyond = process.stdout.split()
     assert int(people) == 200
     assert int(beyond) < 1.5e9
+
+
+def test_a_tensor_that_is_used_again_keeps_its_place_among_files(model, pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    buffer = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    expected = predict(model, pixels, BOXES[:1])
+
+    def images():
+        for _ in range(3):
+            yield tmp_path / "a.png"
+        yield buffer
+        buffer.zero_()
+        yield buffer
+
+    found = list(PosePredictor(model).many(images(), [BOXES[:1]] * 5, readers=4))
+    for poses in found[:4]:
+        assert_equal(poses, expected, tolerance=1e-3)
+    assert np.abs(found[4].scores - expected.scores).max() > 1e-4
+
+
+def test_decoders_that_raise_their_own_errors_are_skipped_too(model, pixels, tmp_path, monkeypatch):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail_to_decode)
+    found = list(PosePredictor(model).many([tmp_path / "a.png", pixels], [BOXES, BOXES], on_error="skip"))
+    assert [poses is None for poses in found] == [True, False]
+
+
+def fail_to_decode(self):
+    raise RuntimeError("Failed to decode frame 0")
+
+
+def test_a_kept_predictor_predicts_in_eval_mode_whatever_was_done_between(model, pixels):
+    predictor = PosePredictor(model)
+    before = predictor(pixels, BOXES)
+    model.train()
+    assert_equal(predictor(pixels, BOXES), before, tolerance=0)
+    assert not model.training
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_steps_on_their_own_work_in_the_models_precision(pixels, dtype):
+    half = create_model("tokenpose_t.lsp_256x192", image_size=(64, 48), depth=1, heads=4, dtype=dtype)
+    people = create_transform(half)(pixels, BOXES)
+    assert people.crops.dtype == dtype
+    assert people.matrices.dtype == torch.float32
+    assert half(people.crops).shape == (3, 14, 16, 12)
+    assert np.isfinite(predict(half, pixels, BOXES).keypoints).all()

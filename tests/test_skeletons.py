@@ -118,7 +118,7 @@ def test_wrong_skeleton_is_refused(message):
 
 
 def test_count_below_1_is_refused():
-    with pytest.raises(ValueError, match="at least one keypoint; got 0"):
+    with pytest.raises(ValueError, match="1 to 4096 keypoints; got 0"):
         Skeleton.from_count(0)
 
 

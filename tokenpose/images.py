@@ -21,6 +21,7 @@ _DECODING_ERRORS = (
     SyntaxError,
     ValueError,
     EOFError,
+    RuntimeError,  # AVIF's decoder; NotImplementedError too, DDS's
     Image.DecompressionBombError,
 )  # what Pillow raises beside OSError
 
@@ -60,8 +61,11 @@ def read_images(images: Iterable[Any], readers: int = 0) -> "Iterator[RgbImage |
         try:
             for image in images:
                 is_file = isinstance(image, str | Path)
+                if not (is_file or waiting):
+                    yield _try_to_read(image)
+                    continue
                 waiting.append(pool.submit(_try_to_read, image) if is_file else _taken(image))
-                if len(waiting) > (readers if is_file else 0):
+                if len(waiting) > readers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -71,8 +75,10 @@ def read_images(images: Iterable[Any], readers: int = 0) -> "Iterator[RgbImage |
 
 
 def _taken(image: Any) -> "Future[RgbImage | Exception]":
+    """Read at once; a tensor, which reading doesn't copy, is copied: it may have to wait."""
     future: Future[RgbImage | Exception] = Future()
-    future.set_result(_try_to_read(image))
+    read = _try_to_read(image)
+    future.set_result(read.clone() if read is image else read)
     return future
 
 
@@ -98,7 +104,7 @@ def decode_image(content: bytes, name: str) -> RgbImage:
 
 
 def _read_file(name: str) -> RgbImage:
-    path = Path(name)
+    path = Path(name).expanduser()
     if not path.exists():
         hint = "; addresses are not fetched: download it first" if "://" in name else ""
         raise FileNotFoundError(f"there is no image {name}{hint}")
@@ -168,7 +174,10 @@ def _from_tensor(tensor: Tensor) -> RgbImage:
         raise ValueError(
             f"a float image tensor holds values in 0..1; got {low:.4g}..{high:.4g}: divide by 255, undo normalisation"
         )
-    return (tensor.detach().float() * 255).round().to(torch.uint8)
+    pixels = torch.empty(tensor.shape, dtype=torch.uint8, device=tensor.device)
+    for channel, values in zip(pixels, tensor.detach(), strict=True):  # one by one: large images stay one image
+        channel.copy_((values.float() * 255).round_())
+    return pixels
 
 
 def _hint(shape: tuple[int, ...]) -> str:

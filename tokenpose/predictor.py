@@ -8,9 +8,10 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenpose.geometry.decode import DECODERS, Decoded, decode
 from tokenpose.geometry.flips import flip_heatmaps, flip_order
@@ -29,10 +30,13 @@ class PosePredictor:
 
     ``decoder`` as in `tokenpose.decode`; ``flip_test`` averages the heatmaps with those of the mirrored crop.
 
-    Raises LookupError for an unknown decoder, ValueError for a flip test without known flip pairs.
+    Raises LookupError for an unknown decoder, ValueError for a flip test without known flip pairs, TypeError for what
+    is no model.
     """
 
     def __init__(self, model: TokenPose, decoder: str = "dark", flip_test: bool = False) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {model!r:.80}")
         if decoder not in DECODERS:
             raise LookupError(f"there is no decoder {decoder!r}; there are {', '.join(DECODERS)}")
         if flip_test:
@@ -96,6 +100,8 @@ class PosePredictor:
         """
         if on_error not in ("raise", "skip"):
             raise ValueError(f'on_error must be "raise" or "skip"; got {on_error!r}')
+        if not isinstance(images, Iterable) or isinstance(images, str | np.ndarray | Tensor):
+            raise TypeError("many takes a list of images, or an iterator; for one image call the predictor itself")
         if readers < 0:
             raise ValueError(f"readers must be 0 or more; got {readers}")
         return self._stream(_pairs(images, boxes, readers), box_format, batch_size, on_error)
@@ -104,8 +110,9 @@ class PosePredictor:
         self, pairs: Iterable[tuple[Any, Any, str]], box_format: BoxFormat, batch_size: int, on_error: str = "raise"
     ) -> Iterator[Any]:
         """Frame, queue, decode, and hand out in order."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number, at least 1; got {batch_size}")
+        self.model.eval()  # whoever trains in between may have left it otherwise
         transform = create_transform(self.model)
         waiting: deque[_Framed] = deque()
         queue: list[tuple[_Framed, Crops]] = []
@@ -147,7 +154,6 @@ class PosePredictor:
             framed.decoded.append(Decoded(*found))
 
     def _heatmaps(self, crops: Crops) -> Float[Tensor, "people keypoints rows columns"]:
-        crops = crops.to(next(self.model.parameters()).dtype)
         heatmaps = self.model(crops)
         if not self.flip_test:
             return heatmaps

@@ -1,11 +1,14 @@
 """Skeletons: what the keypoints of a body (or of anything) are called and how they hang together."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 Pairs = tuple[tuple[int, int], ...]
+
+MOST_KEYPOINTS = 4_096  # far beyond any skeleton; a mistyped or hostile count is refused before it fills the memory
 
 _SIDES = {"left": "right", "l": "r"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -62,6 +65,8 @@ class Skeleton:
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         set_field(self, "keypoints", tuple(self.keypoints))
+        if len(self.keypoints) > MOST_KEYPOINTS:
+            raise ValueError(f"a skeleton has at most {MOST_KEYPOINTS} keypoints; got {len(self.keypoints)}")
         if not all(isinstance(name, str) for name in (self.name, *self.keypoints)):
             raise TypeError(f"a skeleton's name and keypoint names must be text; got {self.name!r}, {self.keypoints!r}")
         set_field(self, "limbs", tuple((int(a), int(b)) for a, b in self.limbs))
@@ -77,7 +82,7 @@ class Skeleton:
         count = len(self.keypoints)
         if count == 0:
             raise ValueError(f"skeleton {self.name!r} needs at least one keypoint; got none")
-        repeated = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
+        repeated = sorted(name for name, times in Counter(self.keypoints).items() if times > 1)
         if repeated:
             raise ValueError(f"skeleton {self.name!r}: keypoint names must differ; repeated: {', '.join(repeated)}")
         for field, pairs in (("limbs", self.limbs), ("flip_pairs", self.flip_pairs or ())):
@@ -89,7 +94,9 @@ class Skeleton:
         flipped = [index for pair in self.flip_pairs or () for index in pair]
         if len(flipped) != len(set(flipped)):
             raise ValueError(f"skeleton {self.name!r}: a keypoint stands in two flip pairs: {self.flip_pairs}")
-        if self.sigmas is not None and (len(self.sigmas) != count or min(self.sigmas) <= 0):
+        if self.sigmas is not None and (
+            len(self.sigmas) != count or not all(0 < sigma < float("inf") for sigma in self.sigmas)
+        ):
             raise ValueError(f"skeleton {self.name!r}: {count} positive sigmas needed; got {self.sigmas}")
 
     @classmethod
@@ -100,8 +107,8 @@ class Skeleton:
     @classmethod
     def from_count(cls, count: int) -> "Skeleton":
         """A skeleton of ``count`` keypoints named keypoint_0, keypoint_1, ..."""
-        if count < 1:
-            raise ValueError(f"a skeleton needs at least one keypoint; got {count}")
+        if not 1 <= count <= MOST_KEYPOINTS:
+            raise ValueError(f"a skeleton has 1 to {MOST_KEYPOINTS} keypoints; got {count}")
         return cls(name="custom", keypoints=tuple(f"keypoint_{index}" for index in range(count)))
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenpose.data.augment import Augmentation, Batch, draw, draw_matrices, jitter_color, make_batch
 from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
@@ -40,6 +40,8 @@ class Transform:
 
     spec: ModelSpec
     device: torch.device
+    dtype: torch.dtype = torch.float32
+    """Of the crops; the model's."""
 
     def __call__(self, image: Any, boxes: Any = None, box_format: BoxFormat = "xyxy") -> People:
         """Crop each box as the model's spec says. ``boxes`` (people, 4), None for the whole image as one person.
@@ -66,7 +68,8 @@ class Transform:
         self, pixels: UInt8[Tensor, "3 height width"], matrices: Float[Tensor, "people 2 3"]
     ) -> Float[Tensor, "people 3 rows columns"]:
         """The second half: normalised crops, for as many of the people as are wanted at once."""
-        return normalise(crop_image(pixels, matrices, self.spec.image_size), self.spec.mean, self.spec.std)
+        crops = normalise(crop_image(pixels, matrices, self.spec.image_size), self.spec.mean, self.spec.std)
+        return crops.to(self.dtype)
 
     def to_image(
         self, keypoints: Float[Tensor, "people keypoints 2"], people: People
@@ -138,18 +141,21 @@ def create_transform(
 ) -> Transform | TrainingTransform:
     """The model's preprocessing: ``people = transform(image, boxes)``, ``transform.to_image(keypoints, people)``.
 
-    It is what `PosePredictor` does, on the model's ``device`` unless another is named. ``training=True`` gives the
-    training form, ``batch = transform(image, boxes, keypoints)``: augmented crops with their targets, on the CPU unless
-    a ``device`` is named, ready for the workers of a DataLoader. ``augmentation``: any of scale=0.35, rotation=45.0,
-    rotation_probability=0.6, flip=0.5, color=0.0, as published.
+    It is what `PosePredictor` does, on the model's ``device`` unless another is named, in the model's precision.
+    ``training=True`` gives the training form, ``batch = transform(image, boxes, keypoints)``: augmented crops with
+    their targets, on the CPU unless a ``device`` is named, ready for the workers of a DataLoader. ``augmentation``: any
+    of scale=0.35, rotation=45.0, rotation_probability=0.6, flip=0.5, color=0.0, as published.
 
-    Raises TypeError for other names, ValueError for values out of range and for ``flip`` where the skeleton's flip
-    pairs aren't known.
+    Raises TypeError for other names and for what is no model, ValueError for values out of range and for ``flip`` where
+    the skeleton's flip pairs aren't known.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {model!r:.80}")
     if not training:
         if augmentation:
             raise TypeError(f"{', '.join(augmentation)}: augmentation goes with training=True")
-        return Transform(spec=model.spec, device=torch.device(device or next(model.parameters()).device))
+        weights = next(model.parameters())
+        return Transform(spec=model.spec, device=torch.device(device or weights.device), dtype=weights.dtype)
     settings = Augmentation(**{name: float(value) for name, value in augmentation.items()})
     if settings.flip:
         flip_order(len(model.spec.skeleton), model.spec.skeleton.flip_pairs)  # refuses unknown pairs

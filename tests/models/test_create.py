@@ -116,7 +116,7 @@ def test_keypoints_to_start_from_must_be_there():
 
 @pytest.mark.parametrize("keypoints", [0, -1])
 def test_no_keypoints_are_refused(keypoints):
-    with pytest.raises(ValueError, match=f"at least one keypoint; got {keypoints}"):
+    with pytest.raises(ValueError, match=f"1 to 4096 keypoints; got {keypoints}"):
         create_model("tokenpose_t", keypoints=keypoints)
 
 

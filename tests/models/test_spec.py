@@ -64,8 +64,14 @@ MESSAGES = {
     "head_layers must be one of 1, 2; got 3": {"head_layers": 3},
     "skeleton must be a Skeleton; got int": {"skeleton": 17},
     "backbone must be a name; got 3": {"backbone": 3},
-    "image_size (2, 2) is too small for a heatmap of a quarter its size; give heatmap_size": {
+    "heatmaps must have at least 2 cells a side; got (0, 0): give a larger image_size or heatmap_size": {
         "image_size": (2, 2), "patch_size": (1, 1), "backbone_stride": 1,
+    },
+    "image_size must be at least 2 pixels a side; got (1, 4)": {
+        "image_size": (1, 4), "patch_size": (1, 1), "backbone_stride": 1,
+    },
+    "heatmaps must have at least 2 cells a side; got (9, 1): give a larger image_size or heatmap_size": {
+        "heatmap_size": (9, 1),
     },
 }  # fmt: skip
 
@@ -145,7 +151,7 @@ def test_skeletons_survive_json(skeleton):
 def spec_fields(draw) -> dict[str, Any]:
     stride, heads = draw(st.sampled_from([1, 2, 4, 8])), draw(st.integers(1, 16))
     patch = draw(st.tuples(st.integers(1, 16), st.integers(1, 16)))
-    grid = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    grid = draw(st.tuples(st.integers(2, 20), st.integers(2, 20)))
     positive = st.floats(0.01, 100)
     names = draw(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=9, unique=True))
     return dict(
@@ -153,7 +159,7 @@ def spec_fields(draw) -> dict[str, Any]:
         backbone_stride=stride,
         image_size=(grid[0] * patch[0] * stride, grid[1] * patch[1] * stride),
         patch_size=patch,
-        heatmap_size=draw(st.tuples(st.integers(1, 100), st.integers(1, 100))),
+        heatmap_size=draw(st.tuples(st.integers(2, 100), st.integers(2, 100))),
         skeleton=dict(
             name=draw(st.text(max_size=5)), keypoints=tuple(names), flip_pairs=draw(st.sampled_from([None, ()]))
         ),
@@ -188,7 +194,8 @@ def test_any_spec_survives_json(fields):
 @settings(deadline=None)
 @given(height=st.integers(1, 600), width=st.integers(1, 600), patch=st.tuples(st.integers(1, 16), st.integers(1, 16)))
 def test_sizes_named_as_nearest_do_fit(height, width, patch):
-    spec = ModelSpec(backbone="stem", patch_size=patch, image_size=(4 * patch[0], 4 * patch[1]))
+    sizes = {"image_size": (4 * patch[0], 4 * patch[1]), "heatmap_size": (16, 12)}
+    spec = ModelSpec(backbone="stem", patch_size=patch, **sizes)
     size = [height, width]
     for _ in range(2):  # at most one side is refused at a time
         try:

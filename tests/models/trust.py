@@ -7,8 +7,10 @@ import json
 import pickle
 import struct
 import tracemalloc
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +20,10 @@ from safetensors.torch import load_file, save_file
 from tokenpose.models.create import create_model, load_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.weights import read_weights, save_pretrained, write_weights
+from tokenpose.models.zoo import register_model
+from tokenpose.predictor import PosePredictor
 from tokenpose.skeletons import Skeleton
+from tokenpose.transforms import create_transform
 
 SPEC = ModelSpec(
     backbone="pixels", backbone_stride=1, image_size=(64, 48), patch_size=(16, 12), skeleton=Skeleton.from_count(5),
@@ -240,7 +245,12 @@ def test_a_checkpoint_of_other_sizes_or_broken_values_is_refused(tmp_path):
 
 FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([0, 1, 48, 10**30]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([0, 1, 48, 10**30, 10**400, [[0, 1]], [[float("inf"), 0]]]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=6,
 )
@@ -320,3 +330,111 @@ def test_reading_leaves_no_half_model(written, tmp_path):
     assert weights.spec.width == 48
     with pytest.raises(ValueError, match=r"good\.safetensors: the weights don't fit the model: .*missing"):
         create_model("tokenpose_t", weights=written, depth=4, width=48, heads=4)
+
+
+# Found by a reader who tried.
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"extra": torch.zeros(1).expand(100_000, 60_000)}, "extra of .* holds fewer values than it claims"),
+        ({3: torch.zeros(1)}, "holds no state dict"),
+        ({"a": torch.empty(3, device="meta")}, "holds tensors that weights don't have: a is .* on meta"),
+        ({"a": torch.zeros(3, dtype=torch.complex64)}, r"weights don't have: a is torch\.complex64"),
+        ({"a": torch.zeros(3).to(torch.float8_e4m3fn)}, r"weights don't have: a is torch\.float8"),
+    ],
+)
+def test_checkpoints_of_what_no_weights_are_are_refused(tmp_path, tensors, message):
+    torch.save(tensors, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=message):
+        create_model("tokenpose_t.coco_256x192", weights=tmp_path / "a.pth")
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "a.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as plain,
+        zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as b,
+    ):
+        for entry in plain.infolist():
+            b.writestr(entry.filename, plain.read(entry))
+    with pytest.raises(ValueError, match="is compressed, which PyTorch's own files are not"):
+        create_model("tokenpose_t.coco_256x192", weights=tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("wrap", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_checkpoints_of_wrapped_and_half_precision_models_are_read(tmp_path, wrap):
+    options = {"depth": 2, "width": 48, "heads": 4, "backbone": "stem", "patch_size": (4, 3), "backbone_stride": 4}
+    model = create_model("tokenpose_t.coco_256x192", **options)
+    torch.save({wrap + name: tensor.half() for name, tensor in model.state_dict().items()}, tmp_path / "m.PTH")
+    again = create_model("tokenpose_t.coco_256x192", weights=tmp_path / "m.PTH", **options)
+    assert torch.equal(again.head[3].bias, model.head[3].bias.half().float())
+    assert again.backbone.bn1.num_batches_tracked.dtype == torch.int64
+
+
+@pytest.mark.parametrize("count", [5_000, 10**9])
+def test_too_many_keypoints_are_refused_at_once(count):
+    with pytest.raises(ValueError, match="1 to 4096 keypoints"):
+        create_model("tokenpose_t", keypoints=count)
+    with pytest.raises(ValueError, match="at most 4096 keypoints"):
+        Skeleton.from_names(f"k{index}" for index in range(5_000))
+
+
+def test_what_is_written_can_be_read(tmp_path, written):
+    model = load_model(written)
+    write_weights(model.double(), tmp_path / "double.safetensors")
+    assert load_model(tmp_path / "double.safetensors").head[3].bias.dtype == torch.float32
+    save_pretrained(torch.compile(model.float()), tmp_path / "compiled")
+    assert load_model(tmp_path / "compiled").spec == model.spec
+    with pytest.raises(TypeError, match="a TokenPose is needed; got DataParallel: of a wrapper give the model inside"):
+        save_pretrained(torch.nn.DataParallel(model), tmp_path / "wrapped")
+
+
+def test_changes_that_shapes_do_not_show_are_refused_or_reported(written, caplog):
+    with pytest.raises(ValueError, match="the weights are made for heads=4 and mean nothing with 2"):
+        create_model("tokenpose_t", weights=written, heads=2, width=48, depth=3)
+    create_model("tokenpose_t", weights=written, heatmap_activation="softmax", **{"heads": 4, "width": 48, "depth": 3})
+    assert "the weights are made for heatmap_activation='identity'; with 'softmax' they need training" in caplog.text
+
+
+def test_everyday_slips_are_type_and_value_errors():
+    with pytest.raises(TypeError, match="a model's name is text"):
+        create_model(None)
+    with pytest.raises(TypeError, match="weights is a file's or folder's path; got dict"):
+        create_model("tokenpose_t", weights={})
+    with pytest.raises(ValueError, match="device 'gpu' can't be used here"):
+        create_model("tokenpose_t", device="gpu")
+    with pytest.raises(TypeError, match=r"dtype is one of torch's, torch\.float16 for example; got 'float16'"):
+        create_model("tokenpose_t", dtype="float16")
+    for make in (PosePredictor, create_transform):
+        with pytest.raises(TypeError, match=r"a model is needed, as tokenpose\.create_model makes; got 'tokenpose_t'"):
+            make("tokenpose_t")
+    with pytest.raises(TypeError, match="many takes a list of images"):
+        PosePredictor(create_model("tokenpose_t", depth=1)).many("photo.jpg")
+    with pytest.raises(TypeError, match="a model is registered by its ModelSpec; got dict"):
+        register_model("mine", {})
+
+
+def test_numpys_whole_numbers_are_numbers():
+    size = (np.int64(128), np.int64(96))
+    model = create_model("tokenpose_t", keypoints=np.int64(5), depth=np.int64(1), image_size=size)
+    assert json.loads(model.spec.to_json())["image_size"] == [128, 96]
+    assert model.spec.depth == 1
+
+
+def test_a_dict_may_rename_and_add_at_once(written):
+    model = create_model(
+        "tokenpose_t", weights=written, keypoints={"crown": "nose", "tail": None, "nose": None},
+        **{"heads": 4, "width": 48, "depth": 3},
+    )  # fmt: skip
+    assert model.newly_initialised == ("tokenizer.keypoint_tokens[tail]", "tokenizer.keypoint_tokens[nose]")
+    again = create_model("tokenpose_t", skeleton=model.spec.skeleton)
+    assert again.spec.skeleton == model.spec.skeleton
+
+
+def test_a_home_folder_may_be_a_tilde(written, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_pretrained(load_model(written), "~/mine")
+    assert create_model("local-dir:~/mine").spec.width == 48
+    assert load_model("~/mine").spec.width == 48

@@ -42,6 +42,10 @@ def make_backbone(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
         raise ValueError(f"backbone {spec.backbone!r} has no pretrained weights; timm/... and hrnet_... may have")
     else:
         backbone = backbones.find(spec.backbone)(spec)
+    if not isinstance(backbone, nn.Module) or not all(
+        isinstance(getattr(backbone, name, None), int) for name in ("channels", "stride")
+    ):
+        raise TypeError(f"backbone {spec.backbone!r} must be a module with whole numbers as channels and stride")
     if backbone.stride != spec.backbone_stride:
         raise ValueError(
             f"backbone {spec.backbone!r} has stride {backbone.stride}, the spec says {spec.backbone_stride}; "

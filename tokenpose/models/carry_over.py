@@ -15,6 +15,8 @@ from tokenpose.models.weights import KEYPOINT_TOKENS, POSITIONS, Weights, head_t
 
 logger = logging.getLogger(__name__)
 
+NEW = "\0"  # in ``sources``: a keypoint that starts from none of the file's; no keypoint has this name
+
 
 def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] | None = None) -> None:
     """Load weights into a model whose keypoints, sizes or positions may differ from the file's; all else strictly.

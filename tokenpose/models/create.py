@@ -4,12 +4,13 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tokenpose.models.carry_over import load_weights
+from tokenpose.models.carry_over import NEW, load_weights
 from tokenpose.models.hub import find_folder, is_location
 from tokenpose.models.official import read_checkpoint
 from tokenpose.models.spec import ModelSpec
@@ -20,7 +21,7 @@ from tokenpose.skeletons import Skeleton
 
 logger = logging.getLogger(__name__)
 
-Keypoints = int | Sequence[str] | Mapping[str, str] | Skeleton
+Keypoints = int | Sequence[str] | Mapping[str, str] | Mapping[str, str | None] | Skeleton
 
 _DATA_FIELDS = {
     "skeleton",
@@ -50,11 +51,11 @@ def create_model(
 
     ``pretrained``: with the weights that ship for the name (those in a folder or on a hub always come along).
     ``weights``: from a safetensors file or folder that tokenpose wrote, whose spec must agree with the name, or from a
-    PyTorch checkpoint (.pth, .pt, .ckpt, .bin) of the named model, with published parameter names or ours; no code in
-    it is run.
+    PyTorch checkpoint (.pth, .pt, .ckpt, .bin, .tar) of the named model, with published parameter names or ours; no
+    code in it is run.
 
-    ``keypoints``: a count, a list of names, a dict from new names to the names whose tokens they start from, or a
-    Skeleton. ``spec_changes``: any of ModelSpec's fields, ``backbone="timm/resnet18", image_size=(384, 288), depth=6``.
+    ``keypoints``: a count, a list of names, a dict from new names to the names whose tokens they start from (None: from
+    none), or a Skeleton. ``spec_changes``: any of ModelSpec's fields, ``backbone="timm/resnet18", depth=6``.
     Weights survive changed keypoints (tokens are carried over by name; a count has none), image size (the head and
     learnable positions are resampled) and positions; ``model.newly_initialised`` names what they did not bring.
     ``backbone_pretrained`` starts a timm backbone from timm's weights.
@@ -63,8 +64,15 @@ def create_model(
     that do), ValueError for specs that don't work and weights that don't fit, FileNotFoundError, and what
     `tokenpose.models.hub.find_folder` raises.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a model's name is text, see tokenpose.list_models(); got {name!r:.80}")
     if pretrained and weights is not None:
         raise ValueError("give pretrained=True or weights=..., not both")
+    if "skeleton" in spec_changes:
+        if keypoints is not None:
+            raise ValueError("keypoints=... and skeleton=... mean the same: give one")
+        keypoints = spec_changes.pop("skeleton")
+    _check_placement(device, dtype)
     if is_location(name):
         if weights is not None:
             raise ValueError(f"{name} brings its own weights; give weights=... with an architecture's name")
@@ -77,6 +85,8 @@ def create_model(
         spec = source.spec.replace(head_hidden=source.spec.hidden_width if source.spec.head_layers == 2 else None)
     skeleton, sources = _skeleton(keypoints, spec.skeleton)
     spec = spec.replace(skeleton=skeleton, **spec_changes)
+    if source is not None:
+        _check_meaning(source, spec)
     with torch.device(device or torch.get_default_device()):
         model = TokenPose(spec, backbone_pretrained)
     if source is not None:
@@ -84,6 +94,29 @@ def create_model(
     model = model.to(device=device, dtype=dtype).eval()
     logger.info("created %s: %.2f M parameters", created, sum(p.numel() for p in model.parameters()) / 1e6)
     return model
+
+
+def _check_placement(device: Any, dtype: Any) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device {device!r} can't be used here: {str(error).splitlines()[0]}") from error
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype is one of torch's, torch.float16 for example; got {dtype!r}")
+
+
+def _check_meaning(source: Weights, spec: ModelSpec) -> None:
+    """Refuse or report changes that shapes don't show: the weights would fit, and mean something else."""
+    for name in ("heads", "attention_scale"):
+        made, wanted = getattr(source.spec, name), getattr(spec, name)
+        if made != wanted:
+            raise ValueError(
+                f"{source.origin}: the weights are made for {name}={made!r} and mean nothing with {wanted!r}"
+            )
+    for name in ("heatmap_activation", "mean", "std"):
+        made, wanted = getattr(source.spec, name), getattr(spec, name)
+        if made != wanted:
+            logger.warning("the weights are made for %s=%r; with %r they need training", name, made, wanted)
 
 
 def _find_named(
@@ -96,7 +129,9 @@ def _find_named(
     if weights is None:
         return (read_weights(_shipped(full_name, tag)) if pretrained else None), spec, full_name
     created = f"{architecture} from {weights}"
-    if Path(weights).suffix in CHECKPOINT_SUFFIXES:
+    if not isinstance(weights, str | Path):
+        raise TypeError(f"weights is a file's or folder's path; got {type(weights).__name__}")
+    if Path(weights).suffix.lower() in CHECKPOINT_SUFFIXES:
         built = {field: value for field, value in spec_changes.items() if field not in _DATA_FIELDS}
         return read_published(weights, spec.replace(**built), full_name), spec, created
     source = read_weights(weights)
@@ -131,7 +166,9 @@ def read_published(path: str | Path, spec: ModelSpec, name: str) -> Weights:
     origin = f"{path}, read as a {name}"
     check_claims(spec, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, origin)
     check_finite(tensors, origin)
-    floats = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    floats = {
+        key: tensor.long() if key.endswith("num_batches_tracked") else tensor.float() for key, tensor in tensors.items()
+    }
     return Weights(spec=spec, tensors=floats, card={"converted_from": Path(path).name}, origin=origin)
 
 
@@ -177,15 +214,15 @@ def _skeleton(keypoints: Keypoints | None, named: Skeleton) -> tuple[Skeleton, d
         return named, None
     if isinstance(keypoints, Skeleton):
         return keypoints, None
-    if isinstance(keypoints, bool) or not isinstance(keypoints, int | Mapping | Sequence) or isinstance(keypoints, str):
+    if isinstance(keypoints, bool | str) or not isinstance(keypoints, Integral | Mapping | Sequence):
         raise TypeError(f"keypoints must be a count, a list of names, a dict or a Skeleton; got {keypoints!r}")
-    if isinstance(keypoints, int):
-        return Skeleton.from_count(keypoints), None
+    if isinstance(keypoints, Integral):
+        return Skeleton.from_count(int(keypoints)), None
     if not isinstance(keypoints, Mapping):
         return Skeleton.from_names(keypoints), None
-    unknown = [source for source in keypoints.values() if source not in named.keypoints]
+    unknown = [str(source) for source in keypoints.values() if source is not None and source not in named.keypoints]
     if unknown:
         raise LookupError(
             f"there are no keypoints {', '.join(unknown)} to start from; there are {', '.join(named.keypoints)}"
         )
-    return Skeleton.from_names(keypoints), dict(keypoints)
+    return Skeleton.from_names(keypoints), {name: source or NEW for name, source in keypoints.items()}

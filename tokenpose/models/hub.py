@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from tokenpose.models.spec import ModelSpec
-from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import CONFIG_FILE, WEIGHTS_FILE, write_folder
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def find_folder(name: str) -> Path:
 
 
 def push_to_hub(
-    model: TokenPose,
+    model: nn.Module,
     repo_id: str,
     *,
     card: Mapping[str, Any] | None = None,

@@ -1,6 +1,7 @@
 """The published parameter names, and ours."""
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 _TOKEN_PART = re.compile(r"(keypoint_token|pos_embedding|patch_to_embedding|mlp_head|transformer\d?)(\.|$)")
 _BLOCK = re.compile(r"transformer(\d?)\.layers\.(\d+)\.([01])\.fn\.(.+)")
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64}
 _INSIDE_BLOCK = {
     ("0", "norm"): "attention_norm",
     ("0", "fn.to_qkv"): "attention.qkv",
@@ -28,6 +30,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
+    _refuse_compressed(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -37,13 +40,40 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             f"{path} is not a PyTorch checkpoint that holds nothing but tensors and plain values"
         ) from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
+    ):
         raise ValueError(
             f"{path} holds no state dict: a mapping from names to tensors is needed, at the top or as state_dict"
         )
-    if "tokenizer.keypoint_tokens" in content:
-        return dict(content)
-    return convert_official(content)
+    _check_tensors(content, path)
+    ours = {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in content.items()}
+    return ours if "tokenizer.keypoint_tokens" in ours else convert_official(content)
+
+
+def _refuse_compressed(path: Path) -> None:
+    """PyTorch stores its files as they are; a compressed one could unpack to any size."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as file:
+            compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in file.infolist())
+    except Exception as error:  # damaged directories raise anything
+        raise ValueError(
+            f"{path} is not a PyTorch checkpoint that holds nothing but tensors and plain values"
+        ) from error
+    if compressed:
+        raise ValueError(f"{path} is compressed, which PyTorch's own files are not; it is not read")
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse what no weights are: other types and layouts, and small tensors that stand for huge ones."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.is_meta:
+            kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device.type}"
+            raise ValueError(f"{path} holds tensors that weights don't have: {name} is {kind}")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{path}: {name} of {tuple(tensor.shape)} holds fewer values than it claims")
 
 
 def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

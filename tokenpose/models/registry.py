@@ -32,8 +32,9 @@ class Registry(Generic[Part]):
     def find(self, name: str) -> Part:
         """The part of that name. Raises LookupError with the closest names where there is none."""
         if name not in self._parts:
-            longer = [part for part in self._parts if name and part.startswith(name)]
-            closest = longer or get_close_matches(name, self._parts, n=3, cutoff=0.4) or sorted(self._parts)
+            lower = name.lower()
+            longer = [part for part in self._parts if name and part.lower().startswith(lower)]
+            closest = longer or get_close_matches(lower, self._parts, n=3, cutoff=0.4) or sorted(self._parts)
             raise LookupError(
                 f"there is no {self.kind} named {name!r}; did you mean {', '.join(closest)}? "
                 f"One of your own has to be registered first (tokenpose.register_{self.kind})"

@@ -1,10 +1,10 @@
 """ModelSpec: everything that it takes to rebuild a model, as plain values."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from tokenpose.skeletons import COCO, Skeleton
@@ -19,7 +19,9 @@ _CEILINGS = {
     "width": 16_384, "groups": 64, "depth": 1_024, "backbone_stride": 256, "mlp_ratio": 100.0, "sigma": 1_000.0,
     "box_padding": 100.0, "head_hidden": 1_000_000,
 }  # fmt: skip
-_MOST_PIXELS, _MOST_TOKENS, _MOST_KEYPOINTS = 64_000_000, 65_536, 4_096
+_MOST_PIXELS, _MOST_TOKENS = 64_000_000, 65_536
+
+_HUGE = 10**12  # no number of a spec is as large
 
 FORMAT_VERSION = 1  # of the JSON; raised when a reader of today could misread a file of tomorrow
 
@@ -60,6 +62,9 @@ class ModelSpec:
     sigma: float = 2.0
 
     def __post_init__(self) -> None:
+        for name in ("backbone_stride", "width", "groups", "depth", "heads", "head_layers", "head_hidden"):
+            if isinstance(getattr(self, name), Integral) and not isinstance(getattr(self, name), bool):
+                object.__setattr__(self, name, int(getattr(self, name)))  # numpy's too
         for name in ("image_size", "patch_size", "heatmap_size"):
             if getattr(self, name) is not None or name != "heatmap_size":
                 object.__setattr__(self, name, _size(name, getattr(self, name)))
@@ -122,7 +127,7 @@ class ModelSpec:
         try:
             _refuse_unknown_fields(values)
             return cls(**{**values, "skeleton": Skeleton.from_dict(values["skeleton"])})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"not a valid model spec: {error}") from error
         except KeyError as error:
             raise ValueError(f"not a valid model spec: it has no {error}") from error
@@ -147,7 +152,7 @@ def _size(name: str, value: Any) -> Size:
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
         raise TypeError(f"{name} must be (height, width); got {value!r}")
     if not all(_is_number(side) and side >= 1 and side == side // 1 for side in value):
-        raise ValueError(f"{name} must be two positive whole numbers (height, width); got {value!r}")
+        raise ValueError(f"{name} must be two positive whole numbers (height, width); got {value!r:.80}")
     height, width = value
     return int(height), int(width)
 
@@ -161,7 +166,7 @@ def _colour(name: str, value: Any) -> tuple[float, float, float]:
 
 def _is_number(value: Any) -> bool:
     """Finite, and no bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(abs(value) < _HUGE)  # type: ignore[operator]
 
 
 def _check_types(spec: ModelSpec) -> None:
@@ -187,8 +192,8 @@ def _check_choices(spec: ModelSpec) -> None:
 def _check_numbers(spec: ModelSpec) -> None:
     for name in ("backbone_stride", "width", "groups", "depth", "heads"):
         value = getattr(spec, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a positive whole number; got {value!r}")
+        if not isinstance(value, int) or not _is_number(value) or value < 1:
+            raise ValueError(f"{name} must be a positive whole number; got {value!r:.80}")
     for name in ("mlp_ratio", "box_padding", "sigma"):
         value = getattr(spec, name)
         if not _is_number(value) or value <= 0:
@@ -198,7 +203,7 @@ def _check_numbers(spec: ModelSpec) -> None:
     if min(spec.std) <= 0:
         raise ValueError(f"std must be positive; got {spec.std}")
     hidden = spec.head_hidden
-    if hidden is not None and (not isinstance(hidden, int) or isinstance(hidden, bool) or hidden < 1):
+    if hidden is not None and (not isinstance(hidden, int) or not _is_number(hidden) or hidden < 1):
         raise ValueError(
             f"head_hidden must be a positive whole number, or None for an eighth of the cells; got {hidden!r}"
         )
@@ -221,8 +226,6 @@ def _check_ceilings(spec: ModelSpec) -> None:
         size = getattr(spec, name)
         if size is not None and size[0] * size[1] > _MOST_PIXELS:
             raise ValueError(f"{name} must have at most {_MOST_PIXELS} pixels; got {size}")
-    if len(spec.skeleton) > _MOST_KEYPOINTS:
-        raise ValueError(f"a model has at most {_MOST_KEYPOINTS} keypoints; got {len(spec.skeleton)}")
     if spec.grid_size[0] * spec.grid_size[1] > _MOST_TOKENS:
         raise ValueError(
             f"image_size {spec.image_size} in patches of {spec.patch_size} x stride {spec.backbone_stride} gives "
@@ -241,7 +244,10 @@ def _check_grid(spec: ModelSpec) -> None:
                 f"image {name} {pixels} is not a multiple of stride x patch {name} = {spec.backbone_stride} x {patch}; "
                 f"use {nearest}, or change patch_size"
             )
-    if min(spec.output_size) < 1:
+    if min(spec.image_size) < 2:
+        raise ValueError(f"image_size must be at least 2 pixels a side; got {spec.image_size}")
+    if min(spec.output_size) < 2:
         raise ValueError(
-            f"image_size {spec.image_size} is too small for a heatmap of a quarter its size; give heatmap_size"
+            f"heatmaps must have at least 2 cells a side; got {spec.output_size}: give a larger image_size or "
+            "heatmap_size"
         )

@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 KEYPOINT_TOKENS, POSITIONS = "tokenizer.keypoint_tokens", "tokenizer.positions"
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 
 _DTYPES = {"F16", "BF16", "F32", "I64"}  # I64: how many batches a norm has seen
 
@@ -37,12 +38,12 @@ def read_weights(path: str | Path) -> Weights:
     The header is checked against the spec it carries before a tensor is read. Raises FileNotFoundError, and ValueError
     for anything but a whole safetensors file with a spec that it fulfils and finite values.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
         raise ValueError(f"{path} is a PyTorch checkpoint, which carries no spec: give the name of its model too")
     try:
         with safe_open(path, framework="pt") as opened:
@@ -99,10 +100,15 @@ def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
 
 
 def write_weights(
-    model: TokenPose, path: str | Path, card: Mapping[str, Any] | None = None, half: bool = False
+    model: nn.Module, path: str | Path, card: Mapping[str, Any] | None = None, half: bool = False
 ) -> None:
-    """Write a model's weights with its spec and card. ``half``: float16 but for batch-norm statistics."""
+    """Write a model's weights with its spec and card. ``half``: float16 but for batch-norm statistics.
+
+    A compiled model is written as what it was compiled from, float64 as float32. Raises TypeError for other modules.
+    """
+    model = _plain(model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.float() if tensor.dtype == torch.float64 else tensor for name, tensor in tensors.items()}
     if half:
         tensors = {name: tensor.half() if _may_be_half(name, tensor) else tensor for name, tensor in tensors.items()}
     metadata = {"format": "pt", "spec": model.spec.to_json(), "card": json.dumps(dict(card or {}))}
@@ -112,22 +118,32 @@ def write_weights(
     partial.replace(path)
 
 
-def save_pretrained(model: TokenPose, folder: str | Path, card: Mapping[str, Any] | None = None) -> None:
+def save_pretrained(model: nn.Module, folder: str | Path, card: Mapping[str, Any] | None = None) -> None:
     """Write a model into a folder: model.safetensors (with spec and card inside), config.json, README.md.
 
     ``create_model("local-dir:folder")`` reads it back. ``card``: plain values that say where the weights
-    come from; None: those that the model was loaded with.
+    come from; None: those that the model was loaded with. Raises TypeError for other modules than a TokenPose.
     """
-    write_folder(model, Path(folder), card, f"local-dir:{Path(folder).name}")
+    folder = Path(folder).expanduser()
+    write_folder(model, folder, card, f"local-dir:{folder.name}")
 
 
-def write_folder(model: TokenPose, folder: Path, card: Mapping[str, Any] | None, name: str) -> None:
+def write_folder(model: nn.Module, folder: Path, card: Mapping[str, Any] | None, name: str) -> None:
     """The folder of `save_pretrained`; ``name`` is what its README calls `create_model` with."""
+    model = _plain(model)
     folder.mkdir(parents=True, exist_ok=True)
     card = model.card if card is None else card
     write_weights(model, folder / WEIGHTS_FILE, card)
     (folder / CONFIG_FILE).write_text(json.dumps(json.loads(model.spec.to_json()), indent=2) + "\n", encoding="utf-8")
     (folder / CARD_FILE).write_text(_model_card(model, card, name), encoding="utf-8")
+
+
+def _plain(model: nn.Module) -> TokenPose:
+    """The TokenPose that a compiled one was made from, or the model itself. Raises TypeError for anything else."""
+    plain = model._orig_mod if isinstance(model, torch._dynamo.eval_frame.OptimizedModule) else model
+    if not isinstance(plain, TokenPose):
+        raise TypeError(f"a TokenPose is needed; got {type(plain).__name__}: of a wrapper give the model inside")
+    return plain
 
 
 def _model_card(model: TokenPose, card: Mapping[str, Any], name: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -78,8 +79,10 @@ architectures.add("tokenpose_l_d24", Architecture(
 
 def register_model(name: str, spec: ModelSpec) -> None:
     """Make ``create_model(name)`` build this spec. Raises ValueError for a name that is taken or has a dot or colon."""
-    if "." in name or ":" in name:
-        raise ValueError(f"a model's name holds no dot (it separates the tag) and no colon; got {name!r}")
+    if not name or set(name) & set(".:/\\"):
+        raise ValueError(f"a model's name holds no dot (it separates the tag), colon or slash; got {name!r}")
+    if not isinstance(spec, ModelSpec):
+        raise TypeError(f"a model is registered by its ModelSpec; got {type(spec).__name__}")
     architectures.add(name, Architecture(spec=spec, tags={"custom": Tag()}, default_tag="custom"))
 
 
@@ -89,7 +92,8 @@ def find_tag(name: str) -> tuple[str, Tag, ModelSpec]:
     architecture = architectures.find(architecture_name)
     tag_name = tag_name or architecture.default_tag
     if tag_name not in architecture.tags:
-        tags = ", ".join(f"{architecture_name}.{tag}" for tag in architecture.tags)
+        closest = get_close_matches(tag_name.lower(), architecture.tags, n=len(architecture.tags), cutoff=0)
+        tags = ", ".join(f"{architecture_name}.{tag}" for tag in closest)
         raise LookupError(f"{architecture_name} has no tag {tag_name!r}; there are {tags}")
     tag = architecture.tags[tag_name]
     return f"{architecture_name}.{tag_name}", tag, architecture.spec.replace(**tag.changes)
@@ -97,12 +101,13 @@ def find_tag(name: str) -> tuple[str, Tag, ModelSpec]:
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     """Names, "architecture.tag", that match the pattern (``*``, ``?``); ``pretrained``: those whose weights ship."""
+    pattern = pattern.lower()
     names = [
         (f"{name}.{tag_name}", tag) for name in architectures for tag_name, tag in architectures.find(name).tags.items()
     ]
     return [
         name
         for name, tag in names
-        if (fnmatchcase(name, pattern) or fnmatchcase(name.partition(".")[0], pattern))
+        if (fnmatchcase(name.lower(), pattern) or fnmatchcase(name.lower().partition(".")[0], pattern))
         and (tag.checkpoint is not None or not pretrained)
     ]
