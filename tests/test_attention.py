@@ -1,15 +1,17 @@
 """attention_maps and keypoint_similarity: what a keypoint attends to, followed through the blocks."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tokenpose.attention import AttentionMaps, attention_maps, keypoint_similarity
 from tokenpose.geometry.decode import decode
-from tokenpose.models.attention import record_attention
+from tokenpose.models.attention import Attention, record_attention
+from tokenpose.models.blocks import blocks
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import predict
@@ -244,10 +246,10 @@ def test_a_file_of_a_later_version_or_with_pickles_is_refused(maps, tmp_path):
         content = dict(file)
     facts = str(content["facts"]).replace('"format_version": 1', '"format_version": 2')
     np.savez(tmp_path / "later.npz", **{**content, "facts": np.array(facts)})
-    with pytest.raises(ValueError, match="format_version 2, this tokenpose reads 1"):
+    with pytest.raises(ValueError, match=r"holds no attention maps that AttentionMaps\.save wrote"):
         AttentionMaps.load(tmp_path / "later.npz")
     np.savez(tmp_path / "pickle.npz", **{**content, "crop": np.array([{"a": 1}], dtype=object)})
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match=r"holds no attention maps that AttentionMaps\.save wrote"):
         AttentionMaps.load(tmp_path / "pickle.npz")
 
 
@@ -346,3 +348,91 @@ def test_similarity_refuses_what_makes_no_sense(model, pixels):
 def test_decoding_each_blocks_heatmaps_shows_the_keypoint_on_its_way(maps):
     last = decode(torch.from_numpy(maps.heatmaps), decoder="dark").keypoints[-1]
     assert last.shape == (14, 2)
+
+
+def test_reduced_maps_remember_what_they_are(maps, tmp_path):
+    for heads, words in (("rollout", "rollout through all before"), ("max", "maximum over heads"), (-1, "head 4")):
+        reduced = maps.reduce(heads)
+        assert f"block 3 of 4, {words}: " in reduced.evidence("left_hip")
+        assert reduced.evidence("left_hip") == maps.evidence("left_hip", heads=heads)
+        assert reduced.reduce() is reduced
+        with pytest.raises(ValueError, match=re.escape(f"these maps are reduced already ({words})")):
+            reduced.reduce(0)
+    maps.reduce(2).save(tmp_path / "one.npz")
+    assert AttentionMaps.load(tmp_path / "one.npz").reduced == "head 3"
+
+
+def test_shares_of_maxima_are_shares(maps):
+    name, share = maps.top_constraints(1, heads="max")["left_knee"][0]
+    reduced = maps.reduce("max")
+    row = maps.names.index("left_knee")
+    total = reduced.to_image[2, 0, row].sum() + reduced.to_keypoints[2, 0, row].sum()
+    assert share == pytest.approx(reduced.to_keypoints[2, 0, row, maps.names.index(name)] / total)
+
+
+class Twice(nn.Module):
+    """A block with two attentions."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.first, self.second = (Attention(spec.width, spec.heads, spec.softmax_scale) for _ in range(2))
+
+    def forward(self, tokens, queries=None):
+        return tokens[:, :queries] + self.second(tokens + self.first(tokens), queries)
+
+
+@torch.no_grad()
+def test_blocks_with_two_attentions_are_recorded_and_not_mapped(pixels):
+    blocks.add("twice", Twice)
+    try:
+        model = make(block="twice", depth=3)
+    finally:
+        del blocks._parts["twice"]
+    people = create_transform(model)(pixels, [BOX])
+    with record_attention(model, blocks=[-1]) as recording:
+        model(people.crops)
+    assert len(recording.rows) == 2
+    with pytest.raises(
+        ValueError, match=r"one tokenpose\.Attention each; block 0 of this model has 2: record_attention"
+    ):
+        attention_maps(model, pixels, BOX)
+
+
+def test_attention_in_a_backbone_is_not_a_blocks(pixels):
+    model = make("tokenpose_t.lsp_256x192")
+    model.backbone.looks = Attention(4, 2, 1.0)
+    with torch.no_grad(), record_attention(model, blocks=[0], heads=[3]) as recording:
+        model(create_transform(model)(pixels, [BOX]).crops)
+    assert recording.rows[0].shape == (1, 1, 14, 30)
+
+
+def test_a_model_in_training_is_looked_into_in_eval_mode_and_left_as_it_was(pixels):
+    model = make()
+    before = attention_maps(model, pixels, BOX)
+    model.train()
+    assert np.array_equal(attention_maps(model, pixels, BOX).to_image, before.to_image)
+    keypoint_similarity(model, depth=1, image=pixels, box=BOX)
+    assert model.training
+
+
+def test_slips_are_refused(maps, model, pixels):
+    needed = r"a model is needed, as tokenpose\.create_model makes; got 'tokenpose_t'"
+    with pytest.raises(TypeError, match=needed), record_attention("tokenpose_t"):
+        pass
+    with pytest.raises(TypeError, match="blocks"), record_attention(model, blocks=1):
+        pass
+    with pytest.raises(ValueError, match="count, the constraints of a keypoint, must be at least 1; got 0"):
+        maps.top_constraints(0)
+    with pytest.raises(ValueError, match="select at least one keypoint; got none"):
+        maps.select([])
+    with pytest.raises(ValueError, match=r"give one box of four numbers; got \(2, 4\)"):
+        keypoint_similarity(model, depth=1, image=pixels, box=[BOX, BOX])
+    with pytest.raises(ValueError, match=r"give image=\.\.\. with a depth, and only then"):
+        keypoint_similarity(model, box=BOX)
+
+
+def test_a_map_of_a_large_image_takes_no_memory_but_its_own(maps):
+    shown = replace(maps, image_size=(8_000, 10_000)).in_image("neck")
+    assert shown.shape == (8_000, 10_000)
+    assert np.array_equal(shown[:HEIGHT, :WIDTH], maps.in_image("neck"))
+    assert shown[200:].max() == 0

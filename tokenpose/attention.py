@@ -1,9 +1,11 @@
 """Looking inside: what each keypoint attends to, how its heatmap forms, which constraints the tokens have learned."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from zipfile import BadZipFile
@@ -18,7 +20,7 @@ from tokenpose.geometry.affine import compose, invert, resize_matrices, transfor
 from tokenpose.geometry.crops import crop_image
 from tokenpose.geometry.decode import decode
 from tokenpose.images import read_image
-from tokenpose.models.attention import observe_attention
+from tokenpose.models.attention import attentions_of, observe_attention
 from tokenpose.models.tokenpose import TokenPose, activate
 from tokenpose.poses import Poses
 from tokenpose.skeletons import Skeleton
@@ -34,7 +36,7 @@ Similarity = Float[np.ndarray, "keypoints keypoints"]
 FORMAT_VERSION = 1  # of the npz file
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class AttentionMaps:
     """What each keypoint token of one person attends to, block by block; made by `attention_maps`. Arrays are float32.
 
@@ -63,6 +65,8 @@ class AttentionMaps:
     """Image -> crop."""
     image_size: tuple[int, int]
     """(height, width) of the whole image."""
+    reduced: str = ""
+    """What the single head is that `reduce` left, in words; empty where all heads are there."""
 
     @property
     def layers(self) -> int:
@@ -82,6 +86,8 @@ class AttentionMaps:
     def select(self, keypoints: str | Iterable[str]) -> "AttentionMaps":
         """The rows of some keypoints only, by name. Raises LookupError with the closest names."""
         wanted = (keypoints,) if isinstance(keypoints, str) else tuple(keypoints)
+        if not wanted:
+            raise ValueError("select at least one keypoint; got none")
         rows = [self._row(name) for name in wanted]
         return replace(
             self,
@@ -96,8 +102,13 @@ class AttentionMaps:
     def reduce(self, heads: Heads | int = "mean") -> "AttentionMaps":
         """The same with a single head: the mean or the maximum over heads, the rollout, or one head by its number.
 
-        Maxima are not normalised again. Raises ValueError for a head that isn't there.
+        Maxima are not normalised again. Maps that are reduced stay as they are when asked for the "mean". Raises
+        ValueError for a head that isn't there, and for another reduction of reduced maps.
         """
+        if self.reduced:
+            if heads != "mean":
+                raise ValueError(f"these maps are reduced already ({self.reduced}): reduce those with all heads")
+            return self
         if heads == "rollout":
             to_image, to_keypoints = self.rollout_to_image[:, None], self.rollout_to_keypoints[:, None]
         elif heads in ("mean", "max"):
@@ -107,7 +118,7 @@ class AttentionMaps:
         else:
             chosen = self._head(heads)
             to_image, to_keypoints = self.to_image[:, chosen : chosen + 1], self.to_keypoints[:, chosen : chosen + 1]
-        return replace(self, to_image=to_image, to_keypoints=to_keypoints)
+        return replace(self, to_image=to_image, to_keypoints=to_keypoints, reduced=self._describe(heads))
 
     def in_image(
         self, keypoint: str, layer: int | None = None, heads: Heads | int = "mean"
@@ -119,6 +130,10 @@ class AttentionMaps:
         """
         maps = self.reduce(heads).to_image[self._layer(layer), 0, self._row(keypoint)]
         (rows, columns), (height, width) = self.grid_size, self.crop.shape[:2]
+        left, top, right, bottom = self._seen()
+        shown = np.zeros(self.image_size, dtype=np.float32)
+        if left >= right or top >= bottom:
+            return shown
         # (column, row) on the grid -> crop pixels, centers of patches; the image's pixels are then a "crop" of the map
         patch = torch.tensor([[width / columns, 0, 0], [0, height / rows, 0]])
         patch[:, 2] = torch.tensor([(width / columns - 1) / 2, (height / rows - 1) / 2])
@@ -126,14 +141,23 @@ class AttentionMaps:
         padded = functional.pad(torch.from_numpy(maps)[None, None], (1, 1, 1, 1), mode="replicate")[0]
         shift = to_image.clone()
         shift[..., 2:] -= to_image[..., :2].sum(dim=-1, keepdim=True)  # the padding's cell lies at (-1, -1)
-        drawn = crop_image(padded.expand(3, -1, -1), shift, self.image_size)[0, 0]
-        return (drawn * self._inside_crop()).numpy()
+        shift[..., 2] -= torch.tensor([left, top])
+        drawn = crop_image(padded.expand(3, -1, -1), shift, (bottom - top, right - left))[0, 0]
+        shown[top:bottom, left:right] = drawn.numpy()
+        return shown
 
     def top_constraints(
         self, count: int = 2, layer: int | None = None, heads: Heads | int = "mean"
     ) -> dict[str, list[tuple[str, float]]]:
-        """For each keypoint the other keypoints it leans on most, with their share of its attention, most first."""
-        weights = self.reduce(heads).to_keypoints[self._layer(layer), 0]
+        """For each keypoint the other keypoints it leans on most, with their share of its attention, most first.
+
+        Raises ValueError for a ``count`` below 1 and for a layer or head that isn't there.
+        """
+        if count < 1:
+            raise ValueError(f"count, the constraints of a keypoint, must be at least 1; got {count}")
+        reduced, index = self.reduce(heads), self._layer(layer)
+        weights = reduced.to_keypoints[index, 0]
+        weights = weights / (weights.sum(axis=-1) + reduced.to_image[index, 0].sum(axis=(-2, -1)))[:, None]
         result = {}
         for name, row in zip(self.names, weights, strict=True):
             others = [(other, float(share)) for other, share in zip(self.skeleton.keypoints, row, strict=True)]
@@ -152,9 +176,9 @@ class AttentionMaps:
         here, there = float(image[own].sum() / total), float(image[~own].sum() / total)
         itself = float(keypoints[self.skeleton.index(keypoint)] / total)
         others = self.select(keypoint).top_constraints(2, layer, heads)[keypoint]
-        named = " and ".join(f"{name} ({share / total:.0%})" for name, share in others)
+        named = " and ".join(f"{name} ({share:.0%})" for name, share in others)
         rest = max(0.0, 1 - here - there - itself)
-        block = f"block {index + 1} of {self.layers}, {_describe(heads)}"
+        block = f"block {index + 1} of {self.layers}, {reduced.reduced}"
         return (
             f"{keypoint}, {block}: {here:.0%} of its attention goes to its own place in the image, {there:.0%} "
             f"elsewhere in it, {itself:.0%} to its own token and {rest:.0%} to other keypoints"
@@ -191,7 +215,7 @@ class AttentionMaps:
         if kind == "layers" and len(maps.names) > 1:
             raise ValueError(f'"layers" shows one keypoint: give keypoint=..., one of {", ".join(maps.names)}')
         index = self.layers - 1 if kind == "heatmaps" and layer is None else self._layer(layer)
-        block, title = f"block {index + 1} of {self.layers}", _describe(heads)
+        block, title = f"block {index + 1} of {self.layers}", maps.reduced
 
         from tokenpose import figures
 
@@ -211,7 +235,7 @@ class AttentionMaps:
                 picture,
                 points,
                 self.skeleton,
-                maps.top_constraints(count, index, 0),
+                maps.top_constraints(count, index),
                 title=f"Constraints, {block}, {title}",
             )
         if kind == "heatmaps":
@@ -237,6 +261,7 @@ class AttentionMaps:
             "skeleton": self.skeleton.to_dict(),
             "groups": self.groups,
             "image_size": self.image_size,
+            "reduced": self.reduced,
         }
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
         arrays |= {"keypoints": self.pose.keypoints, "scores": self.pose.scores, "boxes": self.pose.boxes}
@@ -254,7 +279,7 @@ class AttentionMaps:
                 arrays = {name: file[name] for name in _ARRAYS}
                 pose = {name: file[name] for name in ("keypoints", "scores", "boxes")}
             if facts["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"format_version {facts['format_version']}, this tokenpose reads {FORMAT_VERSION}")
+                raise ValueError(f"format_version {facts['format_version']} is not {FORMAT_VERSION}")
             skeleton = Skeleton.from_dict(facts["skeleton"])
             return cls(
                 **arrays,
@@ -263,11 +288,14 @@ class AttentionMaps:
                 groups=facts["groups"],
                 pose=Poses(**pose, skeleton=skeleton),
                 image_size=tuple(facts["image_size"]),
+                reduced=facts["reduced"],
             )
         except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} holds no attention maps that AttentionMaps.save wrote: {error}") from error
+            raise ValueError(f"{path} holds no attention maps that AttentionMaps.save wrote") from error
 
     def _row(self, keypoint: str) -> int:
+        if not isinstance(keypoint, str):
+            raise TypeError(f"a keypoint is chosen by its name; got {keypoint!r}")
         if keypoint not in self.names:
             closest = get_close_matches(keypoint, self.names, n=3, cutoff=0.4) or self.names
             raise LookupError(f"there is no keypoint {keypoint!r} in these maps; did you mean {', '.join(closest)}?")
@@ -275,15 +303,22 @@ class AttentionMaps:
 
     def _layer(self, layer: int | None) -> int:
         index = self.default_layer if layer is None else layer
+        if not isinstance(index, Integral):
+            raise TypeError(f"a layer is a block's number; got {layer!r}")
         if not -self.layers <= index < self.layers:
             raise ValueError(f"there are {self.layers} blocks, 0 to {self.layers - 1}; got {layer}")
-        return index % self.layers
+        return int(index) % self.layers
 
     def _head(self, head: int | str) -> int:
         count = self.to_image.shape[1]
-        if isinstance(head, str) or not -count <= head < count:
+        if not isinstance(head, Integral) or isinstance(head, bool) or not -count <= head < count:
             raise ValueError(f'heads must be "mean", "max", "rollout" or a number in 0..{count - 1}; got {head!r}')
-        return head % count
+        return int(head) % count
+
+    def _describe(self, heads: Heads | int) -> str:
+        """A choice of heads in words."""
+        words = {"mean": "mean over heads", "max": "maximum over heads", "rollout": "rollout through all before"}
+        return words[heads] if heads in words else f"head {self._head(heads) + 1}"
 
     def _picture(self, image: Any, whole: bool) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, "keypoints 2"]]:
         """What is drawn on, and where the keypoints lie in it: the crop; or the photograph, all of it or as much of it
@@ -314,13 +349,13 @@ class AttentionMaps:
         down, across = np.arange(rows)[:, None] - np.floor(row), np.arange(columns) - np.floor(column)
         return (np.abs(down) <= 1) & (np.abs(across) <= 1)
 
-    def _inside_crop(self) -> Tensor:
-        """1 where an image pixel's center lies in the crop, else 0."""
+    def _seen(self) -> tuple[int, int, int, int]:
+        """The image's pixels whose centers lie in the crop: left, top, and right, bottom beyond them."""
+        edges = torch.tensor([[[-0.5, -0.5], [self.crop.shape[1] - 0.5, self.crop.shape[0] - 0.5]]])
+        found = transform_points(edges, invert(torch.from_numpy(self.matrix)[None]))[0]
+        (left, top), (right, bottom) = found.ceil().int().tolist()
         height, width = self.image_size
-        x, y = torch.meshgrid(torch.arange(float(width)), torch.arange(float(height)), indexing="xy")
-        points = transform_points(torch.stack((x, y), dim=-1).view(1, -1, 2), torch.from_numpy(self.matrix)[None])[0]
-        limits = torch.tensor([self.crop.shape[1] - 0.5, self.crop.shape[0] - 0.5])
-        return ((points >= -0.5) & (points < limits)).all(dim=-1).view(height, width).float()
+        return max(0, left), max(0, top), min(width, right), min(height, bottom)
 
 
 _ARRAYS = (
@@ -335,24 +370,27 @@ def attention_maps(
     """What each keypoint of the person in the box attends to, in every block and head, and how its heatmap forms.
 
     ``image`` and ``box_format`` as for `tokenpose.predict`; ``box``: one person's (4,), None for the whole image. The
-    model is put into eval mode; its outputs are those of a plain forward pass. In a model whose head reads the exits
-    of several groups (L), the exits that a block has not reached yet stand in as the latest tokens, repeated: this is
-    ours, not the paper's, and only the last block of the last group has the heatmaps that were trained.
+    model works in eval mode and is left as it was; its outputs are those of a plain forward pass. In a model whose head
+    reads the exits of several groups (L), the exits that a block has not reached yet stand in as the latest tokens,
+    repeated: this is ours, not the paper's, and only the last block of the last group has the heatmaps that were
+    trained.
 
-    Raises what `predict` and `tokenpose.record_attention` raise, and ValueError for more than one box.
+    Raises what `predict` and `tokenpose.record_attention` raise, and ValueError for more than one box and for blocks
+    without or with several of the library's Attention modules.
     """
-    model.eval()
     transform = create_transform(model)
-    boxes = None if box is None else np.asarray(box.detach().cpu() if isinstance(box, Tensor) else box)
-    if boxes is not None and boxes.shape not in ((4,), (1, 4)):
-        raise ValueError(f"attention is looked at person by person: give one box of four numbers; got {boxes.shape}")
-    pixels, xyxy, matrices = transform.frame(image, None if boxes is None else boxes.reshape(1, 4), box_format)
+    without = [number for number, found in enumerate(attentions_of(model)) if len(found) != 1]
+    if without:
+        raise ValueError(
+            f"attention is shown for blocks with one tokenpose.Attention each; block {without[0]} of this model has "
+            f"{len(attentions_of(model)[without[0]])}: record_attention records what there is"
+        )
+    pixels, xyxy, matrices = transform.frame(image, _one_box(box), box_format)
     people = transform.crop(pixels, matrices)
     rows: list[Tensor] = []
     tokens: list[Tensor] = []
-    with observe_attention(model, None, rows, queries=None):
-        crops = people.to(next(model.parameters()).dtype)
-        logits = model.read(model.backbone(crops), watch=lambda _, after: tokens.append(after))
+    with _in_eval_mode(model), observe_attention(model, None, rows, queries=None):
+        logits = model.read(model.backbone(people), watch=lambda _, after: tokens.append(after))
     heatmaps = activate(logits, model.spec)
     cells, scores = decode(heatmaps, decoder)
     keypoints, (down, across) = len(model.spec.skeleton), model.spec.grid_size
@@ -399,15 +437,14 @@ def keypoint_similarity(
         raise ValueError(f'kind must be "inner" or "cosine"; got {kind!r}')
     if not 0 <= depth <= blocks:
         raise ValueError(f"the model has {blocks} blocks: depth must be in 0..{blocks}; got {depth}")
-    if (depth > 0) != (image is not None):
+    if (depth > 0) != (image is not None) or (box is not None and image is None):
         raise ValueError("the tokens that leave a block depend on an image: give image=... with a depth, and only then")
     tokens = model.tokenizer.keypoint_tokens[0].detach().float()
     if depth:
-        model.eval()
-        people = create_transform(model)(image, None if box is None else np.asarray(box).reshape(1, 4))
+        people = create_transform(model)(image, _one_box(box))
         after: list[Tensor] = []
-        crops = people.crops.to(next(model.parameters()).dtype)
-        model.read(model.backbone(crops), watch=lambda _, found: after.append(found))
+        with _in_eval_mode(model):
+            model.read(model.backbone(people.crops), watch=lambda _, found: after.append(found))
         tokens = after[depth - 1][0, :keypoints].float()
     if kind == "cosine":
         tokens = functional.normalize(tokens, dim=-1)
@@ -441,10 +478,25 @@ def _heatmaps_of(
     return formed
 
 
-def _describe(heads: Heads | int) -> str:
-    if isinstance(heads, int):
-        return f"head {heads + 1}"
-    return {"mean": "mean over heads", "max": "maximum over heads", "rollout": "rollout through all before"}[heads]
+def _one_box(box: Any) -> np.ndarray | None:
+    """One person's box as (1, 4), None for none."""
+    if box is None:
+        return None
+    boxes = np.asarray(box.detach().cpu() if isinstance(box, Tensor) else box)
+    if boxes.shape not in ((4,), (1, 4)):
+        raise ValueError(f"attention is looked at person by person: give one box of four numbers; got {boxes.shape}")
+    return boxes.reshape(1, 4)
+
+
+@contextmanager
+def _in_eval_mode(model: TokenPose) -> Iterator[None]:
+    """Eval mode for as long as it lasts, and the model's own mode afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -82,6 +82,7 @@ CLAIMS = [
     ({"head_layers": 1}, r"head.1.weight is \(24, 48\), expected \(192, 48\)"),
     ({"positions": "learnable"}, r"tokenizer.positions is missing, expected \(1, 33, 48\)"),
     ({"skeleton": {"name": "x", "keypoints": [f"k{i}" for i in range(4_000)]}}, r"expected \(1, 4000, 48\)"),
+    ({"width": 10**11, "heads": 7}, "width must be at most 16384; got 100000000000"),
     ({"width": 10**9}, "width must be at most 16384; got 1000000000"),
     ({"depth": 10**9}, "depth must be at most 1024; got 1000000000"),
     ({"mlp_ratio": 1e9}, r"mlp_ratio must be at most 100\.0; got 1000000000\.0"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -51,19 +51,27 @@ def record_attention(
     """Record what the keypoint tokens attend to while the context lasts; the model's outputs stay the same to the bit.
 
     ``blocks`` (None: all) counts through all groups from 0, or from the end if negative; ``heads`` (None: all)
-    likewise.
+    likewise. Rows come in the order in which the network works, whatever the order of ``blocks``.
 
     The rows are computed beside the fused path, for the keypoint queries only (keypoints x tokens, not tokens x
     tokens), and carry gradients where autograd is on. Each pass of the network replaces the rows of
     the one before: with a flip test or several batches those of the last one stay.
 
     Raises ValueError where no block uses the library's Attention, a block or head isn't there, the model is compiled,
-    or it is being recorded already.
+    or it is being recorded already; TypeError for what is no model and no list of numbers.
     """
-    keypoints = len(model.spec.skeleton)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {model!r:.80}")
+    keypoints = len(cast(Any, model).spec.skeleton)
     recording = Recording()
     with observe_attention(model, blocks, recording.rows, keypoints, heads):
         yield recording
+
+
+def attentions_of(model: Any) -> list[list[Attention]]:
+    """The library's Attention modules in each block, through all groups."""
+    blocks = [block for group in model.encoder.groups for block in group]
+    return [[module for module in block.modules() if isinstance(module, Attention)] for block in blocks]
 
 
 @contextmanager
@@ -71,25 +79,26 @@ def observe_attention(
     model: Any, blocks: Sequence[int] | None, rows: list[Rows], queries: int | None, heads: Sequence[int] | None = None
 ) -> Iterator[None]:
     """Put softmax rows of the first ``queries`` tokens (None: of all) into a list, which each pass clears first."""
+    for name, chosen in (("blocks", blocks), ("heads", heads)):
+        if chosen is not None and not isinstance(chosen, Sequence):
+            raise TypeError(f"{name} is a list of numbers; got {chosen!r:.80}")
     if isinstance(model, torch._dynamo.eval_frame.OptimizedModule) or model._compiled_call_impl is not None:
         raise ValueError("a compiled model can't be recorded: record the model that was given to torch.compile")
-    attentions = [module for module in model.modules() if isinstance(module, Attention)]
-    if not attentions:
+    of_blocks = attentions_of(model)
+    if not any(of_blocks):
         raise ValueError(
             f"no block of this {type(model).__name__} uses tokenpose's Attention, so nothing can be recorded"
         )
-    try:
-        recorded = attentions if blocks is None else [attentions[block] for block in blocks]
-    except IndexError as error:
-        raise ValueError(
-            f"the model has {len(attentions)} blocks, 0 to {len(attentions) - 1}; got {list(blocks or ())}"
-        ) from error
+    count = len(of_blocks)
+    if not all(-count <= block < count for block in blocks or ()):
+        raise ValueError(f"the model has {count} blocks, 0 to {count - 1}; got {list(blocks or ())}")
+    wanted = range(count) if blocks is None else sorted({block % count for block in blocks})
+    recorded = [attention for block in wanted for attention in of_blocks[block]]
     if any(attention.observer is not None for attention in recorded):
         raise ValueError("this model is being recorded already; recordings don't nest")
-    for head in heads or ():
-        count = min(attention.heads for attention in recorded)
-        if not -count <= head < count:
-            raise ValueError(f"the model has {count} heads, 0 to {count - 1}; got {list(heads or ())}")
+    fewest = min((attention.heads for attention in recorded), default=0)
+    if not all(-fewest <= head < fewest for head in heads or ()):
+        raise ValueError(f"the model has {fewest} heads, 0 to {fewest - 1}; got {list(heads or ())}")
 
     def clear(_module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
         rows.clear()

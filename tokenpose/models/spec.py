@@ -74,6 +74,7 @@ class ModelSpec:
         _check_choices(self)
         _check_numbers(self)
         _check_ceilings(self)
+        _check_width(self)
         _check_grid(self)
 
     @property
@@ -207,14 +208,6 @@ def _check_numbers(spec: ModelSpec) -> None:
         raise ValueError(
             f"head_hidden must be a positive whole number, or None for an eighth of the cells; got {hidden!r}"
         )
-    if spec.width % spec.heads:
-        fitting = [heads for heads in range(1, spec.width + 1) if spec.width % heads == 0]
-        nearest = sorted(fitting, key=lambda heads: abs(heads - spec.heads))[:2]
-        raise ValueError(
-            f"width {spec.width} does not divide into {spec.heads} heads; {nearest[0]} or {nearest[1]} would fit"
-        )
-    if spec.width % 2 and spec.positions.startswith("sine"):
-        raise ValueError(f"sine positions need an even width (half for y, half for x); got {spec.width}")
 
 
 def _check_ceilings(spec: ModelSpec) -> None:
@@ -231,6 +224,17 @@ def _check_ceilings(spec: ModelSpec) -> None:
             f"image_size {spec.image_size} in patches of {spec.patch_size} x stride {spec.backbone_stride} gives "
             f"{spec.grid_size[0] * spec.grid_size[1]} tokens; at most {_MOST_TOKENS}: use larger patches"
         )
+
+
+def _check_width(spec: ModelSpec) -> None:
+    if spec.width % spec.heads:
+        fitting = [heads for heads in range(1, spec.width + 1) if spec.width % heads == 0]
+        nearest = sorted(fitting, key=lambda heads: abs(heads - spec.heads))[:2]
+        raise ValueError(
+            f"width {spec.width} does not divide into {spec.heads} heads; {nearest[0]} or {nearest[1]} would fit"
+        )
+    if spec.width % 2 and spec.positions.startswith("sine"):
+        raise ValueError(f"sine positions need an even width (half for y, half for x); got {spec.width}")
 
 
 def _check_grid(spec: ModelSpec) -> None:
