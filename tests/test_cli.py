@@ -14,7 +14,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tokenpose.attention import AttentionMaps, attention_maps
-from tokenpose.cli import DEFAULT_DETECTOR, app, train_command
+from tokenpose.cli import app
+from tokenpose.commands.options import DEFAULT_DETECTOR
+from tokenpose.commands.training import train_command
 from tokenpose.data.augment import Augmentation
 from tokenpose.detection import detect
 from tokenpose.models.create import create_model

@@ -42,7 +42,7 @@ def read_coco(path: str | Path, category: str | None = None) -> Samples:
         row = _read_annotation(annotation, images, len(skeleton), skipped, path)
         if row is not None:
             rows.append(row)
-    index, boxes, keypoints = zip(*rows, strict=True) if rows else ((), (), ())
+    index, boxes, keypoints, ids, areas = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     triples = np.array(keypoints, dtype=np.float32).reshape(-1, len(skeleton), 3)
     return Samples(
         skeleton=skeleton,
@@ -53,6 +53,8 @@ def read_coco(path: str | Path, category: str | None = None) -> Samples:
         keypoints=triples[..., :2],
         visible=triples[..., 2] > 0,
         skipped=dict(skipped),
+        annotation_ids=np.array(ids, dtype=np.int64),
+        areas=np.array(areas, dtype=np.float32),
     )
 
 
@@ -79,8 +81,8 @@ def _read_annotation(
     count: int,
     skipped: Counter[str],
     path: Path,
-) -> tuple[int, list[Any], list[Any]] | None:
-    """(image index, box, flat keypoints), or None for one that training leaves out."""
+) -> tuple[int, list[Any], list[Any], int, float] | None:
+    """(image index, box, flat keypoints, id, area), or None for one that training leaves out."""
     if annotation.get("iscrowd"):
         skipped["crowd"] += 1
         return None
@@ -107,4 +109,5 @@ def _read_annotation(
     if x2 - x1 < 1 or y2 - y1 < 1:
         skipped["box without area"] += 1
         return None
-    return index, [x1, y1, x2 - x1, y2 - y1], keypoints
+    identity, area = annotation.get("id", -1), annotation.get("area", float("nan"))
+    return index, [x1, y1, x2 - x1, y2 - y1], keypoints, identity, area

@@ -22,6 +22,12 @@ class Samples:
     visible: Bool[np.ndarray, "people keypoints"]
     skipped: dict[str, int]
     """How many annotations were left out, by reason."""
+    annotation_ids: Int[np.ndarray, " people"] | None = None
+    """The records' ids in their file; None where it has none."""
+    areas: Float[np.ndarray, " people"] | None = None
+    """Areas of the segmented people in square pixels, NaN where a record gives none; None: no record does."""
+    head_sizes: Float[np.ndarray, " people"] | None = None
+    """MPII's measure of a person, in pixels, NaN where it isn't known; None: nobody's is."""
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -41,4 +47,7 @@ class Samples:
             keypoints=self.keypoints[rows],
             visible=self.visible[rows],
             skipped=self.skipped,
+            annotation_ids=None if self.annotation_ids is None else self.annotation_ids[rows],
+            areas=None if self.areas is None else self.areas[rows],
+            head_sizes=None if self.head_sizes is None else self.head_sizes[rows],
         )
