@@ -11,12 +11,13 @@ from accelerate.state import AcceleratorState
 from tokenpose.data.augment import Augmentation
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
-from tokenpose.jobs import evaluate, finetune, measure_pck, train_model
+from tokenpose.jobs import evaluate, measure_pck
 from tokenpose.models.create import create_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import read_weights, write_weights
 from tokenpose.models.zoo import architectures, register_model
+from tokenpose.runs import finetune, read_training_data, train_model
 from tokenpose.skeletons import COCO, LSP
 from tokenpose.training.settings import TrainingSettings
 
@@ -30,6 +31,13 @@ SETTINGS = TrainingSettings(
     epochs=3, batch_size=4, warmup_steps=1, average=0.5, guided_blocks=(0, 1), patch_blocks=(0,), validate_every=2,
     augmentation=Augmentation(scale=0.1, rotation=10.0),
 )  # fmt: skip
+CHANGES = {
+    **{name: value for name, value in vars(SETTINGS).items() if name != "augmentation"}, "scale": 0.1, "rotation": 10.0
+}  # fmt: skip
+
+
+def data_of(people):
+    return read_training_data(people, people, people.parent)
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +67,10 @@ def _registered():
 def test_training_gives_a_weights_file_that_loads_and_measures_the_same(people, tmp_path, caplog):
     torch.manual_seed(0)
     with caplog.at_level(logging.INFO, logger="tokenpose"):
-        path = train_model(
-            TokenPose(TINY), people, people, people.parent, tmp_path / "run", SETTINGS, card={"data": "drawn"}
-        )
+        path = train_model(TokenPose(TINY), data_of(people), tmp_path / "run", SETTINGS, card={"data": "drawn"})
     assert path == tmp_path / "run" / "model.safetensors"
     assert {entry.name for entry in path.parent.iterdir()} == {
-        "checkpoint.pt", "log.jsonl", "model.safetensors", "settings.json",
+        "checkpoint.pt", "curve.png", "log.jsonl", "model.safetensors", "predictions", "settings.json",
     }  # fmt: skip
     assert "people.json: 8 people; left out: none" in caplog.text
     card = read_weights(path).card
@@ -91,7 +97,7 @@ def test_training_learns_where_drawn_keypoints_are(people, tmp_path):
     torch.manual_seed(0)
     model = TokenPose(spec)
     before = evaluate(model, people, people.parent).mean
-    path = train_model(model, people, people, people.parent, tmp_path, settings)
+    path = train_model(model, data_of(people), tmp_path, settings)
     assert read_weights(path).card["pck"] > max(60, before + 30)
 
 
@@ -101,14 +107,14 @@ def test_interrupted_training_is_resumed(people, tmp_path, monkeypatch):
 
     settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 0.0})
     torch.manual_seed(0)
-    whole = train_model(TokenPose(TINY), people, people, people.parent, tmp_path / "whole", settings)
+    whole = train_model(TokenPose(TINY), data_of(people), tmp_path / "whole", settings)
     torch.manual_seed(0)
     model = TokenPose(TINY)
-    monkeypatch.setattr("tokenpose.jobs.write_weights", interrupted)
+    monkeypatch.setattr("tokenpose.runs.write_weights", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_model(model, people, people, people.parent, tmp_path / "parts", settings)
+        train_model(model, data_of(people), tmp_path / "parts", settings)
     monkeypatch.undo()
-    parts = train_model(TokenPose(TINY), people, people, people.parent, tmp_path / "parts", settings, resume=True)
+    parts = train_model(TokenPose(TINY), data_of(people), tmp_path / "parts", settings, resume=True)
     expected, found = read_weights(whole), read_weights(parts)
     assert found.card == expected.card
     assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in expected.tensors)
@@ -119,7 +125,7 @@ def test_model_without_the_datas_keypoints_is_refused_before_training(people, tm
         r"people\.json has the keypoints right_ankle, .*; the model has nose, .*: create the model with keypoints="
     )
     with pytest.raises(ValueError, match=message):
-        train_model(create_model("other"), people, people, people.parent, tmp_path / "run", SETTINGS)
+        train_model(create_model("other"), data_of(people), tmp_path / "run", SETTINGS)
     assert not (tmp_path / "run").exists()
 
 
@@ -129,7 +135,7 @@ def test_loss_that_does_not_go_with_the_activation_is_refused(people, tmp_path, 
     settings = TrainingSettings(**{**vars(SETTINGS), "loss": loss})
     message = f"loss '{loss}' does not go with heatmap_activation '{activation}'"
     with pytest.raises(ValueError, match=message):
-        train_model(model, people, people, people.parent, tmp_path / "run", settings)
+        train_model(model, data_of(people), tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
 
 
@@ -138,7 +144,7 @@ def test_squared_error_trains_without_helpers(people, tmp_path):
         **{**vars(SETTINGS), "loss": "squared_error", "guidance": 0.0, "auxiliary": 0.0, "patches": 0.0}
     )
     model = TokenPose(TINY.replace(heatmap_activation="identity"))
-    train_model(model, people, people, people.parent, tmp_path, settings)
+    train_model(model, data_of(people), tmp_path, settings)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] == lines[-1]["heatmaps"] < lines[0]["heatmaps"]
     assert not {"auxiliary", "patches", "guidance"} & lines[-1].keys()
@@ -146,14 +152,14 @@ def test_squared_error_trains_without_helpers(people, tmp_path):
 
 def test_missing_images_and_annotations_are_refused(people, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder, tar or zip of images .*nowhere"):
-        train_model(TokenPose(TINY), people, people, tmp_path / "nowhere", tmp_path / "run", SETTINGS)
+        read_training_data(people, people, tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"there is no annotation file .*nowhere\.json"):
-        train_model(TokenPose(TINY), people, tmp_path / "nowhere.json", people.parent, tmp_path / "run", SETTINGS)
+        read_training_data(people, tmp_path / "nowhere.json", people.parent)
 
 
 @pytest.mark.parametrize("name", ["tiny", "other", "tiny.custom", "other.custom"])
 def test_fine_tuning_gives_a_model_of_the_datas_keypoints(people, tmp_path, name):
-    model = finetune(name, people, people, people.parent, tmp_path, pretrained=False, settings=SETTINGS)
+    model = finetune(name, people, people, people.parent, tmp_path, pretrained=False, settings=CHANGES)
     assert model.spec.skeleton.keypoints == LSP.keypoints
     assert not model.training
     saved = read_weights(tmp_path / "model.safetensors")
@@ -161,8 +167,8 @@ def test_fine_tuning_gives_a_model_of_the_datas_keypoints(people, tmp_path, name
 
 
 def test_fine_tuning_with_changes_of_the_architecture(people, tmp_path):
-    settings = TrainingSettings(**{**vars(SETTINGS), "guided_blocks": (0,), "patch_blocks": (0,)})
-    model = finetune("tiny", people, people, people.parent, tmp_path, pretrained=False, settings=settings, depth=3)
+    changes = {**CHANGES, "guided_blocks": (0,), "patch_blocks": (0,)}
+    model = finetune("tiny", people, people, people.parent, tmp_path, pretrained=False, settings=changes, depth=3)
     assert model.spec.depth == 3
 
 
@@ -202,9 +208,7 @@ def test_real_photographs_train_and_measure(data_folder, tmp_path):
     torch.manual_seed(0)
     path = train_model(
         TokenPose(TINY),
-        tmp_path / "train.json",
-        tmp_path / "val.json",
-        str(folder / "val*.tar"),
+        read_training_data(tmp_path / "train.json", tmp_path / "val.json", str(folder / "val*.tar")),
         tmp_path / "run",
         SETTINGS,
     )
@@ -238,10 +242,7 @@ def test_people_without_a_torso_are_measured_by_their_boxes(people, tmp_path):
     for annotation in content["annotations"]:
         annotation["keypoints"] = annotation["keypoints"][36:]
     (people.parent / "heads.json").write_text(json.dumps(content))
-    settings = TrainingSettings(
-        epochs=1, batch_size=4, warmup_steps=1, guided_blocks=(0, 1), patch_blocks=(0,),
-        augmentation=Augmentation(flip=0.0),
-    )  # fmt: skip
+    settings = {**CHANGES, "epochs": 1, "flip": 0.0}
     heads = people.parent / "heads.json"
     model = finetune("tiny", heads, heads, people.parent, tmp_path / "run", pretrained=False, settings=settings)
     assert model.spec.skeleton.keypoints == ("neck", "head_top")
@@ -251,5 +252,5 @@ def test_people_without_a_torso_are_measured_by_their_boxes(people, tmp_path):
 def test_the_card_of_the_weights_that_a_run_started_from_goes_on(people, tmp_path):
     model = TokenPose(TINY)
     model.card = {"terms": "research"}
-    path = train_model(model, people, people, people.parent, tmp_path / "run", SETTINGS)
+    path = train_model(model, data_of(people), tmp_path / "run", SETTINGS)
     assert read_weights(path).card["started_from"] == {"terms": "research"}

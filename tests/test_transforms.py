@@ -89,7 +89,7 @@ def test_keypoints_that_are_not_labelled_have_weight_0_and_an_empty_map(model, p
     v[0, 3], v[1, 5] = 0, 1
     labelled = torch.cat((keypoints, v), dim=-1)
     labelled[0, 3, :2] = torch.nan  # whatever stands where nothing is labelled
-    batch = create_transform(model, training=True)(pixels, BOXES, labelled)
+    batch = create_transform(model, training=True, **STILL)(pixels, BOXES, labelled)
     assert batch.weights[0, 3] == 0
     assert batch.heatmaps[0, 3].abs().max() == 0
     assert batch.weights.sum() == 27

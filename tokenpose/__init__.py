@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from tokenpose.detection import detect as detect
     from tokenpose.geometry.decode import decode as decode
     from tokenpose.jobs import evaluate as evaluate
-    from tokenpose.jobs import finetune as finetune
     from tokenpose.models.attention import Attention as Attention
     from tokenpose.models.attention import record_attention as record_attention
     from tokenpose.models.backbones import register_backbone as register_backbone
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from tokenpose.poses import Poses as Poses
     from tokenpose.predictor import PosePredictor as PosePredictor
     from tokenpose.predictor import predict as predict
+    from tokenpose.runs import finetune as finetune
     from tokenpose.skeletons import Skeleton as Skeleton
     from tokenpose.transforms import create_transform as create_transform
 
@@ -44,7 +44,7 @@ _MODULES = {
     "decode": "geometry.decode",
     "detect": "detection",
     "evaluate": "jobs",
-    "finetune": "jobs",
+    "finetune": "runs",
     "keypoint_similarity": "attention",
     "list_models": "models.zoo",
     "predict": "predictor",

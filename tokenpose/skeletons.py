@@ -11,6 +11,7 @@ Pairs = tuple[tuple[int, int], ...]
 MOST_KEYPOINTS = 4_096  # far beyond any skeleton; a mistyped or hostile count is refused before it fills the memory
 
 _SIDES = {"left": "right", "l": "r"}
+_LOWER_BODY = {"pelvis", "hip", "knee", "ankle", "heel", "foot", "toe"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
@@ -151,6 +152,19 @@ class Skeleton:
                 f"skeleton {self.name!r} has no keypoint {keypoint!r}; it has {', '.join(self.keypoints)}"
             )
         return self.keypoints.index(keypoint)
+
+    def upper_body(self) -> tuple[bool, ...]:
+        """Of each keypoint, whether it belongs to the upper half of a body: hips and what is below them don't.
+
+        Raises ValueError where the names tell of no lower or of no upper half.
+        """
+        upper = tuple(_LOWER_BODY.isdisjoint(_words(name)) for name in self.keypoints)
+        if all(upper) or not any(upper):
+            raise ValueError(
+                f"half bodies need keypoints of both halves; the names of skeleton {self.name!r} tell of none "
+                f"{'below the waist' if all(upper) else 'above it'}: turn them off (half_body 0)"
+            )
+        return upper
 
     def side(self, index: int) -> str | None:
         """ "left", "right" or None: the side that the keypoint's name tells."""

@@ -1,23 +1,23 @@
 """The preprocessing half of the predictor, for user code; and its form for training."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from tokenpose.data.augment import Augmentation, Batch, draw, draw_matrices, jitter_color, make_batch
+from tokenpose.data.augment import Augmentation, Batch, draw, draw_frames, draw_matrices, make_batch, recolor
 from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
 from tokenpose.geometry.boxes import center_and_scale, xywh_to_xyxy, xyxy_to_xywh
 from tokenpose.geometry.crops import crop_image, normalise
-from tokenpose.geometry.flips import flip_order
 from tokenpose.images import read_image
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 
 BoxFormat = Literal["xyxy", "xywh"]
+_Setting = int | float | str
 
 _FARTHEST = 1e6  # pixels: beyond, float32 loses the fractions that crops need
 
@@ -115,12 +115,11 @@ class TrainingTransform:
         points, visible = _read_keypoints(keypoints, len(xyxy), len(self.spec.skeleton))
         if generator is None:
             generator = torch.Generator(self.device).manual_seed(int(torch.randint(2**62, ())))
-        drawn = draw(self.augmentation, len(xyxy), generator)
-        matrices = draw_matrices(*_center_and_scale(xyxy, self.spec), drawn, self.spec.image_size)
-        crops = crop_image(pixels, matrices, self.spec.image_size)
-        if self.augmentation.color:
-            crops = jitter_color(crops, self.augmentation.color, generator)
         points, visible = points.to(self.device), visible.to(self.device)
+        drawn = draw(self.augmentation, len(xyxy), generator)
+        frames = draw_frames(*_center_and_scale(xyxy, self.spec), points, visible, drawn, self.spec)
+        matrices = draw_matrices(*frames, drawn, self.spec.image_size)
+        crops = recolor(crop_image(pixels, matrices, self.spec.image_size), drawn)
         return make_batch(crops, matrices, points, visible, drawn.flip, self.spec)
 
 
@@ -132,22 +131,31 @@ def create_transform(
 
 @overload
 def create_transform(
-    model: TokenPose, training: Literal[True], *, device: torch.device | str | None = None, **augmentation: int | float
+    model: TokenPose,
+    training: Literal[True],
+    *,
+    device: torch.device | str | None = None,
+    **augmentation: int | float | str,
 ) -> TrainingTransform: ...
 
 
 def create_transform(
-    model: TokenPose, training: bool = False, *, device: torch.device | str | None = None, **augmentation: int | float
+    model: TokenPose,
+    training: bool = False,
+    *,
+    device: torch.device | str | None = None,
+    **augmentation: int | float | str,
 ) -> Transform | TrainingTransform:
     """The model's preprocessing: ``people = transform(image, boxes)``, ``transform.to_image(keypoints, people)``.
 
     It is what `PosePredictor` does, on the model's ``device`` unless another is named, in the model's precision.
     ``training=True`` gives the training form, ``batch = transform(image, boxes, keypoints)``: augmented crops with
     their targets, on the CPU unless a ``device`` is named, ready for the workers of a DataLoader. ``augmentation``: any
-    of scale=0.35, rotation=45.0, rotation_probability=0.6, flip=0.5, color=0.0, as published.
+    of the fields of `tokenpose.data.augment.Augmentation`; without any scale=0.35, rotation=45.0,
+    rotation_probability=0.6 and flip=0.5, as published, half_body=0.0 (published: 0.3) and no change of colours.
 
-    Raises TypeError for other names and for what is no model, ValueError for values out of range and for ``flip`` where
-    the skeleton's flip pairs aren't known.
+    Raises TypeError for other names and for what is no model, ValueError for values out of range, for ``flip`` where
+    the skeleton's flip pairs aren't known, and for ``half_body`` where its names tell of no halves.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {model!r:.80}")
@@ -156,9 +164,9 @@ def create_transform(
             raise TypeError(f"{', '.join(augmentation)}: augmentation goes with training=True")
         weights = next(model.parameters())
         return Transform(spec=model.spec, device=torch.device(device or weights.device), dtype=weights.dtype)
-    settings = Augmentation(**{name: float(value) for name, value in augmentation.items()})
-    if settings.flip:
-        flip_order(len(model.spec.skeleton), model.spec.skeleton.flip_pairs)  # refuses unknown pairs
+    values = {name: float(value) if isinstance(value, int) else value for name, value in augmentation.items()}
+    settings = Augmentation(**cast(Any, values))
+    settings.check_skeleton(model.spec.skeleton)
     return TrainingTransform(spec=model.spec, device=torch.device(device or "cpu"), augmentation=settings)
 
 

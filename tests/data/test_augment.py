@@ -1,7 +1,18 @@
 import pytest
 import torch
 
-from tokenpose.data.augment import Augmentation, draw, jitter_color
+from tokenpose.data.augment import (
+    Augmentation,
+    blur,
+    draw,
+    draw_frames,
+    erase,
+    half_bodies,
+    jitter_color,
+    recolor,
+)
+from tokenpose.models.spec import ModelSpec
+from tokenpose.skeletons import COCO, LSP, MPII, Skeleton
 
 PEOPLE = 20_000
 
@@ -9,7 +20,8 @@ PEOPLE = 20_000
 def test_published_values_are_the_defaults():
     settings = Augmentation()
     assert (settings.scale, settings.rotation, settings.rotation_probability) == (0.35, 45.0, 0.6)
-    assert (settings.flip, settings.color) == (0.5, 0.0)
+    assert (settings.flip, settings.half_body_coin) == (0.5, "published")
+    assert (settings.half_body, settings.color, settings.blur, settings.erasing) == (0.0, 0.0, 0.0, 0.0)
 
 
 def test_zoom_is_a_clipped_normal_draw(generator):
@@ -37,8 +49,8 @@ def test_half_are_mirrored(generator):
 
 def test_draws_do_not_hang_together(generator):
     drawn = draw(Augmentation(rotation_probability=1.0), PEOPLE, generator)
-    table = torch.stack((drawn.scale, drawn.rotation, drawn.flip.float()))
-    assert (torch.corrcoef(table) - torch.eye(3)).abs().max() < 0.03
+    table = torch.stack((drawn.scale, drawn.rotation, drawn.flip.float(), drawn.upper.float()))
+    assert (torch.corrcoef(table) - torch.eye(4)).abs().max() < 0.03
 
 
 def test_nothing_is_drawn_where_everything_is_off(generator):
@@ -64,8 +76,11 @@ def test_same_generator_state_draws_the_same():
         ({"color": -0.1}, r"scale and color must be in \[0, 1\); got 0\.35 and -0\.1"),
         ({"rotation": 181.0}, r"rotation must be in 0\.\.180 degrees; got 181\.0"),
         ({"rotation": -1.0}, r"rotation must be in 0\.\.180 degrees; got -1\.0"),
-        ({"flip": 1.5}, r"probabilities must be in 0\.\.1; got 0\.6 and 1\.5"),
-        ({"rotation_probability": -0.5}, r"probabilities must be in 0\.\.1; got -0\.5 and 0\.5"),
+        ({"flip": 1.5}, r"flip is a probability, in 0\.\.1; got 1\.5"),
+        ({"rotation_probability": -0.5}, r"rotation_probability is a probability, in 0\.\.1; got -0\.5"),
+        ({"half_body": 1.1}, r"half_body is a probability, in 0\.\.1; got 1\.1"),
+        ({"blur": -1.0}, r"blur is a probability, in 0\.\.1; got -1\.0"),
+        ({"erasing": 2.0}, r"erasing is a probability, in 0\.\.1; got 2\.0"),
         ({"scale": float("nan")}, r"scale and color must be in \[0, 1\); got nan"),
     ],
 )
@@ -76,18 +91,142 @@ def test_impossible_settings_are_refused(changes, message):
 
 def test_colours_change_within_their_strength(generator):
     grey = torch.full((500, 3, 2, 2), 100.0)  # without contrast or saturation only the brightness shows
-    factors = jitter_color(grey, 0.3, generator)[:, 0, 0, 0] / 100
+    drawn = draw(Augmentation(color=0.3), 500, generator)
+    factors = jitter_color(grey, drawn.color)[:, 0, 0, 0] / 100
+    torch.testing.assert_close(factors, drawn.color[:, 2])
     assert 0.7 <= factors.min() < 0.72
     assert 1.28 < factors.max() <= 1.3
 
 
 def test_grey_stays_grey_and_values_stay_in_range(generator):
     crops = 255 * torch.rand(50, 1, 8, 8, generator=generator).expand(-1, 3, -1, -1)
-    jittered = jitter_color(crops, 0.9, generator)
+    jittered = jitter_color(crops, draw(Augmentation(color=0.9), 50, generator).color)
     torch.testing.assert_close(jittered[:, 0], jittered[:, 2], rtol=0, atol=1e-3)
     assert (jittered.min(), jittered.max()) == (0, 255)
 
 
-def test_no_strength_changes_no_colour(generator):
+def test_pixels_stay_as_they_are_where_nothing_is_drawn(generator):
     crops = 255 * torch.rand(5, 3, 8, 8, generator=generator)
-    torch.testing.assert_close(jitter_color(crops, 0.0, generator), crops, rtol=0, atol=1e-4)
+    assert recolor(crops, draw(Augmentation(), 5, generator)) is crops
+
+
+def test_turning_one_thing_on_leaves_the_other_draws_as_they_were():
+    plain, full = (
+        draw(settings, 50, torch.Generator().manual_seed(1))
+        for settings in (Augmentation(), Augmentation(color=0.3, blur=0.5, erasing=0.5, half_body=0.5))
+    )
+    assert torch.equal(plain.scale, full.scale)
+    assert torch.equal(plain.rotation, full.rotation)
+    assert torch.equal(plain.flip, full.flip)
+
+
+def test_draws_of_a_part_are_those_of_the_whole(generator):
+    whole = draw(Augmentation(color=0.2, erasing=1.0), 10, generator)
+    parts = [whole.take(slice(0, 4)), whole.take(slice(4, 10))]
+    for values, *split in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat(split), values)
+
+
+def test_blur_spreads_a_point_as_its_gaussian_and_keeps_the_sum(generator):
+    crops = torch.zeros(3, 3, 21, 21)
+    crops[:, :, 10, 10] = 100.0
+    blurred = blur(crops, torch.tensor([0.0, 1.0, 1.5]))
+    assert torch.equal(blurred[0], crops[0])
+    torch.testing.assert_close(blurred.sum(dim=(2, 3)), torch.full((3, 3), 100.0))
+    row = blurred[1, 0, 10]
+    assert (row[11] / row[10]).item() == pytest.approx(torch.tensor(-0.5).exp().item(), rel=1e-4)  # exp(-1 / 2)
+    assert (row[12] / row[10]).item() == pytest.approx(torch.tensor(-2.0).exp().item(), rel=1e-4)  # exp(-4 / 2)
+    torch.testing.assert_close(blurred[2, 0], blurred[2, 0].T)
+
+
+def test_blur_leaves_an_even_colour(generator):
+    crops = torch.full((2, 3, 9, 7), 80.0)
+    torch.testing.assert_close(blur(crops, torch.tensor([2.0, 0.7])), crops)  # at the borders too
+
+
+def test_as_many_are_blurred_as_told(generator):
+    drawn = draw(Augmentation(blur=0.3), PEOPLE, generator)
+    assert abs((drawn.blur > 0).double().mean() - 0.3) < 0.012
+    assert 1.9 < drawn.blur.max() <= 2
+
+
+def test_erasing_covers_its_rectangle_with_one_colour():
+    crops = torch.full((2, 3, 10, 20), 50.0)
+    rectangles = torch.tensor([[0.5, 0.0, 1.0, 0.3], [0.0, 0.0, 0.0, 0.0]])
+    erased = erase(crops, rectangles, torch.tensor([[1.0, 2.0, 3.0], [9.0, 9.0, 9.0]]))
+    assert erased[0, :, :3, 10:].flatten(1).T.unique(dim=0).tolist() == [[1, 2, 3]]
+    assert (erased[0, :, 3:] == 50).all()
+    assert (erased[0, :, :3, :10] == 50).all()
+    assert torch.equal(erased[1], crops[1])
+
+
+def test_erased_rectangles_are_of_the_sizes_told_and_inside(generator):
+    left, top, right, bottom = draw(Augmentation(erasing=1.0), PEOPLE, generator).erased.T
+    area = (right - left) * (bottom - top)
+    assert 0.0199 < area.min() < 0.022
+    assert 0.195 < area.max() < 0.2001
+    assert ((left >= 0) & (top >= 0) & (right <= 1) & (bottom <= 1)).all()
+
+
+# half bodies
+
+FRAMING = ModelSpec(backbone="stem", image_size=(64, 48), skeleton=COCO)
+
+
+def body() -> tuple[torch.Tensor, torch.Tensor]:
+    """COCO's 17 keypoints: the upper ones in a square from (100, 50) to (140, 90), the lower in (110, 100)-(130, 200)."""
+    upper = torch.tensor([[100.0, 50.0], [140.0, 90.0], *[[120.0, 70.0]] * 9])
+    lower = torch.tensor([[110.0, 100.0], [130.0, 200.0], *[[120.0, 150.0]] * 4])
+    return torch.cat((upper, lower)).unsqueeze(0), torch.ones(1, 17, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("prefers_upper", "center", "extent"), [(True, (120.0, 70.0), (41, 41)), (False, (120.0, 150.0), (21, 101))]
+)
+def test_half_bodies_are_framed_as_published(prefers_upper, center, extent):
+    found_center, scale, enough = half_bodies(*body(), torch.tensor([prefers_upper]), FRAMING)
+    assert enough.item()
+    assert found_center[0].tolist() == pytest.approx(center)  # the keypoints' mean
+    width, height = extent  # their extent + 1, grown to 3:4, times 1.5
+    grown = max(width, height * 0.75), max(height, width / 0.75)
+    assert scale[0].tolist() == pytest.approx([1.5 * side for side in grown])
+
+
+def test_half_with_too_few_keypoints_gives_way_to_the_other():
+    keypoints, visible = body()
+    visible[0, 13:] = False  # only the hips are left below
+    center, _, enough = half_bodies(keypoints, visible, torch.tensor([False]), FRAMING)
+    assert enough.item()
+    assert center[0].tolist() == pytest.approx((120.0, 70.0))
+
+
+def test_people_with_few_keypoints_are_shown_whole():
+    keypoints, visible = body()
+    visible[0, 8:] = False  # 8 are left, and more than 8 are needed
+    assert not half_bodies(keypoints, visible, torch.tensor([True]), FRAMING)[2].item()
+    drawn = draw(Augmentation(half_body=1.0), 1, torch.Generator().manual_seed(0))
+    box = torch.tensor([[120.0, 120.0]]), torch.tensor([[150.0, 200.0]])
+    center, scale = draw_frames(*box, keypoints, visible, drawn, FRAMING)
+    assert torch.equal(center, box[0])
+    assert torch.equal(scale, box[1])
+
+
+@pytest.mark.parametrize(("coin", "share"), [("published", 0.6915), ("fair", 0.5)])
+def test_the_coin_prefers_the_upper_half_as_told(generator, coin, share):
+    drawn = draw(Augmentation(half_body=0.3, half_body_coin=coin), PEOPLE, generator)
+    assert abs(drawn.upper.double().mean() - share) < 0.012
+    assert abs(drawn.half_body.double().mean() - 0.3) < 0.012
+
+
+def test_upper_bodies_are_those_of_the_published_configurations():
+    assert [index for index, upper in enumerate(COCO.upper_body()) if upper] == list(range(11))
+    assert [index for index, upper in enumerate(MPII.upper_body()) if upper] == list(range(7, 16))
+    assert [name for name, upper in zip(LSP.keypoints, LSP.upper_body(), strict=True) if not upper] == [
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("names", "missing"), [(["nose", "tail"], "below the waist"), (["hip", "knee"], "above it")])
+def test_skeletons_without_halves_are_refused(names, missing):
+    with pytest.raises(ValueError, match=f"the names of skeleton 'custom' tell of none {missing}: turn them off"):
+        Augmentation(half_body=0.1, flip=0.0).check_skeleton(Skeleton.from_names(names))

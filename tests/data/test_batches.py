@@ -31,7 +31,7 @@ def drawn(tmp_path_factory):
     return read_coco(path), ImageSource(path.parent)
 
 
-def batches(drawn, augmentation=STILL, spec=SPEC, cache=True, **changes) -> TrainingBatches:
+def batches(drawn, augmentation=STILL, spec=SPEC, cache="ram", **changes) -> TrainingBatches:
     samples, source = drawn
     dataset = WindowDataset(samples, source, spec, augmentation, cache=cache)
     return TrainingBatches(dataset, spec, augmentation, **{"batch_size": 4, "seed": 5} | changes)
@@ -198,7 +198,7 @@ def test_starting_in_the_middle_gives_the_rest_of_the_epoch(drawn, start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("cache", ["ram", "none"])
 def test_batches_are_the_same_with_two_workers(drawn, cache):
     alone = list(batches(drawn, FULL).epoch(2))
     with warnings.catch_warnings():
@@ -209,9 +209,47 @@ def test_batches_are_the_same_with_two_workers(drawn, cache):
     assert all(equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
+FULLER = Augmentation(color=0.3, blur=0.5, erasing=0.5, half_body=0.5)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_batches_of_one(drawn, processes):
+    # 12 people in batches of 5: parts of 2 and 3, or of 1, 2 and 2
+    alone = list(batches(drawn, FULLER, batch_size=5).epoch(1))
+    shared = [
+        list(batches(drawn, FULLER, batch_size=5, process=process, processes=processes).epoch(1))
+        for process in range(processes)
+    ]
+    for number, whole in enumerate(alone):
+        parts = [batches_of_one[number] for batches_of_one in shared]
+        for field in whole._fields:
+            together = torch.cat([getattr(part, field) for part in parts])
+            torch.testing.assert_close(together, getattr(whole, field), rtol=0, atol=1e-4)
+
+
+def test_more_processes_than_people_in_a_batch_are_refused(drawn):
+    message = "3 processes need at least a person each in a batch; got batch_size 2 and 12 people"
+    with pytest.raises(ValueError, match=message):
+        batches(drawn, batch_size=2, processes=3)
+
+
+def test_half_bodies_lie_inside_their_windows(drawn):
+    # the drawn pictures have no black: what is black in a crop lies outside the picture or the window
+    samples, source = drawn
+    halves = Augmentation(scale=0.0, rotation=0.0, flip=0.0, half_body=1.0)
+    batch, order = everyone(drawn, halves)
+    whole, again = everyone(drawn)
+    assert order == again
+    assert (batch.keypoints - whole.keypoints).abs().amax(dim=(1, 2)).min() > 3
+    height, width = SPEC.output_size
+    inside = ((batch.keypoints >= 0) & (batch.keypoints < torch.tensor([width, height]))).all(dim=-1)
+    assert 5 <= inside.sum(dim=1).min() < 14  # the half that is shown, and some of the other
+
+
 def test_windows_are_the_same_decoded_ahead_or_when_needed(drawn):
-    ahead, needed = (list(batches(drawn, FULL, cache=cache).epoch(0)) for cache in (True, False))
+    ahead, needed, on_device = (list(batches(drawn, FULL, cache=cache).epoch(0)) for cache in ("ram", "none", "device"))
     assert all(equal(a, b) for a, b in zip(ahead, needed, strict=True))
+    assert all(equal(a, b) for a, b in zip(ahead, on_device, strict=True))
 
 
 def test_an_epoch_shows_each_person_once_and_whole_batches_only():
@@ -258,7 +296,7 @@ def test_missing_image_is_refused_by_name(drawn):
     samples, source = drawn
     (source.folders[0] / "images" / "004.png").rename(source.folders[0] / "images" / "gone.png")
     try:
-        with pytest.raises(FileNotFoundError, match=r"there is no image 004\.png in "):
+        with pytest.raises(FileNotFoundError, match=r"there is no image 004\.png in .* \(annotation 4\)"):
             WindowDataset(samples, source, SPEC, STILL)
     finally:
         (source.folders[0] / "images" / "gone.png").rename(source.folders[0] / "images" / "004.png")

@@ -64,12 +64,12 @@ class Interrupted(TrainingBatches):
 
 def make_trainer(people, output, settings=SETTINGS, stop_after=10**9, validate=None, seed=0) -> Trainer:
     samples, source = people
-    dataset = WindowDataset(samples, source, SPEC, settings.augmentation)
+    dataset = WindowDataset(samples, source, SPEC, settings.augmentation, settings.cache)
     batches = Interrupted(dataset, SPEC, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
     batches.left = stop_after
     torch.manual_seed(seed)
     network = Supervised(TokenPose(SPEC), auxiliary=True, patch_blocks=(0,), guided_blocks=(0, 1))
-    accelerator = Accelerator(cpu=True, mixed_precision=settings.precision)
+    accelerator = Accelerator(cpu=True, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
     return Trainer(network, batches, validate or count_parameters, settings, output, accelerator, SPEC.grid_size)
 
 
@@ -173,16 +173,55 @@ def test_run_interrupted_while_validating_validates_when_resumed(people, whole, 
 
 
 def test_resumed_run_logs_no_epoch_twice(people, tmp_path):
-    # nothing is saved within an epoch here, so what came after the validation of epoch 2 is done again
+    # nothing is saved within an epoch here, so after a kill what came after the validation of epoch 2 is done again
     settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0})
+    killed = make_trainer(people, tmp_path, settings, stop_after=10)
+    killed._leave = lambda error: None
     with pytest.raises(KeyboardInterrupt):
-        make_trainer(people, tmp_path, settings, stop_after=10).train()
+        killed.train()
     assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3]
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"epoch": 4, "st')  # cut off in the middle of a line
     second = make_trainer(people, tmp_path, settings)
     second.resume()
     assert second.step == 6
     second.train()
     assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_interrupted_run_saves_the_step_that_it_reached_and_says_so(people, tmp_path, caplog):
+    settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0})
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(people, tmp_path, settings, stop_after=10).train()
+    message = "stopped by Ctrl-C at step 10 of 12; the checkpoint has it: the same command with --resume goes on"
+    assert message in caplog.text
+    second = make_trainer(people, tmp_path, settings)
+    second.resume()
+    assert second.step == 10
+
+
+def test_image_that_cannot_be_read_ends_the_run_after_the_step_before(people, tmp_path, caplog, monkeypatch):
+    settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0, "cache": "none"})
+    trainer = make_trainer(people, tmp_path, settings)
+    samples, source = people
+    decode, calls = source.read, []
+
+    def read(name):
+        calls.append(name)
+        if len(calls) == 18:  # in the fifth batch
+            raise OSError(f"{name} can't be decoded: image file is truncated")
+        return decode(name)
+
+    monkeypatch.setattr(source, "read", read)
+    with pytest.raises(OSError, match=r"\d{3}\.png can't be decoded: image file is truncated \(annotation \d+\)"):
+        trainer.train()
+    assert "stopped by an error at step 4 of 12; the checkpoint has it" in caplog.text
+    monkeypatch.undo()
+    second = make_trainer(people, tmp_path, settings, seed=1)
+    second.resume()
+    assert second.step == 4
+    second.train()
+    assert second.step == 12
 
 
 def test_new_run_in_the_place_of_an_old_one_is_refused_and_leaves_its_log(people, tmp_path):
@@ -223,7 +262,9 @@ def test_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(people,
     with torch.no_grad():
         trainer.network.model.head[3].bias[0] = float("nan")
     with pytest.raises(
-        FloatingPointError, match=r"the loss is not finite at step 2 \(loss nan, heatmaps nan, .*\); try a"
+        FloatingPointError,
+        match=r"the loss is not finite at step 2 \(loss nan, heatmaps nan, .*\); weights are not finite: "
+        r"model\.head\.3\.bias; learning rate 0\.00.*: try a lower one",
     ):
         trainer.train()
     resumed = make_trainer(people, tmp_path)
@@ -246,7 +287,7 @@ def test_validation_sees_the_averaged_weights(people, tmp_path):
     assert not torch.equal(seen[-1], trainer.network.model.head[3].weight)
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_precision_is_used_and_weights_stay_float32(people, tmp_path, precision):
     settings = TrainingSettings(**{**vars(SETTINGS), "epochs": 1, "precision": precision})
     trainer = make_trainer(people, tmp_path, settings)

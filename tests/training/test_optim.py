@@ -12,10 +12,10 @@ from tokenpose.training.optim import make_average, make_optimizer, make_schedule
 from tokenpose.training.settings import TrainingSettings
 
 
-def rates(steps: int, warmup: int, learning_rate: float = 1.0) -> list[float]:
+def rates(steps: int, warmup: int, learning_rate: float = 1.0, **changes) -> list[float]:
     """The rate of every step, and of the one after the last."""
-    settings = TrainingSettings(learning_rate=learning_rate, warmup_steps=warmup)
-    optimizer = make_optimizer(nn.Linear(2, 2), settings)
+    settings = TrainingSettings(learning_rate=learning_rate, warmup_steps=warmup, **changes)
+    optimizer = make_optimizer(nn.Linear(2, 2), nn.Identity(), settings)
     schedule = make_schedule(optimizer, settings, steps)
     found = [schedule.get_last_lr()[0]]
     for _ in range(steps):
@@ -46,7 +46,15 @@ def test_without_warm_up_the_first_step_has_the_whole_rate():
     assert rates(steps=20, warmup=0, learning_rate=3e-4)[0] == pytest.approx(3e-4)
 
 
-def test_only_matrices_and_kernels_decay():
+def test_published_schedule_is_a_tenth_from_each_milestone_on():
+    # 300 epochs of 2 steps, milestones after 200 and 260 of them
+    found = rates(steps=600, warmup=0, epochs=300, schedule="multi_step", milestones=(200, 260))
+    assert found[0] == found[399] == 1
+    assert found[400] == found[519] == pytest.approx(0.1)
+    assert found[520] == found[600] == pytest.approx(0.01)
+
+
+def make_network() -> Supervised:
     spec = ModelSpec(
         backbone="stem",
         image_size=(64, 48),
@@ -56,13 +64,47 @@ def test_only_matrices_and_kernels_decay():
         depth=2,
         positions="learnable",
     )
-    network = Supervised(TokenPose(spec), auxiliary=True, patch_blocks=(0,))
+    return Supervised(TokenPose(spec), auxiliary=True, patch_blocks=(0,))
+
+
+def test_published_adam_decays_everything():
+    network = make_network()
+    settings = TrainingSettings(optimizer="adam", weight_decay=1e-4, learning_rate=2e-3)
+    optimizer = make_optimizer(network, network.backbone, settings)
+    assert type(optimizer) is torch.optim.Adam
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {1e-4}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(network.parameters()))
+
+
+def test_backbone_learns_at_its_own_rate():
+    network = make_network()
+    settings = TrainingSettings(learning_rate=1e-3, backbone_rate=0.1)
+    optimizer = make_optimizer(network, network.backbone, settings)
+    of_backbone = {id(parameter) for parameter in network.backbone.parameters()}
+    for group in optimizer.param_groups:
+        expected = 1e-4 if id(group["params"][0]) in of_backbone else 1e-3
+        assert group["lr"] == pytest.approx(expected)
+        assert len({id(parameter) in of_backbone for parameter in group["params"]}) == 1
+
+
+def test_frozen_parameters_are_left_out():
+    network = make_network()
+    network.backbone.requires_grad_(False)
+    optimizer = make_optimizer(network, network.backbone, TrainingSettings())
+    given = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert given.isdisjoint(id(parameter) for parameter in network.backbone.parameters())
+    assert len(given) == len([parameter for parameter in network.parameters() if parameter.requires_grad])
+
+
+def test_only_matrices_and_kernels_decay():
+    network = make_network()
     settings = TrainingSettings(weight_decay=0.07, learning_rate=2e-3)
-    optimizer = make_optimizer(network, settings)
+    optimizer = make_optimizer(network, network.backbone, settings)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    decayed, free = ([names[id(p)] for p in group["params"]] for group in optimizer.param_groups)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.07, 0.0]
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.07, 0.0}
     assert all(group["lr"] == 2e-3 for group in optimizer.param_groups)
+    decayed = [names[id(p)] for group in optimizer.param_groups for p in group["params"] if group["weight_decay"]]
+    free = [names[id(p)] for group in optimizer.param_groups for p in group["params"] if not group["weight_decay"]]
     assert sorted(decayed + free) == sorted(names.values())
     for name in (
         "model.tokenizer.keypoint_tokens",

@@ -11,7 +11,14 @@ FAULTS = [
     ({"validate_every": -1}, "validate_every must be at least 1; got -1"),
     ({"learning_rate": 0.0}, r"learning_rate must be positive; got 0\.0"),
     ({"learning_rate": float("nan")}, "learning_rate must be positive; got nan"),
-    ({"clip": -1.0}, r"clip must be positive; got -1\.0"),
+    ({"backbone_rate": 0.0}, r"backbone_rate must be positive; got 0\.0"),
+    ({"clip": -1.0}, r"clip must not be negative; got -1\.0"),
+    ({"accumulate": 0}, "accumulate must be at least 1; got 0"),
+    ({"accumulate": 9, "batch_size": 8}, "accumulate can't be more than batch_size; got 9 and 8"),
+    ({"milestones": (260, 200)}, r"milestones must be rising epochs, from 1 on; got \(260, 200\)"),
+    ({"milestones": (0, 200)}, r"milestones must be rising epochs, from 1 on; got \(0, 200\)"),
+    ({"hardest": 0}, "hardest must be at least 1; got 0"),
+    ({"predictions": -1}, "predictions must not be negative; got -1"),
     ({"weight_decay": -0.1}, r"weight_decay must not be negative; got -0\.1"),
     ({"warmup_steps": -1}, "warmup_steps must not be negative; got -1"),
     ({"guidance": -0.5}, r"guidance must not be negative; got -0\.5"),
@@ -29,17 +36,39 @@ def test_impossible_settings_are_refused(changes, message):
         TrainingSettings(**changes)
 
 
-def test_unknown_loss_and_precision_are_refused(run_python):
+def test_unknown_choices_and_kinds_are_refused_by_name(run_python):
+    # without the type check of the tests, as users meet it
+    changes = [
+        {"loss": "mse"}, {"precision": "no"}, {"optimizer": "sgd"}, {"schedule": "step"}, {"cache": "disk"},
+        {"start": "cold"}, {"epochs": "3"}, {"epochs": 2.5}, {"learning_rate": "fast"}, {"compile": 1},
+    ]  # fmt: skip
     code = (
         "from tokenpose.training.settings import TrainingSettings\n"
-        "for change in ({'loss': 'mse'}, {'precision': 'fp8'}):\n"
+        f"for change in {changes}:\n"
         "    try: TrainingSettings(**change)\n"
         "    except ValueError as error: print(error)\n"
     )
     assert run_python(code).stdout.splitlines() == [
-        'loss must be "squared_error" or "cross_entropy"; got \'mse\'',
-        'precision must be "no", "bf16" or "fp16"; got \'fp8\'',
+        'loss must be "squared_error", "hard_keypoints" or "cross_entropy"; got \'mse\'',
+        'precision must be "fp32", "bf16" or "fp16"; got \'no\'',
+        'optimizer must be "adamw" or "adam"; got \'sgd\'',
+        'schedule must be "cosine" or "multi_step"; got \'step\'',
+        'cache must be "none", "ram" or "device"; got \'disk\'',
+        'start must be "wide" or "published"; got \'cold\'',
+        "epochs must be a whole number; got '3'",
+        "epochs must be a whole number; got 2.5",
+        "learning_rate must be a number; got 'fast'",
+        "compile must be true or false; got 1",
     ]
+
+
+def test_whole_numbers_and_lists_become_what_is_expected(run_python):
+    code = (
+        "from tokenpose.training.settings import TrainingSettings\n"
+        "settings = TrainingSettings(learning_rate=1, milestones=[3, 5])\n"
+        "print(repr(settings.learning_rate), settings.milestones)"
+    )
+    assert run_python(code).stdout == "1.0 (3, 5)\n"
 
 
 def test_settings_are_frozen_and_keyword_only():

@@ -1,6 +1,7 @@
 """The `tokenpose` command as a whole: what is common to its commands, and what it says to the user."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -56,6 +57,11 @@ def _options(
     ] = False,
 ) -> None:
     """What stands before the command; `Commands` heeds it."""
+
+
+def is_main_process() -> bool:
+    """Whether this process, of those that torchrun or accelerate launched, is the one that speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def report(error: Exception) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tokenpose.commands.app import app
-from tokenpose.commands.options import DEFAULT_MODEL, Places, read_size, read_value, split_change
+from tokenpose.commands.app import app, is_main_process
+from tokenpose.commands.options import Places, read_size, read_value, split_change
 
 
 class TrainCommand(TyperCommand):
@@ -25,21 +25,26 @@ class TrainCommand(TyperCommand):
         super().format_options(ctx, formatter)
 
 
-@app.command("train", cls=TrainCommand, short_help="Train a model on a COCO keypoint file.")
+@app.command("train", cls=TrainCommand, short_help="Train or fine-tune a model on COCO keypoint files.")
 def train_command(
-    train: Annotated[Path, typer.Option("--train", metavar="JSON", help="COCO keypoint file to train on.")],
-    val: Annotated[Path, typer.Option("--val", metavar="JSON", help="COCO keypoint file to validate on: PCK@0.2.")],
+    train: Annotated[list[str], typer.Option("--train", metavar="JSON", help="COCO keypoint file to train on.")],
+    val: Annotated[list[str], typer.Option("--val", metavar="JSON", help="The same, to validate on: PCK@0.2.")],
     images: Places,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where weights, log and checkpoint go.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help='"coco", "mpii", "lsp", "finetune", or a file: .toml, settings.json.'),
+    ] = None,
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME", help="A name that `tokenpose list` shows.")
-    ] = DEFAULT_MODEL,
+        str | None,
+        typer.Option("--model", metavar="NAME", help="As `tokenpose list` shows. Default: the recipe's."),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="Start from this file, of the same architecture.")
     ] = None,
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Start from the weights that ship for the name.")
-    ] = False,
+        bool | None, typer.Option(help="Start from the weights that ship for the name. Default: the recipe's.")
+    ] = None,
     image_size: Annotated[
         str | None, typer.Option("--image-size", metavar="HEIGHTxWIDTH", help="Crop size, 256x192 for example.")
     ] = None,
@@ -47,18 +52,32 @@ def train_command(
         list[str] | None,
         typer.Option("--spec", metavar="FIELD=VALUE", help="Change a field of the model's spec, depth=6; repeatable."),
     ] = None,
-    start: Annotated[
-        str, typer.Option(help='Without weights: "wide" tokens and attention, or the "published" ones.')
-    ] = "wide",
+    preview: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the first batch as the network sees it, targets on top, and stop."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the output folder.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Times through the training people.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="People a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak rate of AdamW.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of matrices and kernels.")] = None,
-    warmup_steps: Annotated[int | None, typer.Option(help="Steps until the peak rate; then a cosine to zero.")] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="People a step, over all processes.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Parts in which a step is done, to save memory.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help='"adamw", or "adam" as published.')] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak rate.")] = None,
+    backbone_rate: Annotated[float | None, typer.Option(help="The backbone's share of the rate.")] = None,
+    freeze_backbone: Annotated[bool | None, typer.Option(help="Leave the backbone as it is.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of matrices and kernels (adam: of everything).")] = None,
+    schedule: Annotated[str | None, typer.Option(help='"cosine" to zero, or "multi_step" as published.')] = None,
+    milestones: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Epochs from which the rate is a tenth, for multi_step.")
+    ] = None,
+    warmup_steps: Annotated[int | None, typer.Option(help="Steps until the peak rate.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0: any.")] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
-    loss: Annotated[str | None, typer.Option(help='"cross_entropy", or "squared_error" as published.')] = None,
+    start: Annotated[str | None, typer.Option(help='Of a new model: "wide" or "published".')] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(help='"cross_entropy", "squared_error" as published, or "hard_keypoints". Default: the model\'s.'),
+    ] = None,
+    hardest: Annotated[int | None, typer.Option(help="Keypoints of a person that count for hard_keypoints.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Weight of attention guidance; 0: none.")] = None,
     guided_blocks: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Blocks whose attention is guided.")
@@ -66,55 +85,74 @@ def train_command(
     auxiliary: Annotated[float | None, typer.Option(help="Weight of auxiliary heatmaps; 0: none.")] = None,
     patches: Annotated[float | None, typer.Option(help="Weight of heatmaps read off visual tokens; 0: none.")] = None,
     patch_blocks: Annotated[str | None, typer.Option(metavar="N,N,...", help="Blocks they are read after.")] = None,
-    precision: Annotated[str | None, typer.Option(help='"no" (float32), "bf16" or "fp16".')] = None,
+    precision: Annotated[str | None, typer.Option(help='"fp32", "bf16" or "fp16".')] = None,
+    compile: Annotated[bool | None, typer.Option(help="Compile what isn't guided.")] = None,
     channels_last: Annotated[bool | None, typer.Option(help="Memory order of convolutions.")] = None,
+    sync_batch_norm: Annotated[bool | None, typer.Option(help="Batch norms over all processes, on GPUs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
-    cache: Annotated[bool | None, typer.Option(help="Keep decoded people in memory.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
+    cache: Annotated[str | None, typer.Option(help='Decoded people: "ram", "device" or "none".')] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read images that aren't cached.")] = None,
     validate_every: Annotated[int | None, typer.Option(help="Epochs between validations.")] = None,
     checkpoint_seconds: Annotated[float | None, typer.Option(help="Most work that an interruption loses.")] = None,
+    predictions: Annotated[int | None, typer.Option(help="People that are drawn at each validation.")] = None,
+    trackers: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Of accelerate: tensorboard, wandb, ...")
+    ] = None,
     scale: Annotated[float | None, typer.Option(help="Augmentation: zoom by up to this share.")] = None,
     rotation: Annotated[
         float | None, typer.Option(help="Augmentation: turn by this many degrees, twice that at most.")
     ] = None,
     rotation_probability: Annotated[float | None, typer.Option(help="Augmentation: share of people turned.")] = None,
     flip: Annotated[float | None, typer.Option(help="Augmentation: share of people mirrored.")] = None,
+    half_body: Annotated[float | None, typer.Option(help="Augmentation: share of people shown by half.")] = None,
+    half_body_coin: Annotated[str | None, typer.Option(help='Which half: "published" (69 % upper) or "fair".')] = None,
     color: Annotated[
         float | None, typer.Option(help="Augmentation: brightness, contrast, saturation by up to this share.")
     ] = None,
+    blur: Annotated[float | None, typer.Option(help="Augmentation: share of crops blurred.")] = None,
+    erasing: Annotated[float | None, typer.Option(help="Augmentation: share of crops partly covered.")] = None,
 ) -> None:
-    """Train a model on a COCO keypoint file; the keypoints are the file's.
+    """Train or fine-tune a model on COCO keypoint files; the keypoints are the files'.
 
-    The output folder gets model.safetensors (with its spec, for `--weights` everywhere), log.jsonl, settings.json and
-    checkpoint.pt. Needs: pip install "tokenpose[train]".
+    A recipe sets what is not given here; without one the defaults below hold. The output folder gets model.safetensors
+    (with its spec, for `--weights` everywhere), log.jsonl, curve.png, predictions/, settings.json and checkpoint.pt.
+    Under `torchrun -m tokenpose train` or `accelerate launch -m tokenpose train`, all processes train together.
+    Needs: pip install "tokenpose[train]".
 
     \b
-    Example:
+    Examples:
       tokenpose train --train train.json --val val.json --images photographs/ \\
-          --output run/ --image-size 128x96 --epochs 100
-      tokenpose evaluate --weights run/model.safetensors --data val.json --images photographs/
+          --output run/ --recipe finetune
+      tokenpose train --train train.json --val val.json --images photographs/ \\
+          --output run/ --recipe lsp --image-size 128x96 --epochs 100
     """
-    settings = _training_settings(locals())  # which are the options, by the settings' names
-    changes = {name: read_value(value) for name, value in map(split_change, spec or ())}
+    changes = _changes(locals())  # which are the options, by the settings' names
+    model_changes = {name: read_value(value) for name, value in map(split_change, spec or ())}
     if image_size is not None:
-        changes["image_size"] = read_size(image_size)
+        model_changes["image_size"] = read_size(image_size)
+    if preview is not None and preview.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise typer.BadParameter(f"a preview is a .png or .jpg file; got {preview}", param_hint="--preview")
 
-    import torch
+    from tokenpose.runs import make_trainee, read_training_data, train_model
+    from tokenpose.training.recipes import Recipe, read_recipe
 
-    from tokenpose.data.coco import read_coco
-    from tokenpose.jobs import train_model
-    from tokenpose.models.create import create_model
-    from tokenpose.models.supervised import widen_start
+    chosen = Recipe() if recipe is None else read_recipe(recipe)
+    chosen.settings(changes)  # refuses what makes no sense before files are read
+    data = read_training_data(train, val, images)
+    network, settings = make_trainee(
+        chosen, changes, data.skeleton, model, pretrained=pretrained, weights=weights, **model_changes
+    )
+    if preview is not None:
+        from tokenpose.photographs import save_picture
+        from tokenpose.preview import draw_first_batch
 
-    if start not in ("wide", "published"):
-        raise typer.BadParameter(f'a start is "wide" or "published"; got {start!r}', param_hint="--start")
-    torch.manual_seed(settings.seed)  # of the weights that start at random
-    # Cross-entropy makes the outputs logits, and the spec has to say so.
-    changes.setdefault("heatmap_activation", "softmax" if settings.loss == "cross_entropy" else "identity")
-    network = create_model(model, pretrained, weights=weights, keypoints=read_coco(train).skeleton, **changes)
-    if start == "wide" and weights is None and not pretrained:
-        widen_start(network)
-    typer.echo(train_model(network, train, val, images, output, settings, resume=resume))
+        save_picture(draw_first_batch(data, network.spec, settings), preview)
+        typer.echo(preview)
+        return
+    card = {"recipe": chosen.name} if chosen.name else {}
+    written = train_model(network, data, output, settings, resume=resume, card=card)
+    if is_main_process():
+        typer.echo(written)
 
 
 def _training_defaults() -> dict[str, Any]:
@@ -126,23 +164,18 @@ def _training_defaults() -> dict[str, Any]:
     return {**own, **asdict(settings.augmentation)}
 
 
-def _read_blocks(text: str, option: str) -> tuple[int, ...]:
+def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given, as values."""
+    given = {name: options[name] for name in _training_defaults() if options[name] is not None}
+    for name in {"guided_blocks", "patch_blocks", "milestones"} & given.keys():
+        given[name] = _read_numbers(given[name], "--" + name.replace("_", "-"))
+    if "trackers" in given:
+        given["trackers"] = tuple(name.strip() for name in given["trackers"].split(","))
+    return given
+
+
+def _read_numbers(text: str, option: str) -> tuple[int, ...]:
     numbers = [number.strip() for number in text.split(",")]
     if not all(number.isdecimal() for number in numbers):
-        raise typer.BadParameter(f"blocks are whole numbers, 4,5,6 for example; got {text!r}", param_hint=option)
+        raise typer.BadParameter(f"whole numbers are needed, 4,5,6 for example; got {text!r}", param_hint=option)
     return tuple(map(int, numbers))
-
-
-def _training_settings(options: Mapping[str, Any]) -> Any:
-    """TrainingSettings from the options that were given."""
-    from tokenpose.data.augment import Augmentation
-    from tokenpose.training.settings import TrainingSettings
-
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in {"guided_blocks", "patch_blocks"} & given.keys():
-        given[name] = _read_blocks(given[name], "--" + name.replace("_", "-"))
-    augmentation = Augmentation(
-        **{field.name: given[field.name] for field in fields(Augmentation) if field.name in given}
-    )
-    own = {field.name: given[field.name] for field in fields(TrainingSettings) if field.name in given}
-    return TrainingSettings(**own, augmentation=augmentation)

@@ -1,18 +1,25 @@
 """Augmentation: random maps and colours for a batch of people, on its device, from a generator that is passed in."""
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
+from tokenpose.data.plain import check_kinds
 from tokenpose.geometry.affine import crop_matrices, resize_matrices, transform_points
+from tokenpose.geometry.boxes import grow_to_aspect
 from tokenpose.geometry.crops import normalise
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
 from tokenpose.skeletons import Skeleton
 
+HalfBodyCoin = Literal["published", "fair"]
+
+Crops = Float[Tensor, "people 3 height width"]
 Points = Float[Tensor, "people 2"]
 Matrices = Float[Tensor, "people 2 3"]
 Keypoints = Float[Tensor, "people keypoints 2"]
@@ -53,46 +60,139 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far a person is turned, zoomed and recoloured; the published values for COCO (MPII: scale 0.25, rotation 30),
-    whose half-body crops are not made here.
+    """How far a person is turned, zoomed, cut and recoloured. Defaults: the published values for COCO, but for the
+    half body, which was published with 0.3 (MPII: scale 0.25, rotation 30, no half body).
 
     ``scale``: the box is multiplied by 1 + scale x n, clipped to [1 - scale, 1 + scale], n a standard normal draw.
     ``rotation``: n times that many degrees, clipped to twice as many, with ``rotation_probability``.
-    ``flip``: probability of mirroring. ``color``: brightness, contrast and saturation are each multiplied by a uniform
-    draw from [1 - color, 1 + color] (0 as published).
+    ``flip``: probability of mirroring. ``half_body``: probability of showing the upper or the lower half of a person of
+    whom more than 8 keypoints are labelled; ``half_body_coin``: "published" prefers the upper half in 69 % of the
+    draws, "fair" in 50 %. ``color``: brightness, contrast and saturation are each multiplied by a uniform draw from
+    [1 - color, 1 + color]. ``blur``: probability of a Gaussian blur of up to 2 crop pixels. ``erasing``: probability of
+    covering a rectangle of 2 to 20 % of the crop with one colour. The last three were not published.
     """
 
     scale: float = 0.35
     rotation: float = 45.0
     rotation_probability: float = 0.6
     flip: float = 0.5
+    half_body: float = 0.0
+    half_body_coin: HalfBodyCoin = "published"
     color: float = 0.0
+    blur: float = 0.0
+    erasing: float = 0.0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0 <= self.scale < 1 or not 0 <= self.color < 1:
             raise ValueError(f"scale and color must be in [0, 1); got {self.scale} and {self.color}")
         if not 0 <= self.rotation <= 180:
             raise ValueError(f"rotation must be in 0..180 degrees; got {self.rotation}")
-        if not (0 <= self.rotation_probability <= 1 and 0 <= self.flip <= 1):
-            raise ValueError(f"probabilities must be in 0..1; got {self.rotation_probability} and {self.flip}")
+        for name in ("rotation_probability", "flip", "half_body", "blur", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability, in 0..1; got {getattr(self, name)}")
+        if self.half_body_coin not in ("published", "fair"):
+            raise ValueError(f'half_body_coin must be "published" or "fair"; got {self.half_body_coin!r}')
+
+    def check_skeleton(self, skeleton: Skeleton) -> None:
+        """Raise ValueError where the skeleton doesn't tell what mirroring or half bodies need to know."""
+        if self.flip:
+            flip_order(len(skeleton), skeleton.flip_pairs)
+        if self.half_body:
+            skeleton.upper_body()
 
 
 class Draws(NamedTuple):
-    """What was drawn for each person: box factor, degrees, whether mirrored."""
+    """What was drawn for each person. Every draw is made whatever the settings: turning one on leaves the others."""
 
     scale: Float[Tensor, " people"]
+    """Factor of the box."""
     rotation: Float[Tensor, " people"]
+    """Degrees."""
     flip: Bool[Tensor, " people"]
+    half_body: Bool[Tensor, " people"]
+    """Whether half of the person is to be shown, if there is enough of them."""
+    upper: Bool[Tensor, " people"]
+    """Which half is preferred."""
+    color: Float[Tensor, "people 3"]
+    """Factors of saturation, contrast and brightness."""
+    blur: Float[Tensor, " people"]
+    """Standard deviation in crop pixels; 0: none."""
+    erased: Float[Tensor, "people 4"]
+    """Left, top, right, bottom as shares of the crop; nothing where they are equal."""
+    fill: Float[Tensor, "people 3"]
+    """Colour of what is erased, 0..255."""
+
+    def take(self, rows: slice) -> "Draws":
+        """Some of the people."""
+        return Draws(*(values[rows] for values in self))
+
+    def to(self, device: torch.device) -> "Draws":
+        """The same on another device."""
+        return Draws(*(values.to(device) for values in self))
 
 
 def draw(settings: Augmentation, people: int, generator: torch.Generator) -> Draws:
-    """Draw for each person."""
+    """Draw for each person, on the generator's device."""
     device = generator.device
-    normal = torch.randn(2, people, generator=generator, device=device)
-    uniform = torch.rand(2, people, generator=generator, device=device)
-    scale = (1 + settings.scale * normal[0]).clamp(1 - settings.scale, 1 + settings.scale)
+    normal = torch.randn(3, people, generator=generator, device=device)
+    uniform = torch.rand(16, people, generator=generator, device=device)
     rotation = (settings.rotation * normal[1]).clamp(-2 * settings.rotation, 2 * settings.rotation)
-    return Draws(scale, rotation * (uniform[0] < settings.rotation_probability), uniform[1] < settings.flip)
+    return Draws(
+        scale=(1 + settings.scale * normal[0]).clamp(1 - settings.scale, 1 + settings.scale),
+        rotation=rotation * (uniform[0] < settings.rotation_probability),
+        flip=uniform[1] < settings.flip,
+        half_body=uniform[2] < settings.half_body,
+        upper=normal[2] < (0.5 if settings.half_body_coin == "published" else 0.0),
+        color=1 + settings.color * (2 * uniform[3:6].T - 1),
+        blur=2 * uniform[6] * (uniform[7] < settings.blur),
+        erased=_rectangles(uniform[8:12].T) * (uniform[12] < settings.erasing).unsqueeze(-1),
+        fill=255 * uniform[13:16].T,
+    )
+
+
+def _rectangles(uniform: Float[Tensor, "people 4"]) -> Float[Tensor, "people 4"]:
+    """2 to 20 % of the crop, up to three times as wide as high (in shares of the crop) or as high as wide."""
+    area = 0.02 + 0.18 * uniform[:, 0]
+    aspect = torch.exp(math.log(3) * (2 * uniform[:, 1] - 1))
+    extent = torch.stack(((area * aspect).sqrt(), (area / aspect).sqrt()), dim=-1).clamp(max=1)
+    corner = uniform[:, 2:] * (1 - extent)
+    return torch.cat((corner, corner + extent), dim=-1)
+
+
+def draw_frames(
+    center: Points, scale: Points, keypoints: Keypoints, visible: Visible, drawn: Draws, framing: Framing
+) -> tuple[Points, Points]:
+    """What is shown of each person, before zoom and turn: the padded box, or the half that was drawn. Image pixels."""
+    if not drawn.half_body.any():
+        return center, scale
+    half_center, half_scale, enough = half_bodies(keypoints, visible, drawn.upper, framing)
+    taken = (drawn.half_body & enough).unsqueeze(-1)
+    return torch.where(taken, half_center, center), torch.where(taken, half_scale, scale)
+
+
+def half_bodies(
+    keypoints: Keypoints, visible: Visible, prefers_upper: Bool[Tensor, " people"], framing: Framing
+) -> tuple[Points, Points, Bool[Tensor, " people"]]:
+    """Center and scale of each person's upper or lower half, as published, and whether there is enough of them.
+
+    The preferred half counts where more than 2 of its keypoints are labelled, else the other; more than 8 keypoints
+    have to be labelled. Center: the mean of the half's keypoints; scale: their extent + 1, grown to the crop's aspect,
+    times 1.5.
+    """
+    upper_body = torch.tensor(framing.skeleton.upper_body(), device=keypoints.device)
+    upper, lower = visible & upper_body, visible & ~upper_body
+    takes_upper = torch.where(prefers_upper & (upper.sum(dim=1) > 2), True, lower.sum(dim=1) <= 2)
+    half = torch.where(takes_upper.unsqueeze(-1), upper, lower)
+    count = half.sum(dim=1)
+    shown = half.unsqueeze(-1)
+    center = (keypoints * shown).sum(dim=1) / count.clamp(min=1).unsqueeze(-1)
+    extent = torch.where(shown, keypoints, -torch.inf).amax(dim=1) - torch.where(shown, keypoints, torch.inf).amin(
+        dim=1
+    )
+    enough = (visible.sum(dim=1) > 8) & (count >= 2)
+    extent = torch.where(enough.unsqueeze(-1), extent, 1.0)
+    return center, grow_to_aspect(extent + 1, framing.image_size) * 1.5, enough
 
 
 def draw_matrices(center: Points, scale: Points, drawn: Draws, crop_size: tuple[int, int]) -> Matrices:
@@ -120,15 +220,44 @@ def make_batch(
     return Batch(normalise(crops, framing.mean, framing.std), heatmaps, weights, keypoints)
 
 
-def jitter_color(
-    crops: Float[Tensor, "people 3 height width"], strength: float, generator: torch.Generator
-) -> Float[Tensor, "people 3 height width"]:
-    """Brightness, contrast and saturation of crops (0..255), each by a factor within ``strength`` of 1."""
-    factors = 1 + strength * (2 * torch.rand(3, len(crops), 1, 1, 1, generator=generator, device=crops.device) - 1)
+def recolor(crops: Crops, drawn: Draws) -> Crops:
+    """Crops (0..255) with the colours, the blur and the rectangles that were drawn."""
+    if (drawn.color != 1).any():
+        crops = jitter_color(crops, drawn.color)
+    if drawn.blur.any():
+        crops = blur(crops, drawn.blur)
+    return erase(crops, drawn.erased, drawn.fill) if drawn.erased.any() else crops
+
+
+def jitter_color(crops: Crops, factors: Float[Tensor, "people 3"]) -> Crops:
+    """Saturation, contrast and brightness of crops (0..255), each times its factor."""
+    saturation, contrast, brightness = factors.view(-1, 3, 1, 1, 1).unbind(dim=1)
     grey = crops.mean(dim=1, keepdim=True)
-    crops = grey + (crops - grey) * factors[0]
+    crops = grey + (crops - grey) * saturation
     mean = crops.mean(dim=(1, 2, 3), keepdim=True)
-    return ((mean + (crops - mean) * factors[1]) * factors[2]).clamp(0, 255)
+    return ((mean + (crops - mean) * contrast) * brightness).clamp(0, 255)
+
+
+def blur(crops: Crops, deviations: Float[Tensor, " people"], reach: int = 5) -> Crops:
+    """Each crop through its own Gaussian, cut off at ``reach`` pixels; 0 leaves it as it is."""
+    rows = deviations.nonzero().squeeze(1)
+    offsets = torch.arange(-reach, reach + 1, device=crops.device, dtype=crops.dtype)
+    kernels = torch.exp(-(offsets**2) / (2 * deviations[rows].clamp(min=0.1).unsqueeze(-1) ** 2))
+    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)
+    planes = functional.pad(crops[rows].flatten(0, 1), (reach,) * 4, mode="replicate").unsqueeze(0)
+    for shape in ((-1, 1, 1, 2 * reach + 1), (-1, 1, 2 * reach + 1, 1)):
+        planes = functional.conv2d(planes, kernels.view(shape), groups=len(kernels))
+    return crops.index_copy(0, rows, planes.view(len(rows), 3, *crops.shape[2:]).to(crops.dtype))
+
+
+def erase(crops: Crops, rectangles: Float[Tensor, "people 4"], fill: Float[Tensor, "people 3"]) -> Crops:
+    """Cover a rectangle of each crop with its colour; left, top, right, bottom as shares of the crop."""
+    height, width = crops.shape[-2:]
+    left, top, right, bottom = rectangles.view(-1, 4, 1, 1).unbind(dim=1)
+    x = (torch.arange(width, device=crops.device) + 0.5) / width
+    y = (torch.arange(height, device=crops.device) + 0.5).unsqueeze(-1) / height
+    covered = (x > left) & (x < right) & (y > top) & (y < bottom)
+    return torch.where(covered.unsqueeze(1), fill.view(-1, 3, 1, 1), crops)
 
 
 def _exchange(

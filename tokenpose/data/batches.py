@@ -2,55 +2,83 @@
 
 import logging
 import math
-from collections.abc import Iterator
-from typing import Any
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tokenpose.data.augment import Augmentation, Batch, Framing, draw, draw_matrices, jitter_color, make_batch
+from tokenpose.data.augment import (
+    Augmentation,
+    Batch,
+    Draws,
+    Framing,
+    draw,
+    draw_frames,
+    draw_matrices,
+    make_batch,
+    recolor,
+)
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
 from tokenpose.geometry.affine import compose, crop_matrices, invert
 from tokenpose.geometry.boxes import center_and_scale
 from tokenpose.geometry.crops import crop_image, crop_images
-from tokenpose.geometry.flips import flip_order
 
 logger = logging.getLogger(__name__)
+
+Cache = Literal["none", "ram", "device"]
+Windows = UInt8[Tensor, "people 3 side side"]
 
 
 class WindowDataset(Dataset[tuple[Tensor, int]]):
     """A decoded square window around each person, wide enough for every zoom and turn: (uint8 (3, side, side), index).
 
-    ``cache``: keep the windows of all people in memory once decoded (side x side x 3 bytes each).
+    A window has the crop's resolution, a quarter more where halves of bodies are to be shown, which magnifies.
+    ``cache``: "ram" keeps the windows of all people in memory once decoded, "device" on ``device`` (side x side x 3
+    bytes each); "none" decodes them each time. The windows are the same.
     """
 
     def __init__(
-        self, samples: Samples, source: ImageSource, framing: Framing, augmentation: Augmentation, cache: bool = True
+        self,
+        samples: Samples,
+        source: ImageSource,
+        framing: Framing,
+        augmentation: Augmentation,
+        cache: Cache = "ram",
+        device: torch.device | str = "cpu",
     ) -> None:
         self.samples, self.source = samples, source
-        reach = (
-            math.hypot(*framing.image_size) * (1 + augmentation.scale)
-            if augmentation.rotation
-            else (max(framing.image_size) * (1 + augmentation.scale))
+        self.center, self.scale = center_and_scale(
+            torch.from_numpy(samples.boxes), framing.image_size, framing.box_padding
         )
-        self.side = math.ceil(reach) + 2
-        center, scale = center_and_scale(torch.from_numpy(samples.boxes), framing.image_size, framing.box_padding)
-        to_crop = crop_matrices(center, scale, framing.image_size)
-        self.center, self.scale = center, scale
-        self.matrices = _shift_center(to_crop, framing.image_size, self.side)
-        self._cache: UInt8[Tensor, "people 3 side side"] | None = None
-        if cache:
-            logger.info("decoding %d people: %.2f GB", len(samples), len(samples) * 3 * self.side**2 / 1e9)
-            self._cache = torch.empty(len(samples), 3, self.side, self.side, dtype=torch.uint8)
-            for index in range(len(samples)):
-                self._cache[index] = self.decode(index)
+        self.side, self.matrices = _frame_windows(self.center, self.scale, framing, augmentation)
+        self.windows: Windows | None = None
+        if cache != "none":
+            self.windows = self._decode_all().to(device if cache == "device" else "cpu")
+
+    def _decode_all(self) -> Windows:
+        """Everybody's window, decoded by as many threads as there are cores."""
+        logger.info("decoding %d people: %.2f GB", len(self), len(self) * 3 * self.side**2 / 1e9)
+        windows = torch.empty(len(self), 3, self.side, self.side, dtype=torch.uint8)
+        with ThreadPoolExecutor(_usable_cores()) as pool:
+            try:
+                for index, window in enumerate(pool.map(self.decode, range(len(self)))):
+                    windows[index] = window
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return windows
 
     def decode(self, index: int) -> UInt8[Tensor, "3 side side"]:
-        """Read and sample one person's window. Raises OSError that names the file."""
-        image = self.source.read(self.samples.file_of(index))
+        """Read and sample one person's window. Raises OSError that names the file and the annotation."""
+        try:
+            image = self.source.read(self.samples.file_of(index))
+        except OSError as error:
+            raise type(error)(f"{error} ({self.samples.name_of(index)})") from error
         window = crop_image(image, self.matrices[index : index + 1], (self.side, self.side))[0]
         return window.round().to(torch.uint8)
 
@@ -58,17 +86,23 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return (self.decode(index) if self._cache is None else self._cache[index]), index
+        return (self.decode(index) if self.windows is None else self.windows[index]), index
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """Batches of a permutation that follows from seed and epoch; ``start`` leaves out batches that were done before."""
+    """Batches of a permutation that follows from seed and epoch; ``start`` leaves out batches that were done before.
 
-    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, start: int = 0) -> None:
+    Of each batch the part of one process among several: contiguous, in order.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, seed: int, epoch: int, start: int = 0, process: int = 0, processes: int = 1
+    ) -> None:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(count, generator=generator).tolist()
         whole = max(1, count // batch_size)
-        self.batches = [order[index * batch_size : (index + 1) * batch_size] for index in range(start, whole)]
+        batches = [order[index * batch_size : (index + 1) * batch_size] for index in range(start, whole)]
+        self.batches = [batch[process_rows(len(batch), process, processes)] for batch in batches]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -77,10 +111,17 @@ class ShuffledBatches(Sampler[list[int]]):
         return iter(self.batches)
 
 
-class TrainingBatches:
-    """Epochs of augmented batches on a device; the same for a seed whatever the number of workers.
+def process_rows(count: int, process: int, processes: int) -> slice:
+    """Which rows of a batch are one process's: the batch in ``processes`` parts, as equal as can be."""
+    return slice(count * process // processes, count * (process + 1) // processes)
 
-    ``batch_count`` batches an epoch: whole ones only, the rest of a permutation waits for another epoch.
+
+class TrainingBatches:
+    """Epochs of augmented batches on a device; the same for a seed whatever the number of workers and processes.
+
+    ``batch_count`` batches an epoch: whole ones only, the rest of a permutation waits for another epoch. ``batch_size``
+    people are spread over ``processes``, of which this is number ``process``. Raises ValueError where a batch has fewer
+    people than there are processes, and where the skeleton doesn't tell what the augmentation needs.
     """
 
     def __init__(
@@ -93,41 +134,83 @@ class TrainingBatches:
         seed: int,
         device: torch.device | str = "cpu",
         workers: int = 0,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
-        if augmentation.flip:
-            flip_order(
-                len(framing.skeleton), framing.skeleton.flip_pairs
-            )  # refuses unknown pairs before the first epoch
+        augmentation.check_skeleton(framing.skeleton)
+        if min(batch_size, len(dataset)) < processes:
+            raise ValueError(
+                f"{processes} processes need at least a person each in a batch; got batch_size {batch_size} and "
+                f"{len(dataset)} people"
+            )
         self.dataset, self.framing, self.augmentation = dataset, framing, augmentation
         self.batch_size, self.seed, self.device, self.workers = batch_size, seed, torch.device(device), workers
+        self.process, self.processes = process, processes
         self.batch_count = max(1, len(dataset) // batch_size)
-        self.keypoints = torch.from_numpy(dataset.samples.keypoints)
-        self.visible = torch.from_numpy(dataset.samples.visible)
+        self.people = {
+            "center": dataset.center,
+            "scale": dataset.scale,
+            "windows": dataset.matrices,
+            "keypoints": torch.from_numpy(dataset.samples.keypoints),
+            "visible": torch.from_numpy(dataset.samples.visible),
+        }
+        self.people = {name: values.to(self.device) for name, values in self.people.items()}
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from ``start`` on."""
-        order = ShuffledBatches(len(self.dataset), self.batch_size, self.seed, epoch, start)
-        loader: Any = DataLoader(self.dataset, batch_sampler=order, num_workers=self.workers)
-        generator = torch.Generator(self.device)
-        for number, (windows, index) in enumerate(loader, start):
+        order = ShuffledBatches(
+            len(self.dataset), self.batch_size, self.seed, epoch, start, self.process, self.processes
+        )
+        generator = torch.Generator()
+        whole = min(self.batch_size, len(self.dataset))
+        rows = process_rows(whole, self.process, self.processes)
+        for number, (windows, index) in enumerate(self._windows(order), start):
             generator.manual_seed((self.seed * 1_000_003 + epoch) * 1_000_003 + number)
-            yield self._make(windows.to(self.device), index, generator)
+            drawn = draw(self.augmentation, whole, generator).take(rows).to(self.device)
+            yield self._make(windows, index, drawn)
 
-    def _make(
-        self, windows: UInt8[Tensor, "people 3 side side"], index: Int[Tensor, " people"], generator: torch.Generator
-    ) -> Batch:
-        drawn = draw(self.augmentation, len(index), generator)
-        center, scale = self.dataset.center[index].to(self.device), self.dataset.scale[index].to(self.device)
-        to_crop = draw_matrices(center, scale, drawn, self.framing.image_size)
-        from_window = compose(to_crop, invert(self.dataset.matrices[index].to(self.device)))
-        crops = crop_images(windows, from_window, self.framing.image_size)
-        if self.augmentation.color:
-            crops = jitter_color(crops, self.augmentation.color, generator)
-        keypoints, visible = self.keypoints[index].to(self.device), self.visible[index].to(self.device)
-        return make_batch(crops, to_crop, keypoints, visible, drawn.flip, self.framing)
+    def _windows(self, order: ShuffledBatches) -> Iterator[tuple[Windows, Int[Tensor, " people"]]]:
+        """Windows and who they are of, on the device."""
+        cached = self.dataset.windows
+        if cached is None:
+            loader: Any = DataLoader(
+                self.dataset, batch_sampler=order, num_workers=self.workers, pin_memory=self.device.type == "cuda"
+            )
+            for windows, index in loader:
+                yield windows.to(self.device, non_blocking=True), index.to(self.device)
+            return
+        for batch in order:
+            index = torch.tensor(batch, device=cached.device)
+            yield cached[index].to(self.device), index.to(self.device)
+
+    def _make(self, windows: Windows, index: Int[Tensor, " people"], drawn: Draws) -> Batch:
+        center, scale, to_windows, keypoints, visible = (values[index] for values in self.people.values())
+        frames = draw_frames(center, scale, keypoints, visible, drawn, self.framing)
+        to_crop = draw_matrices(*frames, drawn, self.framing.image_size)
+        crops = crop_images(windows, compose(to_crop, invert(to_windows)), self.framing.image_size)
+        return make_batch(recolor(crops, drawn), to_crop, keypoints, visible, drawn.flip, self.framing)
 
 
-def _shift_center(matrices: Tensor, crop_size: tuple[int, int], side: int) -> Tensor:
-    """Image -> crop becomes image -> square window of the same resolution around the same center."""
-    shift = matrices.new_tensor([(side - crop_size[1]) / 2, (side - crop_size[0]) / 2])
-    return torch.cat((matrices[..., :2], (matrices[..., 2] + shift).unsqueeze(-1)), dim=-1)
+HALF_BODY_RESOLUTION = 1.25
+"""Pixels of a window per crop pixel where halves of bodies are shown, which magnifies them (by 1.7 in the median)."""
+HALF_BODY_REACH = 1.25
+"""How much farther than whole bodies halves reach: their frames lie off the box's center (on LSPET by at most this)."""
+
+
+def _frame_windows(center: Tensor, scale: Tensor, framing: Framing, augmentation: Augmentation) -> tuple[int, Tensor]:
+    """The side of the windows, and the matrices from each image to its person's window."""
+    height, width = framing.image_size
+    reach = math.hypot(height, width) if augmentation.rotation else max(height, width)
+    resolution = HALF_BODY_RESOLUTION if augmentation.half_body else 1.0
+    reach *= (1 + augmentation.scale) * resolution * (HALF_BODY_REACH if augmentation.half_body else 1.0)
+    side = math.ceil(reach) + 2
+    to_crop = crop_matrices(center, scale, framing.image_size)
+    middle = to_crop.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    linear = to_crop[..., :2] * resolution
+    shift = (to_crop[..., 2] - middle) * resolution + (side - 1) / 2  # the same center, in the window's pixels
+    return side, torch.cat((linear, shift.unsqueeze(-1)), dim=-1)
+
+
+def _usable_cores() -> int:
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -36,6 +36,10 @@ class Samples:
         """The image file's name of one person."""
         return self.files[self.image_index[sample]]
 
+    def name_of(self, sample: int) -> str:
+        """What messages call one person: the annotation's id, or the place among the people."""
+        return f"person {sample}" if self.annotation_ids is None else f"annotation {self.annotation_ids[sample]}"
+
     def take(self, rows: "Int[np.ndarray, ' rows'] | slice") -> "Samples":
         """Some of the people; the list of files stays whole."""
         return Samples(

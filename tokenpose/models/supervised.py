@@ -58,6 +58,18 @@ class Supervised(nn.Module):
         self.auxiliary = AuxiliaryHead(model) if auxiliary else None
         self.patch_heads = nn.ModuleDict({str(block): PatchHead(model) for block in patch_blocks})
 
+    @property
+    def backbone(self) -> nn.Module:
+        """The model's."""
+        return self.model.backbone
+
+    def compilable(self) -> list[nn.Module]:
+        """Everything that torch.compile can take on its own: all but the blocks whose attention is given."""
+        blocks = [block for group in self.model.encoder.groups for block in group]
+        free = [block for number, block in enumerate(blocks) if number not in self.guided_blocks]
+        heads = [head for head in (self.auxiliary, *self.patch_heads.values()) if head is not None]
+        return [self.model.backbone, *free, self.model.head, *heads]
+
     def forward(self, crops: Float[Tensor, "batch 3 height width"]) -> Predictions:
         """Normalised crops -> what the losses need."""
         features = self.model.backbone(crops)

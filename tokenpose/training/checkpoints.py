@@ -9,12 +9,27 @@ import torch
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the place first, then rename: an interruption leaves the older checkpoint."""
+    """Write beside the place first, then rename: an interruption, or a full disk, leaves the older checkpoint.
+
+    Raises OSError that names the file where it can't be written.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer gives RuntimeError for a full disk
+        partial.unlink(missing_ok=True)
+        kept = "the one before it is whole" if path.exists() else "there is none before it"
+        raise OSError(f"the checkpoint {path} can't be written ({str(error).splitlines()[0]}); {kept}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

@@ -2,11 +2,14 @@
 
 import json
 import logging
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -16,10 +19,13 @@ from torch import Tensor, nn
 
 from tokenpose.data.augment import Batch
 from tokenpose.data.batches import TrainingBatches
-from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
-from tokenpose.training.losses import LOSSES, attention_guidance
+from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint, write_text
+from tokenpose.training.curve import draw_curve
+from tokenpose.training.diagnosis import diagnose
+from tokenpose.training.interruptions import Interruptions
+from tokenpose.training.losses import attention_guidance, cross_entropy, hard_keypoint_error, squared_error
 from tokenpose.training.optim import make_average, make_optimizer, make_schedule
-from tokenpose.training.settings import TrainingSettings
+from tokenpose.training.settings import WITHOUT_EFFECT, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -40,33 +46,62 @@ class Predictions(Protocol):
     def attention(self) -> Tensor | None: ...
 
 
+class Totals(NamedTuple):
+    """What the losses of a whole step are divided by, wherever its people are: their number, and their weights."""
+
+    people: Tensor
+    weights: Tensor
+
+
 def total_loss(
-    predictions: Predictions, batch: Batch, settings: TrainingSettings, grid: tuple[int, int]
+    predictions: Predictions,
+    batch: Batch,
+    settings: TrainingSettings,
+    grid: tuple[int, int],
+    totals: Totals | None = None,
 ) -> dict[str, Tensor]:
-    """The parts of the loss, weighted, and their sum as "loss"."""
-    measure = LOSSES[settings.loss]
-    parts = {"heatmaps": measure(predictions.logits, batch.heatmaps, batch.weights)}
+    """The parts of the loss, weighted, and their sum as "loss".
+
+    ``totals`` of the step of which this batch is a part (None: it is the whole): what the parts of a step give adds up
+    to what the whole gives.
+    """
+    measures: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+        "squared_error": squared_error,
+        "hard_keypoints": partial(hard_keypoint_error, hardest=settings.hardest),
+        "cross_entropy": cross_entropy,
+    }
+    measure = measures[settings.loss or "cross_entropy"]
+    of_people = of_weights = batch.weights.new_ones(())
+    if totals is not None:
+        of_people = len(batch.weights) / totals.people
+        of_weights = batch.weights.sum() / totals.weights.clamp(min=1)
+    share = of_people if measure is not cross_entropy else of_weights
+    parts = {"heatmaps": share * measure(predictions.logits, batch.heatmaps, batch.weights)}
     if predictions.auxiliary is not None:
-        parts["auxiliary"] = settings.auxiliary * measure(predictions.auxiliary, batch.heatmaps, batch.weights)
+        auxiliary = measure(predictions.auxiliary, batch.heatmaps, batch.weights)
+        parts["auxiliary"] = share * settings.auxiliary * auxiliary
     if predictions.patches is not None:
         blocks = [measure(maps, batch.heatmaps, batch.weights) for maps in predictions.patches]
-        parts["patches"] = settings.patches * torch.stack(blocks).mean()
+        parts["patches"] = share * settings.patches * torch.stack(blocks).mean()
     if predictions.attention is not None:
         guidance = attention_guidance(predictions.attention, batch.heatmaps, batch.weights, grid)
-        parts["guidance"] = settings.guidance * guidance
+        parts["guidance"] = of_weights * settings.guidance * guidance
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
 
 class Trainer:
     """One run: `train` goes on from wherever its state is, `resume` puts it where a checkpoint was written.
 
-    In ``output``: checkpoint.pt, log.jsonl (a line per epoch), settings.json. ``identity``: plain values, besides the
-    settings, that must be the same when a run is resumed.
+    In ``output``: checkpoint.pt, log.jsonl (a line per epoch), curve.png, settings.json. ``network`` has its
+    ``backbone`` and what can be compiled as attributes. ``validate`` is called in every process. ``identity``: plain
+    values, besides the settings, that must be the same when a run is resumed.
+
+    With several processes each goes through its part of every batch; only the main one writes.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         batches: TrainingBatches,
         validate: Validate,
         settings: TrainingSettings,
@@ -79,12 +114,25 @@ class Trainer:
         self.accelerator, self.identity = accelerator, identity or {}
         if settings.channels_last:
             network = network.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(network, settings)
+        if settings.sync_batch_norm:
+            network = _synchronise_batch_norms(network, accelerator)
+        self.backbone: Any = network.backbone
+        if settings.freeze_backbone:
+            self.backbone.requires_grad_(False)
+        optimizer = make_optimizer(network, self.backbone, settings)
+        self.average: Any = make_average(network, settings.average).to(accelerator.device)
+        if settings.compile:
+            for module in network.compilable():
+                module.compile()
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.steps = settings.epochs * batches.batch_count
         self.schedule = make_schedule(self.optimizer, settings, self.steps)
-        self.average: Any = make_average(accelerator.unwrap_model(self.network), settings.average)
-        self.step = 0
+        self.interruptions = Interruptions(patient=accelerator.num_processes > 1)
+        self.stop_is_agreed = False
+        self.step = self.saved_step = 0
+        self.epochs_done = 0
+        """Trained, validated where that was due, and logged."""
+        self.saved_at = 0.0
         self.seconds = 0.0
         output.mkdir(parents=True, exist_ok=True)
 
@@ -102,92 +150,183 @@ class Trainer:
         """Continue where the checkpoint was written. Raises FileNotFoundError, or ValueError for other settings."""
         state = read_checkpoint(self.checkpoint)
         saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
-        if saved != current:
-            differing = ", ".join(key for key in current if saved.get(key) != current[key])
+        differing = [key for key in current if key not in WITHOUT_EFFECT and saved.get(key) != current[key]]
+        if differing:
             raise ValueError(
-                f"{self.checkpoint} belongs to a run with other settings ({differing}); use another output"
+                f"{self.checkpoint} belongs to a run with other settings ({', '.join(differing)}); use another output"
             )
         self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step, self.epochs_done, self.seconds = state["step"], state["epochs_done"], state["seconds"]
+        self.saved_step = self.step
         logger.info("resumed at step %d of %d", self.step, self.steps)
 
     def train(self) -> dict[str, float]:
-        """Train to the last epoch; the last validation's figures. Raises FloatingPointError for a loss gone astray."""
-        figures: dict[str, float] = {}
+        """Train to the last epoch; the last validation's figures.
+
+        Ctrl-C, SIGTERM and an image that can't be read end the run after the step at hand, which is saved, with a line
+        that says so. Raises FloatingPointError, with a diagnosis, for a loss that isn't finite; FileExistsError where
+        an earlier run's checkpoint would be overwritten.
+        """
         if self.step == 0 and self.checkpoint.exists():
             raise FileExistsError(f"{self.checkpoint} is of an earlier run: resume it, or use another output")
         self._start_files()
-        saved_at = time.monotonic()
-        with self._progress() as advance:
-            for epoch in range(self.step // self.batches.batch_count, self.settings.epochs):
-                losses, started = _Means(), time.monotonic()
-                for batch in self.batches.epoch(epoch, start=self.step - epoch * self.batches.batch_count):
-                    losses.add(self._train_step(batch), len(batch.crops))
-                    advance(epoch)
-                    due = time.monotonic() - saved_at > self.settings.checkpoint_seconds
-                    if due and self.step % self.batches.batch_count:  # the last step is saved with its validation
-                        self.seconds += time.monotonic() - started
-                        self._save()
-                        saved_at = started = time.monotonic()
-                self.seconds += time.monotonic() - started
-                validated = (epoch + 1) % self.settings.validate_every == 0 or epoch + 1 == self.settings.epochs
-                if validated:
-                    figures = self.validate(self.average.module)
+        with self.interruptions, self._progress() as advance:
+            try:
+                return self._train_epochs(advance)
+            except (KeyboardInterrupt, SystemExit, OSError) as error:
+                self._leave(error)
+                raise
+
+    def _train_epochs(self, advance: Callable[[int], None]) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        self.saved_at = time.monotonic()
+        for epoch in range(self.epochs_done, self.settings.epochs):
+            losses = self._train_epoch(epoch, advance)
+            validated = (epoch + 1) % self.settings.validate_every == 0 or epoch + 1 == self.settings.epochs
+            if validated:
+                figures = self.validate(self.average.module)
+            with self.interruptions.held():
                 self._log(epoch, losses, figures if validated else {})
-                if validated or time.monotonic() - saved_at > self.settings.checkpoint_seconds:
+                self.epochs_done = epoch + 1
+                if validated or self._save_is_due():
                     self._save()
-                    saved_at = time.monotonic()
         return figures
+
+    def _train_epoch(self, epoch: int, advance: Callable[[int], None]) -> "_Means":
+        losses, started, waited = _Means(), time.monotonic(), 0.0
+        batches = self.batches.epoch(epoch, start=self.step - epoch * self.batches.batch_count)
+        for batch, waiting in _timed(batches):
+            with self.interruptions.held():
+                losses.add(self._train_step(batch))
+                waited += waiting
+                advance(epoch)
+                if self._save_is_due() and self.step % self.batches.batch_count:  # the last is saved once validated
+                    self.seconds += time.monotonic() - started
+                    self._save()
+                    started = time.monotonic()
+            if self.stop_is_agreed:
+                self.interruptions.raise_pending()
+        self.seconds += time.monotonic() - started
+        losses.waited = waited
+        return losses
 
     def _train_step(self, batch: Batch) -> dict[str, Tensor]:
         self.network.train()
-        crops = batch.crops
-        if self.settings.channels_last:
-            crops = crops.contiguous(memory_format=torch.channels_last)
-        with self.accelerator.autocast():
-            predictions = self.network(crops)
-        losses = total_loss(predictions, batch, self.settings, self.grid)
+        if self.settings.freeze_backbone:
+            self.backbone.eval()
+        totals = self._totals(batch)
+        parts = _split(batch, self.settings.accumulate)
+        losses: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, 1):
+            is_last = number == len(parts)
+            with nullcontext() if is_last else self.accelerator.no_sync(self.network):
+                for name, value in self._backward(part, totals).items():
+                    losses[name] = losses[name] + value if name in losses else value
         if not torch.isfinite(losses["loss"]):
-            parts = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
-            raise FloatingPointError(f"the loss is not finite at step {self.step} ({parts}); try a lower learning_rate")
-        self.accelerator.backward(losses["loss"])
-        self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+            self._refuse(batch, losses)
+        if self.settings.clip:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
         self.average.update_parameters(self.accelerator.unwrap_model(self.network))
         self.step += 1
+        return losses
+
+    def _backward(self, part: Batch, totals: Totals) -> dict[str, Tensor]:
+        """The losses of a part of the step, whose gradients are added to those that are there."""
+        crops = part.crops
+        if self.settings.channels_last:
+            crops = crops.contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            predictions = self.network(crops)
+        losses = total_loss(predictions, part, self.settings, self.grid, totals)
+        # gradients are averaged over processes, and the losses of the processes add up
+        self.accelerator.backward(losses["loss"] * self.accelerator.num_processes)
         return {name: value.detach() for name, value in losses.items()}
+
+    def _totals(self, batch: Batch) -> Totals:
+        """Over all processes; an interruption of one of them is told to all on the way, so that they stop together."""
+        people, interrupted = len(batch.weights), self.interruptions.pending is not None
+        mine = torch.stack((batch.weights.sum(), *batch.weights.new_tensor([people, interrupted])))
+        if self.accelerator.num_processes > 1:
+            mine = self.accelerator.reduce(mine, "sum")
+            self.stop_is_agreed = bool(mine[2])
+            if self.stop_is_agreed and not interrupted:
+                self.interruptions.pending = signal.SIGTERM
+        return Totals(people=mine[1], weights=mine[0])
+
+    def _refuse(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+        parts = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
+        found = diagnose(self.accelerator.unwrap_model(self.network), batch.crops)
+        raise FloatingPointError(
+            f"the loss is not finite at step {self.step} ({parts}); {found}; learning rate "
+            f"{self.schedule.get_last_lr()[0]:.3g}: try a lower one, or precision fp32"
+        )
 
     def _start_files(self) -> None:
         """settings.json, and log.jsonl without what a run that went further, or an earlier one, has left in it."""
         if not self.accelerator.is_main_process:
             return
-        (self.output / "settings.json").write_text(json.dumps(asdict(self.settings), indent=2))
-        log = self.output / "log.jsonl"
-        if log.exists():
-            lines = log.read_text().splitlines(keepends=True)
-            log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step))
+        write_text(self.output / "settings.json", json.dumps(asdict(self.settings), indent=2))
+        if self.log.exists():
+            kept = [line for line in read_log(self.log) if line["epoch"] <= self.epochs_done]
+            write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
+        for tracker in self.settings.trackers:
+            logger.info("%s: in %s", tracker, self.output)
+        if self.settings.trackers:
+            self.accelerator.init_trackers("trackers", json.loads(json.dumps(self._flat_settings())))
+
+    def _flat_settings(self) -> dict[str, Any]:
+        """Plain values, which is what trackers take."""
+        values = {**asdict(self.settings), **asdict(self.settings.augmentation)}
+        return {name: value if isinstance(value, int | float) else str(value) for name, value in values.items()}
+
+    @property
+    def log(self) -> Path:
+        """A line of JSON per epoch."""
+        return self.output / "log.jsonl"
+
+    def _save_is_due(self) -> bool:
+        return time.monotonic() - self.saved_at > self.settings.checkpoint_seconds
 
     def _save(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        state = {
-            "network": self.accelerator.unwrap_model(self.network).state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "settings": self._settings,
-            "identity": self.identity,
-        }
-        write_checkpoint(self.checkpoint, state)
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            state = {
+                "network": self.accelerator.unwrap_model(self.network).state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "step": self.step,
+                "epochs_done": self.epochs_done,
+                "seconds": self.seconds,
+                "settings": self._settings,
+                "identity": self.identity,
+            }
+            self.saved_step = self.step  # also where it fails: it would fail again
+            write_checkpoint(self.checkpoint, state)
+        self.saved_step, self.saved_at = self.step, time.monotonic()
+
+    def _leave(self, error: BaseException) -> None:
+        """Save what is there, and say what happened and how to go on."""
+        if self.step > self.saved_step:
+            self._save()
+        reason = {KeyboardInterrupt: "Ctrl-C", SystemExit: "a signal"}.get(type(error), "an error")
+        if self.accelerator.is_main_process:
+            logger.warning(
+                "stopped by %s at step %d of %d; the checkpoint has it: the same command with --resume goes on",
+                reason, self.step, self.steps,
+            )  # fmt: skip
 
     def _log(self, epoch: int, losses: "_Means", figures: dict[str, float]) -> None:
+        means = losses.means(self.accelerator)
         if not self.accelerator.is_main_process:
             return
         line: dict[str, Any] = {
@@ -195,32 +334,73 @@ class Trainer:
             "step": self.step,
             "samples": self.step * self.settings.batch_size,
             "seconds": round(self.seconds, 1),
-            "rate": self.schedule.get_last_lr()[0],
-            **{name: round(value, 5) for name, value in losses.means().items()},
+            "waiting": round(losses.waited, 1),
+            "rate": self.schedule.get_last_lr()[-1],
+            **{name: round(value, 5) for name, value in means.items()},
             **{name: round(value, 5) for name, value in figures.items()},
         }
-        with (self.output / "log.jsonl").open("a") as file:
+        with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self.accelerator.log({name: value for name, value in line.items() if name != "step"}, step=self.step)
+        if figures:
+            try:
+                draw_curve(read_log(self.log), self.output / "curve.png")
+            except ModuleNotFoundError:
+                logger.info('no curve.png: it needs matplotlib, pip install "tokenpose[plot]"')
         logger.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in line.items()))
 
     def _progress(self) -> "_ProgressBar":
         return _ProgressBar(self.steps, self.step, shown=self.accelerator.is_main_process)
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; a last one that was cut off while it was written is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch, and the seconds that it was waited for."""
+    iterator, asked = iter(batches), time.monotonic()
+    for batch in iterator:
+        yield batch, time.monotonic() - asked
+        asked = time.monotonic()
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    """The people of a batch in so many parts, as equal as can be; empty ones are left out."""
+    if parts == 1:
+        return [batch]
+    split = zip(*(values.tensor_split(parts) for values in batch), strict=True)
+    return [Batch(*values) for values in split if len(values[0])]
+
+
+def _synchronise_batch_norms(network: nn.Module, accelerator: Accelerator) -> Any:
+    if accelerator.device.type != "cuda":
+        raise ValueError(f"sync_batch_norm works on GPUs; this run is on {accelerator.device.type}: leave it out")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
 class _Means:
-    """Means over an epoch, weighted by batch size, without waiting for the device at each step."""
+    """Means over an epoch's steps, without waiting for the device at each of them."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.count = 0
+        self.waited = 0.0
+        """Seconds that batches were waited for."""
 
-    def add(self, values: dict[str, Tensor], count: int) -> None:
+    def add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value * count
-        self.count += count
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+        self.count += 1
 
-    def means(self) -> dict[str, float]:
-        return {name: value.item() / max(1, self.count) for name, value in self.sums.items()}
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """Over the steps; each process has its part of each."""
+        if not self.count:
+            return {}
+        sums = accelerator.reduce(torch.stack(list(self.sums.values())), "sum")
+        return {name: value / self.count for name, value in zip(self.sums, sums.tolist(), strict=True)}
 
 
 class _ProgressBar:

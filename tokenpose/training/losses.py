@@ -19,7 +19,7 @@ def squared_error(predicted: Maps, target: Maps, weights: Weights) -> Scalar:
 def hard_keypoint_error(predicted: Maps, target: Maps, weights: Weights, hardest: int = 8) -> Scalar:
     """The published hard-keypoint variant: of each person the ``hardest`` largest errors, averaged."""
     error = 0.5 * (predicted.float() - target).square().mean(dim=(-2, -1)) * weights.square()
-    return error.topk(hardest, dim=1).values.mean()
+    return error.topk(min(hardest, error.shape[1]), dim=1).values.mean()
 
 
 def cross_entropy(logits: Maps, target: Maps, weights: Weights) -> Scalar:
@@ -40,9 +40,6 @@ def attention_guidance(
     wanted = wanted / wanted.sum(dim=-1, keepdim=True).clamp(min=1e-6)
     entropy = -(wanted * attention.clamp(min=1e-8).log()).sum(dim=-1).mean(dim=0)
     return (entropy * weights).sum() / weights.sum().clamp(min=1)
-
-
-LOSSES = {"squared_error": squared_error, "cross_entropy": cross_entropy}
 
 
 def quick_accuracy(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,26 +12,40 @@ from torch.optim.swa_utils import AveragedModel
 from tokenpose.training.settings import TrainingSettings
 
 
-def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW; matrices and kernels decay, everything else (norms, biases, tokens, positions) does not."""
+def make_optimizer(network: nn.Module, backbone: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """AdamW, of which matrices and kernels decay and everything else (norms, biases, tokens, positions) does not; or
+    Adam as published, where everything does. The backbone has its share of the rate, and none if it is frozen."""
+    its_own = {id(parameter) for parameter in backbone.parameters()}
     modules = dict(network.named_modules())
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         owner = modules[name.rpartition(".")[0]]
         is_kernel = isinstance(owner, nn.Linear | nn.Conv2d) and name.endswith("weight")
-        (decayed if is_kernel else free).append(parameter)
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+        decays = is_kernel or settings.optimizer == "adam"
+        groups.setdefault((id(parameter) in its_own, decays), []).append(parameter)
+    arguments: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "lr": settings.learning_rate * (settings.backbone_rate if of_backbone else 1.0),
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (of_backbone, decays), parameters in sorted(groups.items())
+    ]
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer](arguments)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings, steps: int) -> LambdaLR:
-    """Linear warm-up, then a cosine to zero over all ``steps``."""
+    """Linear warm-up, then a cosine to zero over all ``steps``, or a tenth of the rate from each milestone on."""
     warmup = min(settings.warmup_steps, steps // 10)
+    steps_an_epoch = steps / settings.epochs
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
+        if settings.schedule == "multi_step":
+            return 0.1 ** sum(step >= milestone * steps_an_epoch for milestone in settings.milestones)
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
     return LambdaLR(optimizer, factor)

@@ -1,75 +1,133 @@
 """Settings of a training run: frozen, checked when made, saved with the run."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from tokenpose.data.augment import Augmentation
+from tokenpose.data.batches import Cache
+from tokenpose.data.plain import check_kinds
 
-Loss = Literal["squared_error", "cross_entropy"]
-Precision = Literal["no", "bf16", "fp16"]
+Loss = Literal["squared_error", "hard_keypoints", "cross_entropy"]
+Optimizer = Literal["adamw", "adam"]
+Schedule = Literal["cosine", "multi_step"]
+Start = Literal["wide", "published"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How a model is trained. Rates are per optimizer step; AdamW, linear warm-up, cosine to zero.
-
-    ``loss``: "squared_error" as published, or "cross_entropy" over the cells of each heatmap (for models whose spec
-    has a softmax activation). Three helpers, by weight, whose parts are dropped after training: ``guidance``, the
-    cross-entropy between a keypoint token's attention over the visual tokens in ``guided_blocks`` (None: all but the
-    first third) and where the keypoint is; ``auxiliary``, the same loss on heatmaps that a small convolutional head
-    reads off the backbone's map; ``patches``, the same on heatmaps that a linear layer reads off the visual tokens
-    after ``patch_blocks`` (None: halfway, and the last but one). ``average``: decay of the moving average of the
-    weights, which is what is validated and saved. ``precision``: "no" is float32.
-
-    Raises ValueError that names the field.
-    """
+    """How a model is trained. Raises ValueError that names the field."""
 
     epochs: int = 100
     batch_size: int = 128
+    """People an optimizer step, over all processes."""
+    accumulate: int = 1
+    """Parts that each process goes through one after another for a step: less memory, the same gradient (batch norms
+    see the parts)."""
+    optimizer: Optimizer = "adamw"
+    """ "adam" as published: the decay is added to the gradient, of every parameter. "adamw": only matrices and kernels
+    decay."""
     learning_rate: float = 1e-3
+    backbone_rate: float = 1.0
+    """The backbone's share of the learning rate."""
+    freeze_backbone: bool = False
+    """Leave the backbone, its batch-norm statistics included, as it is."""
     weight_decay: float = 0.05
+    schedule: Schedule = "cosine"
+    """To zero over the whole run; or, as published, a tenth of the rate from each of ``milestones`` on."""
+    milestones: tuple[int, ...] = (200, 260)
+    """Epochs."""
     warmup_steps: int = 500
+    """Of linear rise to the rate; at most a tenth of the run."""
     clip: float = 1.0
+    """Largest norm of the gradient; 0: any."""
     average: float = 0.999
-    loss: Loss = "cross_entropy"
+    """Decay of the moving average of the weights, which is what is validated and saved; 0: no average."""
+    start: Start = "wide"
+    """Of a new model: "wide" tokens and attention, or as "published"."""
+    loss: Loss | None = None
+    """ "squared_error" as published, its variant "hard_keypoints", or "cross_entropy" over the cells of each heatmap,
+    for models whose spec has a softmax activation. None: what goes with the model."""
+    hardest: int = 8
+    """How many keypoints of each person count for "hard_keypoints"."""
     guidance: float = 0.5
+    """Weight of the cross-entropy between a keypoint token's attention over the visual tokens in ``guided_blocks`` and
+    where the keypoint is."""
     guided_blocks: tuple[int, ...] | None = None
+    """None: all but the first third."""
     auxiliary: float = 1.0
+    """Weight of the loss on heatmaps that a small convolutional head, dropped afterwards, reads off the backbone's
+    map."""
     patches: float = 1.0
+    """Weight of the loss on heatmaps that a linear layer, dropped afterwards, reads off the visual tokens after
+    ``patch_blocks``."""
     patch_blocks: tuple[int, ...] | None = None
-    precision: Precision = "no"
+    """None: halfway, and the last but one."""
+    precision: Precision = "fp32"
+    compile: bool = False
+    """Compile what isn't recorded for guidance: backbone, head and blocks."""
     channels_last: bool = True
+    sync_batch_norm: bool = False
+    """Batch norms over all processes, on GPUs."""
     seed: int = 0
     workers: int = 0
-    cache: bool = True
-    """Keep everybody's decoded window in memory: about 80 KB a person for 128x96 crops, 560 KB for 256x192."""
+    """Processes that read images where they aren't cached."""
+    cache: Cache = "ram"
+    """Everybody's decoded window in memory ("ram"), on the "device", or "none": about 80 KB a person for 128x96 crops,
+    560 KB for 256x192."""
     validate_every: int = 5
     """Epochs between validations; the last epoch is always validated."""
     checkpoint_seconds: float = 120.0
     """Most seconds of work that an interruption loses."""
+    predictions: int = 8
+    """People of the validation file whose predictions are drawn at each validation."""
+    trackers: tuple[str, ...] = ()
+    """Names that accelerate knows: "tensorboard", "wandb", ..."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every"):
+        check_kinds(self)
+        for name in ("milestones", "guided_blocks", "patch_blocks", "trackers"):  # lists, from files
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_numbers()
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                *most, last = (f'"{choice}"' for choice in choices if choice is not None)
+                raise ValueError(f"{name} must be {', '.join(most)} or {last}; got {getattr(self, name)!r}")
+        if list(self.milestones) != sorted(set(self.milestones)) or any(epoch < 1 for epoch in self.milestones):
+            raise ValueError(f"milestones must be rising epochs, from 1 on; got {self.milestones}")
+
+    def _check_numbers(self) -> None:
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
-        for name in (
-            "weight_decay",
-            "warmup_steps",
-            "guidance",
-            "auxiliary",
-            "patches",
-            "workers",
-            "checkpoint_seconds",
-        ):
+        for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must be in [0, 1); got {self.average}")
-        if self.loss not in ("squared_error", "cross_entropy"):
-            raise ValueError(f'loss must be "squared_error" or "cross_entropy"; got {self.loss!r}')
-        if self.precision not in ("no", "bf16", "fp16"):
-            raise ValueError(f'precision must be "no", "bf16" or "fp16"; got {self.precision!r}')
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate can't be more than batch_size; got {self.accumulate} and {self.batch_size}")
+
+
+_AT_LEAST_ONE = ("epochs", "batch_size", "accumulate", "hardest", "validate_every")
+_POSITIVE = ("learning_rate", "backbone_rate")
+_NOT_NEGATIVE = (
+    "weight_decay", "warmup_steps", "clip", "guidance", "auxiliary", "patches", "workers", "checkpoint_seconds",
+    "predictions",
+)  # fmt: skip
+_CHOICES = {
+    "optimizer": get_args(Optimizer),
+    "schedule": get_args(Schedule),
+    "start": get_args(Start),
+    "loss": (None, *get_args(Loss)),
+    "precision": get_args(Precision),
+    "cache": get_args(Cache),
+}
+
+WITHOUT_EFFECT = frozenset({"workers", "cache", "checkpoint_seconds", "predictions", "trackers"})
+"""Fields that don't change what comes out: a run may be resumed with others."""

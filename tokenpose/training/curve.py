@@ -1,0 +1,35 @@
+"""A run's log as a picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_LOSSES = ("loss", "heatmaps", "auxiliary", "patches", "guidance")
+
+
+def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Losses, validation figures and the rate by epoch, as a PNG. Raises ModuleNotFoundError without matplotlib."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    losses, figures, rate = figure.subplots(1, 3)
+    figure_names = [name for name in lines[-1] if name not in (*_LOSSES, *_LOG_ONLY)] if lines else []
+    for axes, title, names in (
+        (losses, "loss, weighted parts", [name for name in _LOSSES if name in lines[-1]]),
+        (figures, "validation", figure_names),
+        (rate, "learning rate", ["rate"]),
+    ):
+        for name in names:
+            points = [(line["epoch"], line[name]) for line in lines if name in line]
+            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else "", label=name)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        if names and names != ["rate"]:
+            axes.legend(fontsize=8)
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, format="png", dpi=120)
+    partial.replace(path)
+
+
+_LOG_ONLY = ("epoch", "step", "samples", "seconds", "waiting", "rate")

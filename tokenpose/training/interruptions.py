@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM during a run: they end it between steps, never within one."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class Interruptions:
+    """While it is entered, SIGINT and SIGTERM raise KeyboardInterrupt and SystemExit(143); within `held` they wait.
+
+    ``patient``: they always wait, for whoever calls `raise_pending`: several processes have to agree on when to stop.
+    A second signal of a kind acts as if nobody listened. Outside the main thread, which alone gets signals, it does
+    nothing.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
+        self.pending: int | None = None
+        """The signal that waits."""
+        self._held = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruptions":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in list(self._before):
+            self._restore(number)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What must not be cut in two. A signal that came meanwhile is raised at its end, unless it fails itself."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if not self.patient:
+            self.raise_pending()
+
+    def raise_pending(self) -> None:
+        """Raise what waits, once."""
+        number, self.pending = self.pending, None
+        if number is not None:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._restore(number)
+        self.pending = number
+        if not (self._held or self.patient):
+            self.raise_pending()
+
+    def _restore(self, number: int) -> None:
+        if number in self._before:
+            signal.signal(number, self._before.pop(number))

@@ -1,0 +1,88 @@
+"""Recipes: settings of a run with a name, in the package as TOML, or in a file of one's own."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tokenpose.data.augment import Augmentation
+from tokenpose.training.settings import TrainingSettings
+
+_TRAINING = frozenset(entry.name for entry in fields(TrainingSettings)) - {"augmentation"}
+_AUGMENTATION = frozenset(entry.name for entry in fields(Augmentation))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a run is made of, as far as the recipe says: the rest has its defaults."""
+
+    name: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of TrainingSettings."""
+    augmentation: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of Augmentation."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """``name``, ``pretrained``, and changes of the model's spec."""
+
+    def settings(self, changes: Mapping[str, Any] | None = None) -> TrainingSettings:
+        """The recipe's settings, changed; ``changes`` are fields of TrainingSettings and of Augmentation by name.
+
+        Raises ValueError for other names and for values that make no sense.
+        """
+        changes = changes or {}
+        if unknown := sorted(changes.keys() - _TRAINING - _AUGMENTATION):
+            raise ValueError(f"training has no settings {', '.join(unknown)}")
+        augmentation = {**self.augmentation, **{k: v for k, v in changes.items() if k in _AUGMENTATION}}
+        training = {**self.training, **{k: v for k, v in changes.items() if k in _TRAINING}}
+        return TrainingSettings(**training, augmentation=Augmentation(**augmentation))
+
+
+def list_recipes() -> list[str]:
+    """The names of those in the package."""
+    folder = files("tokenpose") / "recipes"
+    return sorted(Path(str(entry)).stem for entry in folder.iterdir() if str(entry).endswith(".toml"))
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """A recipe of the package by name, or a file: TOML, or the settings.json of a run.
+
+    At the top level stand fields of TrainingSettings, under ``augmentation`` those of Augmentation, under ``model`` the
+    model's name, ``pretrained`` and changes of its spec. Raises LookupError for an unknown name, FileNotFoundError, and
+    ValueError that names file and field.
+    """
+    path = Path(name)
+    if path.suffix not in (".toml", ".json"):
+        if str(name) not in list_recipes():
+            raise LookupError(
+                f"there is no recipe {str(name)!r}; there are {', '.join(list_recipes())}, and files (.toml, .json)"
+            )
+        path = Path(str(files("tokenpose") / "recipes" / f"{name}.toml"))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {path}")
+    content = _read(path)
+    augmentation, model = content.pop("augmentation", {}), content.pop("model", {})
+    for place, given, known in (("", content, _TRAINING), ("augmentation: ", augmentation, _AUGMENTATION)):
+        if not isinstance(given, dict) or (unknown := sorted(given.keys() - known)):
+            raise ValueError(f"{path}: {place}there are no settings {', '.join(unknown)}")
+    if not isinstance(model, dict):
+        raise ValueError(f"{path}: model is a table of name, pretrained and changes of the spec; got {model!r}")
+    recipe = Recipe(name=str(name), training=content, augmentation=augmentation, model=model)
+    try:
+        recipe.settings()
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return recipe
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (ValueError, UnicodeDecodeError) as error:  # tomllib's and json's errors too
+        raise ValueError(f"{path} is not {path.suffix[1:].upper()}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold settings by name; it holds {content!r:.60}")
+    return content
