@@ -174,7 +174,7 @@ FRAMING = ModelSpec(backbone="stem", image_size=(64, 48), skeleton=COCO)
 
 
 def body() -> tuple[torch.Tensor, torch.Tensor]:
-    """COCO's 17 keypoints: the upper ones in a square from (100, 50) to (140, 90), the lower in (110, 100)-(130, 200)."""
+    """COCO's 17 keypoints: the upper 11 from (100, 50) to (140, 90), the lower 6 from (110, 100) to (130, 200)."""
     upper = torch.tensor([[100.0, 50.0], [140.0, 90.0], *[[120.0, 70.0]] * 9])
     lower = torch.tensor([[110.0, 100.0], [130.0, 200.0], *[[120.0, 150.0]] * 4])
     return torch.cat((upper, lower)).unsqueeze(0), torch.ones(1, 17, dtype=torch.bool)

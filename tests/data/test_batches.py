@@ -233,9 +233,7 @@ def test_more_processes_than_people_in_a_batch_are_refused(drawn):
         batches(drawn, batch_size=2, processes=3)
 
 
-def test_half_bodies_lie_inside_their_windows(drawn):
-    # the drawn pictures have no black: what is black in a crop lies outside the picture or the window
-    samples, source = drawn
+def test_half_bodies_move_the_frame_to_the_half_that_is_shown(drawn):
     halves = Augmentation(scale=0.0, rotation=0.0, flip=0.0, half_body=1.0)
     batch, order = everyone(drawn, halves)
     whole, again = everyone(drawn)

@@ -193,7 +193,7 @@ def test_interrupted_run_saves_the_step_that_it_reached_and_says_so(people, tmp_
     settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0})
     with pytest.raises(KeyboardInterrupt):
         make_trainer(people, tmp_path, settings, stop_after=10).train()
-    message = "stopped by Ctrl-C at step 10 of 12; the checkpoint has it: the same command with --resume goes on"
+    message = "stopped by Ctrl-C at step 10 of 12; the checkpoint has step 10: the same command with --resume goes on"
     assert message in caplog.text
     second = make_trainer(people, tmp_path, settings)
     second.resume()
@@ -203,7 +203,7 @@ def test_interrupted_run_saves_the_step_that_it_reached_and_says_so(people, tmp_
 def test_image_that_cannot_be_read_ends_the_run_after_the_step_before(people, tmp_path, caplog, monkeypatch):
     settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0, "cache": "none"})
     trainer = make_trainer(people, tmp_path, settings)
-    samples, source = people
+    source = people[1]
     decode, calls = source.read, []
 
     def read(name):
@@ -215,7 +215,7 @@ def test_image_that_cannot_be_read_ends_the_run_after_the_step_before(people, tm
     monkeypatch.setattr(source, "read", read)
     with pytest.raises(OSError, match=r"\d{3}\.png can't be decoded: image file is truncated \(annotation \d+\)"):
         trainer.train()
-    assert "stopped by an error at step 4 of 12; the checkpoint has it" in caplog.text
+    assert "stopped by an error at step 4 of 12; the checkpoint has step 4" in caplog.text
     monkeypatch.undo()
     second = make_trainer(people, tmp_path, settings, seed=1)
     second.resume()

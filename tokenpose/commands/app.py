@@ -19,8 +19,11 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            with _log_to_stderr(logging.INFO if ctx.params["verbose"] else logging.WARNING):
+            level = logging.INFO if ctx.params["verbose"] else logging.WARNING
+            with _log_to_stderr(level if is_main_process() else logging.ERROR):
                 return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(130) from error
         except EXPECTED as error:
             if ctx.params["debug"] or isinstance(error, KeyError | IndexError | BrokenPipeError):
                 raise

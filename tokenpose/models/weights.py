@@ -104,7 +104,8 @@ def write_weights(
 ) -> None:
     """Write a model's weights with its spec and card. ``half``: float16 but for batch-norm statistics.
 
-    A compiled model is written as what it was compiled from, float64 as float32. Raises TypeError for other modules.
+    A compiled model is written as what it was compiled from, float64 as float32.
+    Raises TypeError for other modules, OSError where there is no room or no right to write.
     """
     model = _plain(model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -114,8 +115,12 @@ def write_weights(
     metadata = {"format": "pt", "spec": model.spec.to_json(), "card": json.dumps(dict(card or {}))}
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata)
-    partial.replace(path)
+    try:
+        save_file(tensors, partial, metadata)
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(f"the weights {path} can't be written ({error})") from error
 
 
 def save_pretrained(model: nn.Module, folder: str | Path, card: Mapping[str, Any] | None = None) -> None:

@@ -20,10 +20,11 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer gives RuntimeError for a full disk
+    except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
+        reason = error if isinstance(error, OSError) else error.__context__  # torch's writer hides what stopped it
         kept = "the one before it is whole" if path.exists() else "there is none before it"
-        raise OSError(f"the checkpoint {path} can't be written ({str(error).splitlines()[0]}); {kept}") from error
+        raise OSError(f"the checkpoint {path} can't be written ({reason or error}); {kept}") from error
 
 
 def write_text(path: Path, text: str) -> None:

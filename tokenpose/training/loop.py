@@ -310,19 +310,22 @@ class Trainer:
                 "settings": self._settings,
                 "identity": self.identity,
             }
-            self.saved_step = self.step  # also where it fails: it would fail again
             write_checkpoint(self.checkpoint, state)
         self.saved_step, self.saved_at = self.step, time.monotonic()
 
     def _leave(self, error: BaseException) -> None:
         """Save what is there, and say what happened and how to go on."""
-        if self.step > self.saved_step:
-            self._save()
         reason = {KeyboardInterrupt: "Ctrl-C", SystemExit: "a signal"}.get(type(error), "an error")
-        if self.accelerator.is_main_process:
+        try:
+            if self.step > self.saved_step:
+                self._save()
+        except OSError as failure:
+            logger.warning("stopped by %s at step %d of %d; %s", reason, self.step, self.steps, failure)
+            return
+        if self.accelerator.is_main_process and self.checkpoint.exists():
             logger.warning(
-                "stopped by %s at step %d of %d; the checkpoint has it: the same command with --resume goes on",
-                reason, self.step, self.steps,
+                "stopped by %s at step %d of %d; the checkpoint has step %d: the same command with --resume goes on",
+                reason, self.step, self.steps, self.saved_step,
             )  # fmt: skip
 
     def _log(self, epoch: int, losses: "_Means", figures: dict[str, float]) -> None:
@@ -336,8 +339,7 @@ class Trainer:
             "seconds": round(self.seconds, 1),
             "waiting": round(losses.waited, 1),
             "rate": self.schedule.get_last_lr()[-1],
-            **{name: round(value, 5) for name, value in means.items()},
-            **{name: round(value, 5) for name, value in figures.items()},
+            **{name: float(f"{value:.8g}") for name, value in (means | figures).items()},
         }
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
