@@ -187,6 +187,8 @@ def test_file_of_another_form_has_no_ground_truth(write, tmp_path):
     path = tmp_path / "list.json"
     path.write_text("[]")
     assert read_ground_truth(path) is None
+    path.write_bytes(b"\xff\x00MATLAB")
+    assert read_ground_truth(path) is None
 
 
 WRONG = {
@@ -194,6 +196,10 @@ WRONG = {
     "annotation 7 needs an area in square pixels; it has -1": record(id=7, area=-1),
     "annotation 7 has 4 keypoint numbers; 3 keypoints need 9": record(id=7, keypoints=[1, 2, 2, 3]),
     "annotation 7 needs a bbox of x, y, width, height; it has [1, 2]": record(id=7, bbox=[1, 2]),
+    "annotation 7 needs a bbox of x, y, width, height; it has [1, 2, 3, 'a']": record(
+        id=7, bbox=[1, 2, 3, "a"], iscrowd=1
+    ),
+    "annotation 7 has keypoints that are no finite numbers: [nan": record(id=7, keypoints=[math.nan, *SEEN[1:]]),
 }
 
 

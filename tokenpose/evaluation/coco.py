@@ -82,7 +82,10 @@ def read_ground_truth(path: str | Path) -> GroundTruth | None:
     predictions in their boxes, and they have none. Raises ValueError that names file and record.
     """
     path = Path(path)
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # the people were read from it, so it is a form that isn't JSON
+        return None
     if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
         return None
     category = next(entry for entry in content["categories"] if entry.get("keypoints"))
@@ -104,18 +107,20 @@ def _read_annotation(record: Mapping[str, Any], count: int, filled: Counter[str]
     keypoints = record.get("keypoints") or [0] * (3 * count)
     if len(keypoints) != 3 * count:
         raise ValueError(f"{where} has {len(keypoints)} keypoint numbers; {count} keypoints need {3 * count}")
+    if not _are_numbers(keypoints):
+        raise ValueError(f"{where} has keypoints that are no finite numbers: {keypoints!r:.100}")
     labelled = sum(value > 0 for value in keypoints[2::3])
     box = record.get("bbox") or []
-    if len(box) != 4:
-        if labelled and not record.get("iscrowd"):
-            raise ValueError(f"{where} needs a bbox of x, y, width, height; it has {box}")
+    if not box and (not labelled or record.get("iscrowd")):
         filled["left out"] += 1
         return None
+    if len(box) != 4 or not _are_numbers(box):
+        raise ValueError(f"{where} needs a bbox of x, y, width, height; it has {box}")
     filled.update(name for name in ("area", "iscrowd", "num_keypoints") if record.get(name) is None)
     area = record.get("area")
     if area is None:
         area = SHARE_OF_BOX * box[2] * box[3]
-    if isinstance(area, bool) or not isinstance(area, int | float) or not 0 <= area < math.inf:
+    if not _are_numbers([area]) or area < 0:
         raise ValueError(f"{where} needs an area in square pixels; it has {area!r}")
     number = record.get("num_keypoints")
     return {
@@ -126,6 +131,10 @@ def _read_annotation(record: Mapping[str, Any], count: int, filled: Counter[str]
         "num_keypoints": labelled if number is None else number,
         "keypoints": keypoints,
     }
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in values)
 
 
 def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[Boxes, dict[str, int]]:
