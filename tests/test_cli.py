@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import inspect
 import json
@@ -18,12 +19,14 @@ from tokenpose.cli import app
 from tokenpose.commands.options import DEFAULT_DETECTOR
 from tokenpose.commands.training import train_command
 from tokenpose.data.augment import Augmentation
+from tokenpose.data.coco import read_coco
+from tokenpose.data.sources import ImageSource
 from tokenpose.detection import detect
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import read_weights, write_weights
 from tokenpose.models.zoo import list_models
-from tokenpose.photographs import choose_photographs, find_images, predict_photographs
+from tokenpose.photographs import choose_photographs, draw_sheet, find_images, predict_photographs
 from tokenpose.predictor import PosePredictor, predict
 from tokenpose.skeletons import LSP
 from tokenpose.training.settings import TrainingSettings
@@ -527,11 +530,10 @@ def test_training_writes_weights_that_evaluate_reads(labelled, photos):
     spec = read_weights("run/model.safetensors").spec
     assert (spec.image_size, spec.depth, spec.skeleton, spec.heatmap_activation) == ((64, 48), 2, LSP, "softmax")
 
-    figures = ("--output", "out/pck.json", "--sheet", "out/sheet.png", "--sheet-count", "2")
+    figures = ("--output", "out/figures.json", "--sheet", "out/sheet.png", "--sheet-count", "2")
     measured = run("evaluate", "--weights", "run/model.safetensors", "--data", labelled, *place, *figures)
-    assert "PCK@0.2 (torso), 3 people, 42 keypoints" in measured.stdout
-    assert measured.stdout.splitlines()[-1].startswith("mean ")
-    assert read("out/pck.json")["keypoint_count"] == 42
+    assert "PCK by torso: 3 people, 42 keypoints" in measured.stdout
+    assert read("out/figures.json")["pck"][0]["keypoint_count"] == 42
     with Image.open("out/sheet.png") as sheet:
         assert sheet.size == (2 * (482 + 6) + 6, 240 + 18 + 12)
 
@@ -572,13 +574,89 @@ def test_figures_that_are_not_known_become_null(labelled, photos, weights):
         annotation["keypoints"][2] = 0  # the first keypoint is labelled nowhere
     labelled.write_text(json.dumps(content))
     run("evaluate", "--weights", weights, "--data", labelled, "--images", photos, "--output", "pck.json")
-    assert read("pck.json")["per_keypoint"]["right_ankle"] is None
+    assert read("pck.json")["pck"][0]["per_keypoint"]["right_ankle"] is None
+    assert read("pck.json")["epe"]["per_keypoint"]["right_ankle"]["mean"] is None
 
 
-def test_sheet_is_a_picture_file(labelled, photos, weights):
-    given = ("--weights", weights, "--data", labelled, "--images", photos)
-    result = run("evaluate", *given, "--sheet", "sheet.txt", exit_code=2)
-    assert "a sheet is a .png or .jpg file; got sheet.txt" in result.stderr
+EVALUATE = ("--data", "labelled.json", "--images", "photos")
+
+
+def test_figures_are_written_as_a_row_for_each_keypoint_and_one_for_all(labelled, photos, weights):
+    given = ("--threshold", 0.5, "--threshold", 0.1, "--output", "out/figures.csv")
+    result = run("evaluate", "--weights", weights, *EVALUATE, *given)
+    rows = list(csv.DictReader(Path("out/figures.csv").read_text().splitlines()))
+    assert [row["keypoint"] for row in rows] == [*LSP.keypoints, "all"]
+    assert rows[-1]["labelled"] == "42"
+    assert 0 <= float(rows[-1]["PCK@0.1"]) <= float(rows[-1]["PCK@0.5"]) <= 100
+    assert f"{float(rows[-1]['AP']):.3f}" in result.stdout
+    assert rows[0]["AP"] == ""
+
+
+def test_sigmas_that_are_estimated_and_areas_that_are_made_up_are_said_to_be(labelled, photos, weights):
+    said = run("evaluate", "--weights", weights, *EVALUATE, "--metric", "coco").stdout
+    assert "COCO: OKS with sigmas estimated for neck, head_top, COCO's for the others" in said
+    assert "note: 3 x an annotation has no area: 0.53 of the box is taken" in said
+    assert "PCK" not in said
+
+
+def test_people_are_evaluated_in_a_detectors_boxes(labelled, photos, weights):
+    records = [
+        {"image_id": index, "category_id": 1, "bbox": [5, 5, 45, 45], "score": score}
+        for index, score in ((0, 0.9), (1, 0.8), (1, 0.1))
+    ]
+    Path("boxes.json").write_text(json.dumps(records))
+    given = ("--boxes", "boxes.json", "--box-threshold", 0.5, "--output", "figures.json")
+    said = run("evaluate", "--weights", weights, *EVALUATE, *given).stdout
+    assert said.startswith("labelled.json: 3 people, 2 boxes of boxes.json in 2 images")
+    assert "note: left out: PCK, PCKh and EPE need the labelled boxes" in said
+    assert "note: 1 boxes left out: score below 0.5" in said
+    figures = read("figures.json")
+    assert (figures["pck"], figures["epe"], figures["pckh"]) == ([], None, None)
+    assert (figures["coco"]["people"], figures["coco"]["predictions"]) == (3, 2)
+
+
+EVALUATE_USAGE = {
+    "a sheet is a .png or .jpg file; got sheet.txt": ("--sheet", "sheet.txt"),
+    "figures go to a .json or .csv file; got figures.txt": ("--output", "figures.txt"),
+    "who is worst can be told with labelled boxes only": ("--sheet-order", "worst", "--boxes", "boxes.json"),
+    "'arm' is not one of 'torso', 'head', 'box'": ("--unit", "arm"),
+    "'ap' is not one of 'coco', 'pck', 'pckh', 'epe'": ("--metric", "ap"),
+}
+
+
+@pytest.mark.parametrize("message", EVALUATE_USAGE)
+def test_wrong_option_of_evaluate_is_wrong_usage(labelled, photos, weights, message):
+    result = run("evaluate", "--weights", weights, *EVALUATE, *EVALUATE_USAGE[message], exit_code=2)
+    assert message in " ".join(result.stderr.split())
+
+
+EVALUATE_ERRORS = {
+    "there is no boxes file none.json": ("--boxes", "none.json"),
+    "a PCK threshold must be a positive number of units; got 0.0": ("--threshold", "0"),
+    "nms is a threshold of OKS in (0, 1]; got 2.0": ("--nms", "2"),
+    "PCK, PCKh and EPE compare a person with their labels": ("--boxes", "none.json", "--metric", "pck"),
+}
+
+
+@pytest.mark.parametrize("message", EVALUATE_ERRORS)
+def test_evaluation_that_makes_no_sense_is_an_error_in_one_line(labelled, photos, weights, message):
+    result = run("evaluate", "--weights", weights, *EVALUATE, *EVALUATE_ERRORS[message], exit_code=1)
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_sheet_of_the_worst_starts_with_the_largest_error(labelled, photos, weights, model):
+    content = read(labelled)
+    content["annotations"][2]["keypoints"] = [1000 if index % 3 < 2 else 2 for index in range(42)]
+    labelled.write_text(json.dumps(content))
+    for order in ("file", "worst"):
+        given = ("--sheet", f"{order}.png", "--sheet-order", order, "--sheet-count", 1, "--sheet-threshold", 100)
+        run("evaluate", "--weights", weights, *EVALUATE, *given)
+    predictor, people, source = PosePredictor(model), read_coco(labelled), ImageSource("photos")
+    for order, row in (("file", 0), ("worst", 2)):
+        expected = draw_sheet(predictor, people.take(slice(row, row + 1)), source, 1, 100.0)
+        with Image.open(f"{order}.png") as sheet:
+            assert np.array_equal(np.asarray(sheet), expected)
 
 
 def test_evaluation_on_real_photographs(data_folder, weights, tmp_path, monkeypatch):
@@ -589,7 +667,7 @@ def test_evaluation_on_real_photographs(data_folder, weights, tmp_path, monkeypa
     Path("val.json").write_text(json.dumps(content))
     given = ("--data", "val.json", "--images", data_folder / "lspet" / "val.tar", "--sheet", "sheet.png")
     result = run("evaluate", "--weights", weights, *given)
-    assert result.stdout.startswith("PCK@0.2 (torso), 9 people, 115 keypoints, 3 people without a torso left out")
+    assert "PCK by torso: 9 people, 115 keypoints, 3 people without a torso left out" in result.stdout
     with Image.open("sheet.png") as sheet:
         assert sheet.size == (5 * (482 + 6) + 6, 3 * (240 + 18 + 6) + 6)  # 12 people, 5 a row
 

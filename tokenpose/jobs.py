@@ -9,8 +9,12 @@ import numpy as np
 from tokenpose.data.coco import read_coco
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
-from tokenpose.evaluation.pck import PckResult, has_torso, pck
-from tokenpose.evaluation.run import predict_samples
+from tokenpose.evaluation.measure import measure
+from tokenpose.evaluation.pck import PckResult, UnitName, choose_unit, pck
+from tokenpose.evaluation.processes import join_processes
+from tokenpose.evaluation.result import Evaluation
+from tokenpose.evaluation.run import Boxes, PredictMany, predict_boxes
+from tokenpose.evaluation.settings import EvaluationSettings, Metric
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import PosePredictor
 
@@ -20,27 +24,73 @@ Places = str | Path | Iterable[str | Path]
 
 
 def evaluate(
-    model: TokenPose, data: str | Path, images: Places, threshold: float = 0.2, flip_test: bool = False
-) -> PckResult:
-    """PCK of a model on a COCO keypoint file's labelled people, cropped by their labelled boxes; prints as a table.
+    model: TokenPose,
+    data: str | Path,
+    images: Places,
+    *,
+    metrics: Iterable[Metric] | None = None,
+    thresholds: Iterable[float] | None = None,
+    unit: UnitName | None = None,
+    boxes: str | Path | None = None,
+    box_threshold: float = 0.0,
+    nms: float = 0.9,
+    soft_nms: float | None = None,
+    flip_test: bool = False,
+    decoder: str = "dark",
+    batch_size: int = 64,
+) -> Evaluation:
+    """Measure a model on an annotation file's labelled people; prints as a table, becomes JSON and CSV.
 
-    Right is a keypoint within ``threshold`` x torso, the longer of the two shoulder-to-opposite-hip distances whose
-    ends are labelled; people without a torso are left out. Skeletons without shoulders or hips are measured by the
-    diagonal of the labelled box instead, and the result says so. Keypoints are matched by name; those the model
-    doesn't have are left out. Raises FileNotFoundError and ValueError.
+    ``metrics``: "coco" (AP and AR through pycocotools), "pck", "pckh" (at 0.5 of the head, and its AUC) and "epe", the
+    error in pixels; None: all that apply. ``thresholds`` of PCK, in units of the "torso", the "head" or the "box"
+    (its diagonal); None: 0.2 of the torso (the head: 0.5), or of the box where the skeleton has no torso. People whose
+    unit isn't labelled are left out of what needs it, and the result says how many.
+
+    ``boxes``: a detector's file, in COCO's results form; None: the labelled boxes. With a detector's only COCO's
+    figures can be told. Boxes of a score under ``box_threshold`` are left out; of two poses with an OKS above ``nms``
+    the worse goes, or ``soft_nms`` is the threshold of soft suppression. Sigmas are the skeleton's, estimated where it
+    has none (`tokenpose.data.sigmas.estimate_sigmas`), and the result says so.
+
+    Keypoints are matched by name; those that the model doesn't have are left out, and COCO's figures with them. Under
+    `torchrun` or `accelerate launch` the processes share the images and each gets the same result.
+    Raises FileNotFoundError, and ValueError that names file and record, also where a metric doesn't apply.
     """
-    return measure_pck(model, read_coco(data), ImageSource(images), threshold, flip_test)
+    settings = EvaluationSettings(
+        metrics=None if metrics is None else tuple(metrics),
+        thresholds=None if thresholds is None else tuple(thresholds),
+        unit=unit,
+        boxes=None if boxes is None else Path(boxes),
+        box_threshold=box_threshold,
+        nms=nms,
+        soft_nms=soft_nms,
+        flip_test=flip_test,
+        decoder=decoder,
+        batch_size=batch_size,
+    )
+    predict_many = _predict_many(PosePredictor(model, decoder, flip_test), batch_size)
+    people = read_people(data)
+    return measure(predict_many, model.spec, Path(data), people, ImageSource(images), settings, join_processes())
 
 
 def measure_pck(
     model: TokenPose, samples: Samples, source: ImageSource, threshold: float = 0.2, flip_test: bool = False
 ) -> PckResult:
-    """PCK of a model on labelled people, cropped by their labelled boxes."""
-    predictor = PosePredictor(model, flip_test=flip_test)
-    predicted = predict_samples(
-        lambda images, boxes: predictor.many(images, boxes, "xywh"), samples, source, model.spec.skeleton
-    )
-    known = ~np.isnan(predicted).any(axis=-1)
-    boxes = None if has_torso(samples.skeleton) else samples.boxes
-    visible = samples.visible & known
-    return pck(np.nan_to_num(predicted), samples.keypoints, visible, samples.skeleton, threshold, boxes)
+    """PCK of a model on labelled people, cropped by their labelled boxes, in torsos or, without one, box diagonals.
+
+    Processes that were launched together share the people, and all of them have to call it.
+    """
+    predict_many = _predict_many(PosePredictor(model, flip_test=flip_test), batch_size=64)
+    skeleton = model.spec.skeleton
+    predicted = predict_boxes(predict_many, Boxes.of_samples(samples), samples, source, skeleton, join_processes())
+    known = np.array([name in skeleton.keypoints for name in samples.skeleton.keypoints])
+    unit = choose_unit(samples)
+    return pck(predicted.keypoints, samples.keypoints, samples.visible & known, samples.skeleton, threshold, unit)
+
+
+def read_people(data: str | Path) -> Samples:
+    """The labelled people of an annotation file, as they are evaluated."""
+    return read_coco(data)
+
+
+def _predict_many(predictor: PosePredictor, batch_size: int) -> PredictMany:
+    return lambda images, boxes: predictor.many(images, boxes, "xywh", batch_size)

@@ -17,7 +17,6 @@ from tokenpose.data.boxes import Box, ImageBoxes, read_boxes_file
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
 from tokenpose.images import RgbImage, read_image, read_images
-from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
 from tokenpose.transforms import read_boxes
@@ -204,12 +203,11 @@ def save_picture(picture: np.ndarray, path: Path) -> None:
 
 
 def draw_sheet(
-    model: TokenPose, samples: Samples, source: ImageSource, count: int, flip_test: bool, threshold: float
+    predictor: PosePredictor, samples: Samples, source: ImageSource, count: int, threshold: float
 ) -> np.ndarray:
     """The first people: the labelled pose on the left, the predicted one on the right."""
 
     side, pictures, captions = 240, [], []
-    predictor = PosePredictor(model, flip_test=flip_test)
     for index in range(min(count, len(samples))):
         image = source.read(samples.file_of(index))
         predicted = predictor(image, samples.boxes[index : index + 1], "xywh")

@@ -19,6 +19,7 @@ from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised, widen_start
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights
+from tokenpose.predictor import PosePredictor
 from tokenpose.skeletons import Skeleton
 from tokenpose.training.recipes import Recipe, read_recipe
 from tokenpose.training.settings import Loss, TrainingSettings
@@ -255,8 +256,8 @@ def _draw_predictions(model: TokenPose, data: TrainingData, settings: TrainingSe
     from tokenpose.photographs import draw_sheet, save_picture
 
     if settings.predictions:
-        count = settings.predictions
-        save_picture(draw_sheet(model, data.held_out, data.held_out_source, count, False, 0.0), path)
+        predictor = PosePredictor(model)
+        save_picture(draw_sheet(predictor, data.held_out, data.held_out_source, settings.predictions, 0.0), path)
 
 
 def _guided_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:

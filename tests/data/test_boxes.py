@@ -109,6 +109,27 @@ def test_entry_that_fits_two_images_is_refused():
         file.of_images([Path("a/1.jpg"), Path("b/1.jpg")])
 
 
+def test_scores_come_with_their_boxes_and_are_1_where_there_are_none(write):
+    records = [
+        {"image_id": 785, "bbox": [1, 2, 10, 20], "score": 0.9},
+        {"image_id": 785, "bbox": [0, 0, 5, 5], "score": 0},
+        {"image_id": 785, "bbox": [0, 0, 6, 6]},
+    ]
+    assert read_boxes_file(write(records)).images["785"].scores == [0.9, 0, 1]
+    assert read_boxes_file(write({"a.jpg": [[1, 2, 3, 4], [5, 6, 7, 8]]})).images["a.jpg"].scores == [1, 1]
+
+
+def test_records_of_other_categories_are_left_out_where_a_category_is_asked_for(write):
+    records = [
+        {"image_id": 785, "bbox": [1, 2, 10, 20], "category_id": 1},
+        {"image_id": 785, "bbox": [0, 0, 5, 5], "category_id": 62},
+        {"image_id": 785, "bbox": [0, 0, 6, 6]},
+    ]
+    path = write(records)
+    assert read_boxes_file(path, category_id=1).images["785"].boxes == [(1, 2, 11, 22), (0, 0, 6, 6)]
+    assert len(read_boxes_file(path).images["785"].boxes) == 3
+
+
 MESSAGES = {
     "must hold a JSON object or list of boxes; it holds 3": 3,
     "record 1 needs bbox, and file_name or image_id; got {'bbox': [1, 2, 3, 4]}": [
@@ -120,6 +141,7 @@ MESSAGES = {
     "record 0: a box is four numbers x, y, width, height; got ['a', 2, 3, 4]": [
         {"image_id": 1, "bbox": ["a", 2, 3, 4]}
     ],
+    "record 0: a score is a number; got 'high'": [{"image_id": 1, "bbox": [1, 2, 3, 4], "score": "high"}],
     "'a.jpg': a box is four numbers x1, y1, x2, y2; got 1": {"a.jpg": [1, 2, 3, 4]},
     "'a.jpg' needs a list of boxes [[x1, y1, x2, y2], ...]; got 'b'": {"a.jpg": "b"},
     "an image needs id and file_name; got {'id': 1}": {"images": [{"id": 1}], "annotations": []},

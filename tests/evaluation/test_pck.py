@@ -3,7 +3,17 @@ import math
 import numpy as np
 import pytest
 
-from tokenpose.evaluation.pck import pck, torso_lengths
+from tokenpose.data.samples import Samples
+from tokenpose.evaluation.pck import (
+    Unit,
+    choose_unit,
+    has_head,
+    measure_errors,
+    pck,
+    pckh,
+    person_errors,
+    torso_lengths,
+)
 from tokenpose.skeletons import COCO, LSP, MPII, Skeleton
 
 BODY = Skeleton(
@@ -62,7 +72,7 @@ def test_person_without_a_torso_is_left_out_with_all_keypoints():
     predicted = keypoints.copy()
     predicted[1] += 100
     result = pck(predicted, keypoints, visible, BODY)
-    assert (result.people, result.people_without_torso, result.keypoint_count) == (1, 1, 5)
+    assert (result.people, result.people_left_out, result.keypoint_count) == (1, 1, 5)
     assert result.mean == 100
 
 
@@ -128,3 +138,151 @@ def test_predictions_of_another_number_are_refused(run_python):
     )
     said = run_python(code).stdout
     assert "must have one shape; got (2, 14, 2) and (3, 14, 2)" in said
+
+
+# Units
+
+
+def samples(count: int = 1, skeleton: Skeleton = BODY, **changes) -> Samples:
+    """People as PERSON, in boxes of 30 x 40 with a diagonal of 50."""
+    keypoints, visible = people(count)
+    given = {
+        "skeleton": skeleton,
+        "files": ("a.png",),
+        "image_ids": np.array([1]),
+        "image_index": np.zeros(count, dtype=np.int64),
+        "boxes": np.tile(np.float32([0, 0, 30, 40]), (count, 1)),
+        "keypoints": keypoints,
+        "visible": visible,
+        "skipped": {},
+    }
+    return Samples(**{**given, **changes})
+
+
+HEADED = Skeleton(name="headed", keypoints=("a", "b", "c", "head_top", "upper_neck"), flip_pairs=())
+
+
+def test_unit_is_the_torso_where_there_is_one_else_the_boxes_diagonal():
+    assert choose_unit(samples()).lengths.tolist() == [50]
+    assert choose_unit(samples()).name == "torso"
+    assert choose_unit(samples(), "box").name == "box diagonal"
+    assert choose_unit(samples(skeleton=HEADED)).name == "box diagonal"
+    assert choose_unit(samples(skeleton=HEADED)).lengths.tolist() == [50]
+
+
+def test_head_is_mpiis_size_where_it_is_known():
+    known = samples(3, HEADED, head_sizes=np.array([25.0, np.nan, 0.0]))
+    unit = choose_unit(known, "head")
+    assert (unit.name, unit.lengths[0]) == ("head size", 25)
+    assert np.isnan(unit.lengths[1:]).all()
+
+
+def test_head_is_else_from_its_top_to_the_neck_where_both_are_labelled():
+    # head_top (30, 40), upper_neck (15, -20): 61.8 apart
+    one = samples(3, HEADED, head_sizes=np.full(3, np.nan))
+    one.visible[1, 4] = False
+    one.keypoints[2, 3] = one.keypoints[2, 4]
+    unit = choose_unit(one, "head")
+    assert unit.name == "head_top to upper_neck"
+    assert unit.lengths[0] == pytest.approx(math.hypot(15, 60))
+    assert np.isnan(unit.lengths[1:]).all()
+    lsp = samples(skeleton=LSP, keypoints=np.zeros((1, 14, 2), np.float32), visible=np.ones((1, 14), bool))
+    assert choose_unit(lsp, "head").name == "head_top to neck"
+
+
+def test_unit_that_the_data_has_not_is_refused():
+    with pytest.raises(
+        ValueError, match="a head needs MPII's head sizes, or keypoints head_top and upper_neck or neck"
+    ):
+        choose_unit(samples(), "head")
+    with pytest.raises(ValueError, match="a torso needs shoulders and hips"):
+        choose_unit(samples(skeleton=HEADED), "torso")
+    with pytest.raises(ValueError, match="a unit is one of torso, head, box; got 'arm'"):
+        choose_unit(samples(), "arm")
+    assert not has_head(samples())
+    assert has_head(samples(skeleton=HEADED))
+
+
+def test_pck_by_the_box_names_its_unit():
+    given = samples()
+    result = pck(given.keypoints, given.keypoints, given.visible, BODY, 0.5, choose_unit(given, "box"))
+    assert str(result).startswith("PCK@0.5 (box diagonal), 1 people, 5 keypoints")
+
+
+# PCKh
+
+
+def mpii(shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, Unit]:
+    """One person of MPII's sixteen keypoints, all found ``shift`` pixels away, with a head of 10 pixels."""
+    keypoints = np.zeros((1, 16, 2), dtype=np.float32)
+    predicted = keypoints + np.float32([shift, 0])
+    return predicted, keypoints, np.ones((1, 16), bool), Unit(name="head size", part="head", lengths=np.array([10.0]))
+
+
+def test_pckh_counts_up_to_half_a_head_and_auc_is_the_mean_of_51_thresholds():
+    predicted, keypoints, visible, head = mpii(3)  # right from 0.30 to 0.50: 21 of 51 thresholds
+    result = pckh(predicted, keypoints, visible, MPII, head)
+    assert result.at_half.mean == 100
+    assert result.auc == pytest.approx(100 * 21 / 51)
+    assert result.auc_per_keypoint["head_top"] == pytest.approx(100 * 21 / 51)
+    predicted, *rest = mpii(5.01)
+    assert pckh(predicted, *rest[:2], MPII, head).at_half.mean == 0
+    predicted, *rest = mpii(0)
+    assert pckh(predicted, *rest[:2], MPII, head).auc == 100
+
+
+def test_pckh_leaves_out_pelvis_and_thorax_of_mpii_as_published():
+    predicted, keypoints, visible, head = mpii(0)
+    predicted[:, [MPII.index("pelvis"), MPII.index("thorax")]] += 1000
+    result = pckh(predicted, keypoints, visible, MPII, head)
+    assert result.at_half.mean == 100
+    assert result.at_half.keypoint_count == 14
+    assert result.keypoints_left_out == ("pelvis", "thorax")
+    assert math.isnan(result.at_half.per_keypoint["pelvis"])
+    other = Skeleton(name="other", keypoints=(*MPII.keypoints[:-1], "left_hand"), flip_pairs=())
+    assert pckh(predicted, keypoints, visible, other, head).at_half.keypoint_count == 16
+
+
+# End-point error
+
+
+def test_errors_are_means_and_medians_in_pixels_and_units():
+    given = samples(2)
+    given.visible[1, [0, 1]] = False  # the second person has no torso
+    predicted = given.keypoints.copy()
+    predicted[0, :, 0] += [0, 5, 10, 15, 70]
+    predicted[1, :, 0] += [999, 999, 4, 4, 4]
+    result = measure_errors(predicted, given.keypoints, given.visible, BODY, choose_unit(given))
+    pooled = result.pooled
+    assert (pooled.mean, pooled.median) == (112 / 8, 4.5)  # 0 4 4 4 5 10 15 70
+    assert (pooled.unit_mean, pooled.unit_median) == (pytest.approx(20 / 50), pytest.approx(10 / 50))  # the first one's
+    assert (pooled.keypoint_count, result.people, result.unit) == (8, 2, "torso")
+    assert result.per_keypoint["head"].mean == 37
+    assert result.per_keypoint["head"].unit_mean == pytest.approx(70 / 50)
+    assert result.per_keypoint["head"].keypoint_count == 2
+
+
+def test_perfect_predictions_have_no_error_and_unlabelled_keypoints_none_at_all():
+    given = samples()
+    given.visible[0, 4] = False
+    result = measure_errors(given.keypoints, given.keypoints, given.visible, BODY, choose_unit(given))
+    assert (result.pooled.mean, result.pooled.median, result.pooled.unit_mean) == (0, 0, 0)
+    assert math.isnan(result.per_keypoint["head"].mean)
+
+
+def test_prediction_that_is_no_number_is_wrong_and_shows_in_the_error():
+    given = samples()
+    predicted = given.keypoints.copy()
+    predicted[0, 0] = np.nan
+    assert pck(predicted, given.keypoints, given.visible, BODY).mean == 80
+    assert math.isnan(measure_errors(predicted, given.keypoints, given.visible, BODY, choose_unit(given)).pooled.mean)
+
+
+def test_errors_of_people_are_in_diagonals_of_their_boxes():
+    given = samples(3)
+    given.visible[2] = False
+    predicted = given.keypoints.copy()
+    predicted[1, :, 0] += [5, 5, 5, 5, 30]
+    errors = person_errors(predicted, given.keypoints, given.visible, given.boxes)
+    assert errors[:2].tolist() == [0, 10 / 50]
+    assert math.isnan(errors[2])

@@ -4,7 +4,8 @@ from PIL import Image
 
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
-from tokenpose.evaluation.run import predict_samples
+from tokenpose.evaluation.processes import Processes
+from tokenpose.evaluation.run import Boxes, predict_boxes
 from tokenpose.poses import Poses
 from tokenpose.skeletons import Skeleton
 
@@ -46,10 +47,14 @@ def tell_who(skeleton: Skeleton):
     return many
 
 
+def predict(many, samples: Samples, source: ImageSource, skeleton: Skeleton, **options) -> np.ndarray:
+    return predict_boxes(many, Boxes.of_samples(samples), samples, source, skeleton, **options).keypoints
+
+
 def test_keypoints_are_matched_by_name_and_unknown_ones_are_nan(source):
     model = Skeleton.from_names(["foot", "nose", "head"], name="model")
     samples = labelled(["head", "tail", "foot"], [0])
-    (person,) = predict_samples(tell_who(model), samples, source, model)
+    (person,) = predict(tell_who(model), samples, source, model)
     assert person[0].tolist() == [100, 2]  # the model's third
     assert np.isnan(person[1]).all()  # no tail
     assert person[2].tolist() == [100, 0]
@@ -65,7 +70,7 @@ def test_people_of_one_image_are_predicted_together_and_come_back_in_their_order
             calls.append((int(image[0, 0, 0]), own[:, 0].tolist()))
             yield from tell_who(model)([image], [own])
 
-    predicted = predict_samples(many, samples, source, model)
+    predicted = predict(many, samples, source, model)
     assert calls == [(1, [4, 12]), (2, [0, 8])]
     assert predicted[:, 0, 0].tolist() == [200, 104, 208, 112]
     assert predicted.dtype == np.float32
@@ -73,10 +78,60 @@ def test_people_of_one_image_are_predicted_together_and_come_back_in_their_order
 
 def test_nobody_is_predicted_of_nobody(source):
     model = Skeleton.from_names(["head"])
-    assert predict_samples(tell_who(model), labelled(["head"], []), source, model).shape == (0, 1, 2)
+    assert predict(tell_who(model), labelled(["head"], []), source, model).shape == (0, 1, 2)
 
 
 def test_skeletons_without_a_common_name_are_refused(source):
     model = Skeleton.from_names(["wing"], name="bird")
     with pytest.raises(ValueError, match="the model's skeleton 'bird' and the data's 'data' share no keypoint name"):
-        predict_samples(tell_who(model), labelled(["head"], [0]), source, model)
+        predict(tell_who(model), labelled(["head"], [0]), source, model)
+
+
+def test_keypoint_scores_come_along_and_are_0_where_the_predictor_has_no_such_keypoint(source):
+    model = Skeleton.from_names(["head"])
+    samples = labelled(["tail", "head"], [0])
+    found = predict_boxes(tell_who(model), Boxes.of_samples(samples), samples, source, model)
+    assert found.scores.tolist() == [[0, 1]]
+
+
+def test_portions_are_whole_images_of_at_least_a_batch(source):
+    model = Skeleton.from_names(["head"])
+    calls = []
+
+    def many(images, boxes):
+        calls.append([len(own) for own in boxes])
+        return tell_who(model)(images, boxes)
+
+    samples = labelled(["head"], [0, 0, 0, 1, 1])
+    predict(many, samples, source, model, batch_size=3)
+    predict(many, samples, source, model, batch_size=4)
+    assert calls == [[3], [2], [3, 2]]
+
+
+def test_processes_share_the_portions_and_each_gets_everybody(source, monkeypatch):
+    model = Skeleton.from_names(["head"])
+    samples = labelled(["head"], [1, 0, 1, 0])
+    alone = predict(tell_who(model), samples, source, model)
+    parts = []
+    monkeypatch.setattr(Processes, "gather", lambda self, work: parts.append(work()) or parts)
+    seen = []
+
+    def many(images, boxes):
+        seen.append(len(boxes))
+        return tell_who(model)(images, boxes)
+
+    predict(many, samples, source, model, processes=Processes(rank=0, count=2), batch_size=1)
+    both = predict(many, samples, source, model, processes=Processes(rank=1, count=2), batch_size=1)
+    assert seen == [1, 1]  # an image each
+    assert np.array_equal(both, alone)
+
+
+def test_box_that_cannot_be_cropped_is_refused_with_its_image(source):
+    model = Skeleton.from_names(["head"])
+
+    def many(images, boxes):
+        yield from tell_who(model)([next(iter(images))], boxes[:1])
+        raise ValueError("box 0 is empty")
+
+    with pytest.raises(ValueError, match=r"b\.png: box 0 is empty"):
+        predict(many, labelled(["head"], [0, 1]), source, model)

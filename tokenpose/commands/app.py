@@ -77,13 +77,6 @@ def count(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}"
 
 
-def without_nan(values: Any) -> Any:
-    """JSON has no NaN: None instead."""
-    if isinstance(values, dict):
-        return {name: without_nan(value) for name, value in values.items()}
-    return None if values != values else values
-
-
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[], None]]:
     """A bar on standard error, if that is a terminal and there is more than one thing to do."""

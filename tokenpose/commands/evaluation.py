@@ -1,64 +1,169 @@
 """`tokenpose evaluate`."""
 
-import json
-from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenpose.commands.app import app, without_nan
-from tokenpose.commands.options import Device, FlipTest, Model, Places, Weights, choose_device, load_model
+from tokenpose.commands.app import app
+from tokenpose.commands.options import (
+    BatchSize,
+    Decoder,
+    Device,
+    FlipTest,
+    Model,
+    Places,
+    Weights,
+    choose_device,
+    load_model,
+)
+
+if TYPE_CHECKING:
+    from tokenpose.data.samples import Samples
+
+FIGURES, PICTURES = (".json", ".csv"), (".png", ".jpg", ".jpeg")
 
 
-@app.command("evaluate", short_help="Measure PCK on labelled people, and draw them.")
+class Metric(StrEnum):
+    """What can be measured."""
+
+    COCO = "coco"
+    PCK = "pck"
+    PCKH = "pckh"
+    EPE = "epe"
+
+
+class Part(StrEnum):
+    """What distances are measured by."""
+
+    TORSO = "torso"
+    HEAD = "head"
+    BOX = "box"
+
+
+class SheetOrder(StrEnum):
+    """Who comes first."""
+
+    FILE = "file"
+    WORST = "worst"
+
+
+@app.command("evaluate", short_help="Measure AP, PCK and errors on labelled people, and draw them.")
 def evaluate_command(
     data: Annotated[Path, typer.Option("--data", metavar="JSON", help="COCO keypoint file of labelled people.")],
     images: Places,
     model: Model = None,
     weights: Weights = None,
-    flip_test: FlipTest = False,
+    boxes: Annotated[
+        Path | None,
+        typer.Option("--boxes", metavar="FILE", help="A detector's boxes, COCO results. Default: the labelled boxes."),
+    ] = None,
+    box_threshold: Annotated[float, typer.Option("--box-threshold", help="Boxes of a lower score are left out.")] = 0.0,
+    metric: Annotated[
+        list[Metric] | None, typer.Option("--metric", help="Measure this; repeatable. Default: all that apply.")
+    ] = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", help="Right is what lies within this share of the torso.")
-    ] = 0.2,
+        list[float] | None,
+        typer.Option("--threshold", help="Of PCK, in units; repeatable. Default: 0.2, of the head 0.5."),
+    ] = None,
+    unit: Annotated[
+        Part | None,
+        typer.Option("--unit", help="What PCK and errors are relative to. Default: torso, box where there is none."),
+    ] = None,
+    nms: Annotated[
+        float, typer.Option("--nms", help="Of two poses in an image with a higher OKS the worse goes, before AP.")
+    ] = 0.9,
+    soft_nms: Annotated[
+        float | None, typer.Option("--soft-nms", help="Threshold of soft suppression, instead of --nms.")
+    ] = None,
+    decoder: Decoder = "dark",
+    flip_test: FlipTest = False,
+    batch_size: BatchSize = 64,
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE.json", help="Write the figures here too.")
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write the figures here too: .json, or .csv, a row a keypoint."),
     ] = None,
     sheet: Annotated[
         Path | None,
-        typer.Option("--sheet", metavar="FILE.png", help="Draw the first people, labels left and prediction right."),
+        typer.Option("--sheet", metavar="FILE.png", help="Draw people, labels left and prediction right."),
     ] = None,
+    sheet_order: Annotated[
+        SheetOrder, typer.Option("--sheet-order", help="The first of the file, or those with the largest mean error.")
+    ] = SheetOrder.FILE,
     sheet_count: Annotated[int, typer.Option("--sheet-count", min=1, help="How many people are drawn.")] = 30,
     sheet_threshold: Annotated[
         float, typer.Option("--sheet-threshold", help="Keypoints of a lower score are not drawn.")
     ] = 0.0,
     device: Device = None,
 ) -> None:
-    """Measure PCK on labelled people, cropped by their labelled boxes.
+    """Measure a model on labelled people, and print a table.
 
-    Prints the percentage of labelled keypoints that are found within a share of the person's torso, for each keypoint
-    and over all.
+    coco: AP and AR, by pycocotools, on all that it counts. It needs a model with all the data's keypoints; where the
+    skeleton has no sigmas they are estimated, and the table says so. pck: percentage of labelled keypoints found within
+    a share of the person's torso, head or box. pckh: the same at half the head, and the area under its curve. epe: mean
+    and median error in pixels.
+
+    People are cropped by their labelled boxes, or by a detector's, of which only coco can be told. Under
+    `accelerate launch` or `torchrun` the processes share the images and give the same figures.
 
     \b
-    Example:
-      tokenpose evaluate --data val.json --images photographs/ --sheet sheet.png
+    Examples:
+      tokenpose evaluate --data val.json --images photographs/ --output figures.csv
+      tokenpose evaluate --data val.json --images photographs/ --boxes detections.json --flip-test
+      tokenpose evaluate --data val.json --images photographs/ --sheet worst.png --sheet-order worst
     """
-    target = choose_device(device)
-    if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise typer.BadParameter(f"a sheet is a .png or .jpg file; got {sheet}", param_hint="--sheet")
+    _check_suffix(output, FIGURES, "figures go to", "--output")
+    _check_suffix(sheet, PICTURES, "a sheet is", "--sheet")
+    if sheet_order is SheetOrder.WORST and boxes is not None:
+        raise typer.BadParameter("who is worst can be told with labelled boxes only", param_hint="--sheet-order")
 
-    from tokenpose.data.coco import read_coco
-    from tokenpose.data.sources import ImageSource
-    from tokenpose.jobs import measure_pck
+    from tokenpose.evaluation.processes import join_processes
+    from tokenpose.jobs import evaluate
 
-    samples, source = read_coco(data), ImageSource(images)
-    network = load_model(model, weights, target)
-    result = measure_pck(network, samples, source, threshold, flip_test)
+    processes = join_processes()  # before the model is made: each has a device of its own
+    network = load_model(model, weights, choose_device(device))
+    result = evaluate(
+        network,
+        data,
+        images,
+        metrics=None if not metric else [entry.value for entry in metric],
+        thresholds=threshold or None,
+        unit=None if unit is None else unit.value,
+        boxes=boxes,
+        box_threshold=box_threshold,
+        nms=nms,
+        soft_nms=soft_nms,
+        flip_test=flip_test,
+        decoder=decoder,
+        batch_size=batch_size,
+    )
+    if not processes.is_main:
+        return
     typer.echo(str(result))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(without_nan(asdict(result)), indent=2) + "\n", encoding="utf-8")
+        output.write_text(result.to_csv() if output.suffix.lower() == ".csv" else result.to_json(), encoding="utf-8")
     if sheet is not None:
+        from tokenpose.data.sources import ImageSource
+        from tokenpose.jobs import read_people
         from tokenpose.photographs import draw_sheet, save_picture
+        from tokenpose.predictor import PosePredictor
 
-        save_picture(draw_sheet(network, samples, source, sheet_count, flip_test, sheet_threshold), sheet)
+        people, source = read_people(data), ImageSource(images)
+        if sheet_order is SheetOrder.WORST:
+            people = _worst_first(people, result.person_errors)
+        predictor = PosePredictor(network, decoder, flip_test)
+        save_picture(draw_sheet(predictor, people, source, sheet_count, sheet_threshold), sheet)
+
+
+def _check_suffix(path: Path | None, known: tuple[str, ...], what: str, option: str) -> None:
+    if path is not None and path.suffix.lower() not in known:
+        raise typer.BadParameter(f"{what} a {' or '.join(known[:2])} file; got {path}", param_hint=option)
+
+
+def _worst_first(people: "Samples", errors: Any) -> "Samples":
+    """Those who can't be compared come last."""
+    import numpy as np
+
+    return people.take(np.argsort(np.nan_to_num(-errors, nan=np.inf), kind="stable"))

@@ -21,6 +21,8 @@ class ImageBoxes:
 
     boxes: list[Box] = field(default_factory=list)
     image_id: Any = None
+    scores: list[float] = field(default_factory=list)
+    """Of a file's boxes, one each; 1 where it gives none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +63,12 @@ class BoxesFile:
         return keys
 
 
-def read_boxes_file(path: str | Path) -> BoxesFile:
-    """Read a JSON file of boxes, in one of three forms.
+def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFile:
+    """Read a JSON file of boxes, in one of three forms; with ``category_id`` without records of other categories.
 
-    {"photo.jpg": [[x1, y1, x2, y2], ...]}; a list of records with "bbox" (x, y, width, height) and "file_name" or
-    "image_id", as in COCO results; a COCO annotation file, of which crowds are left out and, where its categories tell,
-    what is no person and has no keypoints.
+    {"photo.jpg": [[x1, y1, x2, y2], ...]}; a list of records with "bbox" (x, y, width, height), "file_name" or
+    "image_id", and perhaps "score", as in COCO results; a COCO annotation file, of which crowds are left out and, where
+    its categories tell, what is no person and has no keypoints.
 
     Raises FileNotFoundError, and ValueError that names file and entry.
     """
@@ -78,9 +80,9 @@ def read_boxes_file(path: str | Path) -> BoxesFile:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        return BoxesFile(path=path, images=_from_annotations(content, path))
+        return BoxesFile(path=path, images=_from_annotations(content, category_id, path))
     if isinstance(content, list):
-        return BoxesFile(path=path, images=_from_records(content, {}, path))
+        return BoxesFile(path=path, images=_from_records(content, {}, category_id, path))
     if isinstance(content, dict):
         return BoxesFile(path=path, images=_from_names(content, path))
     raise ValueError(f"{path} must hold a JSON object or list of boxes; it holds {content!r:.60}")
@@ -91,12 +93,14 @@ def _from_names(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]
         if not isinstance(boxes, list):
             raise ValueError(f"{path}: {name!r} needs a list of boxes [[x1, y1, x2, y2], ...]; got {boxes!r:.100}")
     return {
-        name: ImageBoxes(boxes=[_numbers(box, f"{path}: {name!r}", "x1, y1, x2, y2") for box in boxes])
+        name: ImageBoxes(
+            boxes=[_numbers(box, f"{path}: {name!r}", "x1, y1, x2, y2") for box in boxes], scores=[1.0] * len(boxes)
+        )
         for name, boxes in content.items()
     }
 
 
-def _from_annotations(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]:
+def _from_annotations(content: Mapping[str, Any], category_id: int | None, path: Path) -> dict[str, ImageBoxes]:
     names = {}
     for image in content.get("images") or ():
         if not isinstance(image, dict) or "id" not in image or "file_name" not in image:
@@ -116,19 +120,31 @@ def _from_annotations(content: Mapping[str, Any], path: Path) -> dict[str, Image
 
     counted = list(filter(counts, content["annotations"]))
     without = {name: ImageBoxes(image_id=image_id) for image_id, name in names.items()}
-    return without | _from_records(counted, names, path)
+    return without | _from_records(counted, names, category_id, path)
 
 
-def _from_records(records: Sequence[Any], names: Mapping[Any, str], path: Path) -> dict[str, ImageBoxes]:
+def _from_records(
+    records: Sequence[Any], names: Mapping[Any, str], category_id: int | None, path: Path
+) -> dict[str, ImageBoxes]:
     found: dict[str, ImageBoxes] = {}
     for index, record in enumerate(records):
         if not isinstance(record, dict) or "bbox" not in record or not {"file_name", "image_id"} & record.keys():
             raise ValueError(f"{path}: record {index} needs bbox, and file_name or image_id; got {record!r:.100}")
+        if category_id is not None and record.get("category_id", category_id) != category_id:
+            continue
         image_id = record.get("image_id")
         name = str(record.get("file_name", names.get(image_id, image_id)))
         x, y, width, height = _numbers(record["bbox"], f"{path}: record {index}", "x, y, width, height")
-        found.setdefault(name, ImageBoxes(image_id=image_id)).boxes.append((x, y, x + width, y + height))
+        people = found.setdefault(name, ImageBoxes(image_id=image_id))
+        people.boxes.append((x, y, x + width, y + height))
+        people.scores.append(_score(record.get("score", 1.0), f"{path}: record {index}"))
     return found
+
+
+def _score(score: Any, where: str) -> float:
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        raise ValueError(f"{where}: a score is a number; got {score!r:.100}")
+    return float(score)
 
 
 def _numbers(box: Any, where: str, meaning: str) -> Box:

@@ -1,38 +1,121 @@
-"""Evaluation of a predictor on labelled people; it is handed the predictor, never makes one."""
+"""Prediction of labelled or detected people, shared among processes; it is handed the predictor, never makes one."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
+from tokenpose.evaluation.processes import Processes
 from tokenpose.poses import Poses
 from tokenpose.skeletons import Skeleton
 
 PredictMany = Callable[[Iterable[Any], Iterable[Any]], Iterator[Poses]]
 """Images and their boxes (x, y, width, height) -> Poses in order."""
 
+Rows = Int[np.ndarray, " _"]
 
-def predict_samples(
-    predict_many: PredictMany, samples: Samples, source: ImageSource, skeleton: Skeleton
-) -> Float[np.ndarray, "people keypoints 2"]:
-    """Predicted keypoints of every sample, from its labelled box; of the samples' skeleton, matched by name.
 
-    ``skeleton`` is the predictor's. A keypoint that the predictor doesn't know is NaN.
-    Raises ValueError where the two skeletons share no keypoint name.
-    """
-    shared = [name for name in samples.skeleton.keypoints if name in skeleton.keypoints]
+@dataclass(frozen=True, kw_only=True)
+class Boxes:
+    """People to be looked at: their boxes, and in which of the data's images."""
+
+    image_index: Int[np.ndarray, " people"]
+    boxes: Float[np.ndarray, "people 4"]
+    """x, y, width, height."""
+    scores: Float[np.ndarray, " people"]
+    """A detector's; 1 for labelled boxes."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def of_samples(cls, samples: Samples) -> "Boxes":
+        """The labelled boxes."""
+        return cls(image_index=samples.image_index, boxes=samples.boxes, scores=np.ones(len(samples)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """What was found in each box, for the data's keypoints: NaN, and score 0, for one that the predictor has not."""
+
+    keypoints: Float[np.ndarray, "people keypoints 2"]
+    scores: Float[np.ndarray, "people keypoints"]
+
+
+def shared_keypoints(skeleton: Skeleton, data: Skeleton) -> list[str]:
+    """The data's keypoints that the predictor knows, by name. Raises ValueError where there is none."""
+    shared = [name for name in data.keypoints if name in skeleton.keypoints]
     if not shared:
-        raise ValueError(
-            f"the model's skeleton {skeleton.name!r} and the data's {samples.skeleton.name!r} share no keypoint name"
-        )
-    groups = [np.flatnonzero(samples.image_index == image) for image in np.unique(samples.image_index)]
-    images = (source.read(samples.file_of(int(people[0]))) for people in groups)
-    predicted = np.full(samples.keypoints.shape, np.nan, dtype=np.float32)
-    ours = [samples.skeleton.index(name) for name in shared]
-    theirs = [skeleton.index(name) for name in shared]
-    for people, poses in zip(groups, predict_many(images, (samples.boxes[people] for people in groups)), strict=True):
-        predicted[people[:, None], ours] = poses.keypoints[:, theirs]
-    return predicted
+        raise ValueError(f"the model's skeleton {skeleton.name!r} and the data's {data.name!r} share no keypoint name")
+    return shared
+
+
+def predict_boxes(
+    predict_many: PredictMany,
+    boxes: Boxes,
+    samples: Samples,
+    source: ImageSource,
+    skeleton: Skeleton,
+    processes: Processes | None = None,
+    batch_size: int = 64,
+) -> Predicted:
+    """Predicted keypoints of everybody in the boxes; of the samples' skeleton, matched by name.
+
+    ``skeleton`` is the predictor's. ``processes`` share the images, and each gets everybody's keypoints, the same as if
+    it had been alone: images go through the predictor in portions of at least ``batch_size`` people, however many
+    processes there are. Raises ValueError where the skeletons share no keypoint name, and that names the image where a
+    box can't be cropped; OSError for an image that can't be read.
+    """
+    names = shared_keypoints(skeleton, samples.skeleton)
+    ours, theirs = ([of.index(name) for name in names] for of in (samples.skeleton, skeleton))
+    processes = processes or Processes()
+    portions = _portions(boxes.image_index, batch_size)[processes.rank :: processes.count]
+
+    def work() -> list[tuple[Rows, np.ndarray, np.ndarray]]:
+        found = (_predict_portion(predict_many, portion, boxes, samples, source) for portion in portions)
+        return [
+            (rows, poses.keypoints[:, theirs], poses.scores[:, theirs]) for portion in found for rows, poses in portion
+        ]
+
+    keypoints = np.full((len(boxes), len(samples.skeleton), 2), np.nan, dtype=np.float32)
+    scores = np.zeros((len(boxes), len(samples.skeleton)), dtype=np.float32)
+    for part in processes.gather(work):
+        for rows, points, values in part:
+            keypoints[rows[:, None], ours], scores[rows[:, None], ours] = points, values
+    return Predicted(keypoints=keypoints, scores=scores)
+
+
+def by_image(image_index: Rows) -> list[Rows]:
+    """The rows of each image's people, image by image, in their order."""
+    order = np.argsort(image_index, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(image_index[order])) + 1) if len(order) else []
+
+
+def _portions(image_index: Rows, batch_size: int) -> list[list[Rows]]:
+    """Whole images in portions of at least ``batch_size`` people, which fill the predictor's batches."""
+    portions: list[list[Rows]] = []
+    room = 0
+    for people in by_image(image_index):
+        if room <= 0:
+            portions.append([])
+            room = batch_size
+        portions[-1].append(people)
+        room -= len(people)
+    return portions
+
+
+def _predict_portion(
+    predict_many: PredictMany, portion: Sequence[Rows], boxes: Boxes, samples: Samples, source: ImageSource
+) -> Iterator[tuple[Rows, Poses]]:
+    files = [samples.files[boxes.image_index[people[0]]] for people in portion]
+    found = predict_many(map(source.read, files), [boxes.boxes[people] for people in portion])
+    for people, file in zip(portion, files, strict=True):
+        try:
+            poses = next(found)
+        except ValueError as error:  # raised after the poses of the images before it
+            raise ValueError(f"{file}: {error}") from error
+        yield people, poses

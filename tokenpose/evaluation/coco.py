@@ -1,0 +1,258 @@
+"""COCO's AP and AR through pycocotools, from the annotation file itself."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from tokenpose.data.augment import Framing
+from tokenpose.data.boxes import ImageBoxes, read_boxes_file
+from tokenpose.data.sigmas import SHARE_OF_BOX
+from tokenpose.evaluation.oks import oks_nms, soft_oks_nms
+from tokenpose.evaluation.run import Boxes, Predicted, by_image
+from tokenpose.geometry.boxes import center_and_scale
+
+FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+"""In pycocotools' order."""
+COUNTED_SCORE = 0.2  # keypoints with a lower score don't count in a person's, as published
+MOST_PER_IMAGE = 20  # of COCO's keypoint evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruth:
+    """The annotations of one category as pycocotools takes them, crowds and people without keypoints included."""
+
+    path: Path
+    category: Mapping[str, Any]
+    images: Sequence[Mapping[str, Any]]
+    annotations: Sequence[Mapping[str, Any]]
+    filled: dict[str, int]
+    """What the file did not give, and for how many annotations it was made up."""
+
+    @property
+    def people(self) -> int:
+        """How many annotations count: neither crowds nor without keypoints."""
+        return sum(not entry["iscrowd"] and entry["num_keypoints"] > 0 for entry in self.annotations)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoResult:
+    """COCO's AP and AR."""
+
+    figures: dict[str, float]
+    """COCO's ten, 0 to 1: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL; NaN where nobody is of that size."""
+    people: int
+    """Labelled people that count."""
+    predictions: int
+    """Poses that stayed after suppression."""
+    suppression: str
+    sigmas: dict[str, float]
+    sigma_origins: dict[str, str]
+    """By keypoint: "skeleton" for known ones, else what `tokenpose.data.sigmas.Sigmas` says: "named" or "estimated"."""
+
+    @property
+    def sigmas_are_estimated(self) -> bool:
+        """Whether any is; AP is then no number to compare with others' data."""
+        return "estimated" in self.sigma_origins.values()
+
+    def describe_sigmas(self) -> str:
+        """In words."""
+        estimated = [name for name, origin in self.sigma_origins.items() if origin == "estimated"]
+        if not estimated:
+            return "the skeleton's sigmas" if "skeleton" in self.sigma_origins.values() else "COCO's sigmas by name"
+        if len(estimated) == len(self.sigma_origins):
+            return "estimated sigmas"
+        return f"sigmas estimated for {', '.join(estimated)}, COCO's for the others"
+
+
+def read_ground_truth(path: str | Path) -> GroundTruth | None:
+    """What pycocotools needs of a COCO keypoint file that `read_coco` has accepted; None for a file of another form.
+
+    An annotation without ``area`` gets 0.53 of its box, one without ``iscrowd`` is no crowd, and one without
+    ``num_keypoints`` has as many as are labelled. People of no keypoints and no box are left out: pycocotools forgives
+    predictions in their boxes, and they have none. Raises ValueError that names file and record.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # the people were read from it, so it is a form that isn't JSON
+        return None
+    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
+        return None
+    category = next(entry for entry in content["categories"] if entry.get("keypoints"))
+    filled: Counter[str] = Counter()
+    annotations: list[dict[str, Any]] = []
+    for record in content["annotations"]:
+        if record.get("category_id") == category["id"]:
+            entry = _read_annotation(record, len(category["keypoints"]), filled, path)
+            if entry is not None:
+                # pycocotools takes the id 0 for "none"
+                annotations.append({**entry, "id": len(annotations) + 1, "category_id": category["id"]})
+    return GroundTruth(
+        path=path, category=category, images=content["images"], annotations=annotations, filled=dict(filled)
+    )
+
+
+def _read_annotation(record: Mapping[str, Any], count: int, filled: Counter[str], path: Path) -> dict[str, Any] | None:
+    where = f"{path}: annotation {record.get('id')}"
+    keypoints = record.get("keypoints") or [0] * (3 * count)
+    if len(keypoints) != 3 * count:
+        raise ValueError(f"{where} has {len(keypoints)} keypoint numbers; {count} keypoints need {3 * count}")
+    if not _are_numbers(keypoints):
+        raise ValueError(f"{where} has keypoints that are no finite numbers: {keypoints!r:.100}")
+    labelled = sum(value > 0 for value in keypoints[2::3])
+    box = record.get("bbox") or []
+    if not box and (not labelled or record.get("iscrowd")):
+        filled["left out"] += 1
+        return None
+    if len(box) != 4 or not _are_numbers(box):
+        raise ValueError(f"{where} needs a bbox of x, y, width, height; it has {box}")
+    filled.update(name for name in ("area", "iscrowd", "num_keypoints") if record.get(name) is None)
+    area = record.get("area")
+    if area is None:
+        area = SHARE_OF_BOX * box[2] * box[3]
+    if not _are_numbers([area]) or area < 0:
+        raise ValueError(f"{where} needs an area in square pixels; it has {area!r}")
+    number = record.get("num_keypoints")
+    return {
+        "image_id": record.get("image_id"),
+        "iscrowd": int(record.get("iscrowd") or 0),
+        "bbox": box,
+        "area": area,
+        "num_keypoints": labelled if number is None else number,
+        "keypoints": keypoints,
+    }
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in values)
+
+
+def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[Boxes, dict[str, int]]:
+    """A detector's boxes in the images of the annotation file, and how many were left out, by reason.
+
+    Raises ValueError where the file has boxes for none of the images, and what `read_boxes_file` raises.
+    """
+    file = read_boxes_file(path, truth.category["id"])
+    by_id = {people.image_id: people for people in file.images.values() if people.image_id is not None}
+    rows, boxes, scores = [], [], []
+    left_out: Counter[str] = Counter()
+    found = 0
+    for index, image in enumerate(truth.images):
+        people = by_id.get(image["id"]) or file.images.get(str(image["file_name"])) or ImageBoxes()
+        found += len(people.boxes)
+        for (x1, y1, x2, y2), score in zip(people.boxes, people.scores, strict=True):
+            if score < threshold:
+                left_out[f"score below {threshold:g}"] += 1
+            elif x2 - x1 < 1 or y2 - y1 < 1 or x2 <= 0 or y2 <= 0 or x1 >= image["width"] or y1 >= image["height"]:
+                left_out["under a pixel a side, or outside the image"] += 1
+            else:
+                rows.append(index)
+                boxes.append((x1, y1, x2 - x1, y2 - y1))
+                scores.append(score)
+    others = sum(len(people.boxes) for people in file.images.values()) - found
+    if others:
+        left_out[f"in images that are not in {truth.path.name}"] = others
+    if not found:
+        raise ValueError(f"{path} has boxes of {truth.category.get('name')!r} for none of the images of {truth.path}")
+    detected = Boxes(
+        image_index=np.array(rows, dtype=np.int64),
+        boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        scores=np.array(scores, dtype=np.float64),
+    )
+    return detected, dict(left_out)
+
+
+def person_scores(
+    keypoint_scores: Float[np.ndarray, "people keypoints"], box_scores: Float[np.ndarray, " people"]
+) -> Float[np.ndarray, " people"]:
+    """As published: the box's score times the mean of the keypoint scores above 0.2; 0 where none is."""
+    counted = keypoint_scores > COUNTED_SCORE
+    sums = np.where(counted, keypoint_scores, 0).sum(axis=1, dtype=np.float64)
+    return box_scores * (sums / np.maximum(counted.sum(axis=1), 1))
+
+
+def padded_areas(boxes: Float[np.ndarray, "people 4"], framing: Framing) -> Float[np.ndarray, " people"]:
+    """As published: those of the boxes (x, y, width, height) after growing to the crop's aspect and padding."""
+    _, scale = center_and_scale(torch.from_numpy(boxes), framing.image_size, framing.box_padding)
+    return scale.double().prod(dim=1).numpy()
+
+
+def make_results(
+    boxes: Boxes,
+    predicted: Predicted,
+    truth: GroundTruth,
+    sigmas: Float[np.ndarray, " keypoints"],
+    framing: Framing,
+    nms: float = 0.9,
+    soft_nms: float | None = None,
+) -> list[dict[str, Any]]:
+    """Records of a COCO results file: rescored, and without poses that a better one in the image is too similar to.
+
+    A pose with a keypoint that isn't a finite number is no prediction.
+    """
+    scores, areas = person_scores(predicted.scores, boxes.scores), padded_areas(boxes.boxes, framing)
+    keypoints = predicted.keypoints.astype(np.float64)
+    is_finite: Any = np.isfinite(keypoints).all(axis=(1, 2))
+    records = []
+    for everybody in by_image(boxes.image_index):
+        people = everybody[is_finite[everybody]]
+        poses = keypoints[people], scores[people], areas[people], sigmas
+        kept = oks_nms(*poses, nms) if soft_nms is None else soft_oks_nms(*poses, soft_nms, MOST_PER_IMAGE)
+        image = truth.images[boxes.image_index[everybody[0]]]["id"]
+        records += [_record(keypoints[person], scores[person], image, truth.category["id"]) for person in people[kept]]
+    return records
+
+
+def _record(
+    keypoints: Float[np.ndarray, "keypoints 2"], score: float, image_id: Any, category_id: Any
+) -> dict[str, Any]:
+    triples = np.concatenate((keypoints, np.ones((len(keypoints), 1))), axis=1)
+    return {
+        "image_id": image_id,
+        "category_id": category_id,
+        "keypoints": triples.ravel().tolist(),
+        "score": float(score),
+    }
+
+
+def measure_coco(
+    truth: GroundTruth, records: list[dict[str, Any]], sigmas: Float[np.ndarray, " keypoints"]
+) -> dict[str, float]:
+    """pycocotools' ten figures of the records, 0 to 1; NaN where nobody is of that size."""
+    from pycocotools.cocoeval import COCOeval
+
+    with redirect_stdout(StringIO()):
+        labelled = _index(truth, truth.annotations)
+        # Of an empty list loadRes can't tell what it is.
+        found = labelled.loadRes([dict(record) for record in records]) if records else _index(truth, ())
+        evaluation = COCOeval(labelled, found, "keypoints")
+        evaluation.params.kpt_oks_sigmas = sigmas
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    figures = (float(figure) if figure >= 0 else float("nan") for figure in evaluation.stats)
+    return dict(zip(FIGURES, figures, strict=True))
+
+
+def _index(truth: GroundTruth, annotations: Sequence[Mapping[str, Any]]) -> Any:
+    """A COCO object of copies: pycocotools writes into what it is given."""
+    from pycocotools.coco import COCO
+
+    held = COCO()
+    held.dataset = {
+        "images": [dict(image) for image in truth.images],
+        "annotations": [dict(entry) for entry in annotations],
+        "categories": [dict(truth.category)],
+    }
+    held.createIndex()
+    return held

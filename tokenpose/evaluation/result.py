@@ -1,0 +1,169 @@
+"""What an evaluation found: prints as a table, and becomes JSON and CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tokenpose.evaluation.coco import CocoResult
+from tokenpose.evaluation.pck import EpeResult, Errors, PckhResult, PckResult
+
+POOLED = "all"
+"""The row of the figures over all keypoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A figure of each keypoint, and of all pooled."""
+
+    title: str
+    values: Mapping[str, int | float]
+    decimals: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The figures of a model on labelled people; prints as a table. What was not measured is None or empty.
+
+    PCK, PCKh and AUC are percentages, AP and AR from 0 to 1, errors in pixels and in units.
+    """
+
+    data: str
+    """The annotation file."""
+    people: int
+    """Labelled people, crowds left out."""
+    images: int
+    """Those with a box."""
+    boxes: str
+    """Whose: "labelled", or a detector's file."""
+    box_count: int
+    flip_test: bool
+    decoder: str
+    coco: CocoResult | None
+    pck: Mapping[float, PckResult]
+    """By threshold."""
+    pckh: PckhResult | None
+    epe: EpeResult | None
+    notes: tuple[str, ...]
+    """What was left out or made up, and why."""
+    person_errors: Float[np.ndarray, " people"] | None = field(default=None, repr=False, compare=False)
+    """Everybody's mean error in diagonals of their labelled boxes, in the data's order; NaN where nothing can be
+    compared. None with a detector's boxes."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON: None for a figure that isn't known."""
+        plain = asdict(self) | {"pck": [asdict(result) for result in self.pck.values()]}
+        del plain["person_errors"]
+        return _without_nan(plain)
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def to_csv(self) -> str:
+        """A row for each keypoint, and one for all, which has AP and AR too; a figure that isn't known stays empty."""
+        columns = [*self._columns(), *self._coco_columns()]
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["keypoint", *(column.title for column in columns)])
+        for name in self._rows():
+            figures = (column.values.get(name, float("nan")) for column in columns)
+            table.writerow([name, *("" if figure != figure else figure for figure in figures)])
+        return text.getvalue()
+
+    def __str__(self) -> str:
+        columns = self._columns()
+        parts = [self._head(), *self._coco_lines()]
+        if columns:
+            parts.append("\n".join([*_draw(self._rows(), columns), "", *self._units()]))
+        if self.notes:
+            parts.append("\n".join(f"note: {note}" for note in self.notes))
+        return "\n\n".join(parts)
+
+    def _head(self) -> str:
+        looked_at = "labelled boxes" if self.boxes == "labelled" else f"{self.box_count} boxes of {self.boxes}"
+        flip = ", flip test" if self.flip_test else ""
+        return f"{self.data}: {self.people} people, {looked_at} in {self.images} images, decoder {self.decoder}{flip}"
+
+    def _coco_lines(self) -> list[str]:
+        if self.coco is None:
+            return []
+        figures = self.coco.figures
+        title = f"COCO: OKS with {self.coco.describe_sigmas()}; {self.coco.suppression}; {self.coco.people} people"
+        names = "  ".join(f"{name:>5}" for name in figures)
+        return [f"{title}\n{names}\n" + "  ".join(f"{_write(figure, 3):>5}" for figure in figures.values())]
+
+    def _units(self) -> list[str]:
+        """What the columns are relative to, and who has no such length."""
+        lines = [
+            f"{kind} by {result.unit}: {result.people} people, {result.keypoint_count} keypoints"
+            + (f", {result.people_left_out} people without a {result.part} left out" if result.people_left_out else "")
+            for kind, result in (
+                *((("PCK", next(iter(self.pck.values()))),) if self.pck else ()),
+                *((("PCKh", self.pckh.at_half),) if self.pckh else ()),
+            )
+        ]
+        if self.pckh is not None and self.pckh.keypoints_left_out:
+            lines[-1] += f", without {' and '.join(self.pckh.keypoints_left_out)}, as published"
+        return lines
+
+    def _rows(self) -> list[str]:
+        keypoints = next((column.values for column in self._columns()), {POOLED: 0.0})
+        return [name for name in keypoints if name != POOLED] + [POOLED]
+
+    def _columns(self) -> list[Column]:
+        columns = []
+        if self.epe is not None:
+            columns.append(Column(title="labelled", values=_each(self.epe, "keypoint_count"), decimals=0))
+        for threshold, result in self.pck.items():
+            values = {**result.per_keypoint, POOLED: result.mean}
+            columns.append(Column(title=f"PCK@{threshold:g}", values=values, decimals=2))
+        if self.pckh is not None:
+            half = self.pckh.at_half
+            values = {**half.per_keypoint, POOLED: half.mean}
+            columns.append(Column(title=f"PCKh@{half.threshold:g}", values=values, decimals=2))
+            values = {**self.pckh.auc_per_keypoint, POOLED: self.pckh.auc}
+            columns.append(Column(title="PCKh AUC", values=values, decimals=2))
+        if self.epe is not None:
+            unit = self.epe.unit
+            columns.append(Column(title="EPE px", values=_each(self.epe, "mean"), decimals=2))
+            columns.append(Column(title="median px", values=_each(self.epe, "median"), decimals=2))
+            columns.append(Column(title=f"EPE/{unit}", values=_each(self.epe, "unit_mean"), decimals=3))
+            columns.append(Column(title=f"median/{unit}", values=_each(self.epe, "unit_median"), decimals=3))
+        return columns
+
+    def _coco_columns(self) -> list[Column]:
+        figures = {} if self.coco is None else self.coco.figures
+        return [Column(title=name, values={POOLED: figure}, decimals=3) for name, figure in figures.items()]
+
+
+def _each(epe: EpeResult, figure: str) -> dict[str, int | float]:
+    errors: dict[str, Errors] = {**epe.per_keypoint, POOLED: epe.pooled}
+    return {name: getattr(entry, figure) for name, entry in errors.items()}
+
+
+def _draw(rows: list[str], columns: list[Column]) -> list[str]:
+    first = max(map(len, ("keypoint", *rows)))
+    lines = [f"{'keypoint':<{first}}  " + "  ".join(f"{column.title:>8}" for column in columns)]
+    for name in rows:
+        cells = (f"{_write(column.values[name], column.decimals):>{max(8, len(column.title))}}" for column in columns)
+        lines.append(f"{name:<{first}}  " + "  ".join(cells))
+    return lines
+
+
+def _write(figure: int | float, decimals: int) -> str:
+    return "-" if figure != figure else f"{figure:.{decimals}f}"
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: None instead."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and value != value else value
