@@ -45,6 +45,14 @@ def infer_flip_pairs(keypoints: Iterable[str]) -> Pairs | None:
     return tuple(sorted(pairs)) or None
 
 
+def _limbs_from_1(limbs: Any, label: str) -> Pairs:
+    """A COCO category's limbs, which count from 1."""
+    for limb in limbs if isinstance(limbs, list | tuple) else [limbs]:
+        if not isinstance(limb, list | tuple) or len(limb) != 2 or not all(isinstance(end, int) for end in limb):
+            raise ValueError(f"{label}: skeleton holds {limb!r:.60}; a limb is two keypoints, counted from 1")
+    return tuple((first - 1, second - 1) for first, second in limbs)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Skeleton:
     """The keypoints' names, and what is known of them; indices count from 0.
@@ -117,10 +125,12 @@ class Skeleton:
 
         Known name lists (COCO's and ours) get their known sigmas. Raises ValueError where the category has no names.
         """
+        label = f"category {category.get('name', category.get('id'))!r}"
         if not category.get("keypoints"):
-            raise ValueError(f"category {category.get('name', category.get('id'))!r} lists no keypoint names")
-        names = tuple(category["keypoints"])
-        limbs = tuple((a - 1, b - 1) for a, b in category.get("skeleton") or ())
+            raise ValueError(f"{label} lists no keypoint names")
+        if not isinstance(category["keypoints"], list | tuple):
+            raise ValueError(f"{label}: keypoints must be a list of names; got {category['keypoints']!r:.60}")
+        names, limbs = tuple(category["keypoints"]), _limbs_from_1(category.get("skeleton") or (), label)
         known = next((skeleton for skeleton in (COCO, MPII, LSP) if skeleton.keypoints == names), None)
         return cls(
             name=known.name if known else str(category.get("name", "custom")),
