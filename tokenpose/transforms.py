@@ -158,7 +158,8 @@ def create_transform(
         return Transform(spec=model.spec, device=torch.device(device or weights.device), dtype=weights.dtype)
     settings = Augmentation(**{name: float(value) for name, value in augmentation.items()})
     if settings.flip:
-        flip_order(len(model.spec.skeleton), model.spec.skeleton.flip_pairs)  # refuses unknown pairs
+        skeleton = model.spec.skeleton
+        flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)  # refuses unknown pairs
     return TrainingTransform(spec=model.spec, device=torch.device(device or "cpu"), augmentation=settings)
 
 

@@ -207,7 +207,10 @@ FAULTS = {
     "huge area": (content(record(area=10**400)), "annotation 7 must have as area a number; it has 1000"),
     "nameless": (content(record(), without(record(bbox=[]), "id")), r"annotations\[1\] needs a bbox"),
     "no category id": (content(without(record(), "category_id")), "annotation 7 has no category_id"),
-    "names": (content(categories=[{"id": 1, "name": "fly", "keypoints": ["a", 1]}]), "names must be text; got 'fly'"),
+    "names": (
+        content(categories=[{"id": 1, "name": "fly", "keypoints": ["a", 1]}]),
+        r"category 'fly': keypoints must be a list of names; got \['a', 1\]",
+    ),
     "names text": (
         content(categories=[{"id": 1, "name": "fly", "keypoints": "nose"}]),
         "category 'fly': keypoints must be a list of names; got 'nose'",
