@@ -15,7 +15,7 @@ from PIL import Image
 
 from tokenpose.data.boxes import Box, ImageBoxes, read_boxes_file
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import Source
 from tokenpose.images import RgbImage, read_image, read_images
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
@@ -204,7 +204,7 @@ def save_picture(picture: np.ndarray, path: Path) -> None:
 
 
 def draw_sheet(
-    model: TokenPose, samples: Samples, source: ImageSource, count: int, flip_test: bool, threshold: float
+    model: TokenPose, samples: Samples, source: Source, count: int, flip_test: bool, threshold: float
 ) -> np.ndarray:
     """The first people: the labelled pose on the left, the predicted one on the right."""
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tokenpose.data.augment import Augmentation, Batch, Framing, draw, draw_matrices, jitter_color, make_batch
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import Source
 from tokenpose.geometry.affine import compose, crop_matrices, invert
 from tokenpose.geometry.boxes import center_and_scale
 from tokenpose.geometry.crops import crop_image, crop_images
@@ -28,7 +28,7 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(
-        self, samples: Samples, source: ImageSource, framing: Framing, augmentation: Augmentation, cache: bool = True
+        self, samples: Samples, source: Source, framing: Framing, augmentation: Augmentation, cache: bool = True
     ) -> None:
         self.samples, self.source = samples, source
         reach = (

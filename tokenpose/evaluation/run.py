@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import Source
 from tokenpose.poses import Poses
 from tokenpose.skeletons import Skeleton
 
@@ -16,7 +16,7 @@ PredictMany = Callable[[Iterable[Any], Iterable[Any]], Iterator[Poses]]
 
 
 def predict_samples(
-    predict_many: PredictMany, samples: Samples, source: ImageSource, skeleton: Skeleton
+    predict_many: PredictMany, samples: Samples, source: Source, skeleton: Skeleton
 ) -> Float[np.ndarray, "people keypoints 2"]:
     """Predicted keypoints of every sample, from its labelled box; of the samples' skeleton, matched by name.
 
