@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenpose.data.coco import read_coco
@@ -327,6 +327,7 @@ ANNOTATIONS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(ANNOTATIONS, max_size=8))
 def test_columns_give_what_reading_record_by_record_gives(tmp_path_factory, annotations):
     path = tmp_path_factory.mktemp("coco") / "people.json"
