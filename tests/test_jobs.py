@@ -72,7 +72,7 @@ def test_training_gives_a_weights_file_that_loads_and_measures_the_same(people, 
     assert {entry.name for entry in path.parent.iterdir()} == {
         "checkpoint.pt", "curve.png", "log.jsonl", "model.safetensors", "predictions", "settings.json",
     }  # fmt: skip
-    assert "people.json: 8 people; left out: none" in caplog.text
+    assert caplog.text.count("people.json: 8 annotations: 8 people; left out: none") == 2
     card = read_weights(path).card
     assert card["data"] == "drawn"
     log = [json.loads(line) for line in (path.parent / "log.jsonl").read_text().splitlines()]

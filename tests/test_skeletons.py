@@ -3,7 +3,16 @@ import re
 
 import pytest
 
-from tokenpose.skeletons import COCO, LSP, MPII, Skeleton, infer_flip_pairs, sideless_words
+from tokenpose.skeletons import (
+    COCO,
+    LSP,
+    MPII,
+    Skeleton,
+    infer_flip_pairs,
+    read_flip_pairs,
+    sideless_words,
+    why_no_flip_pairs,
+)
 
 
 def test_coco_pairs_are_the_published_ones():
@@ -144,3 +153,94 @@ def test_unknown_keypoint_is_an_error_that_lists_the_names():
 )
 def test_words_of_a_name_are_read_without_its_side(name, words):
     assert sideless_words(name) == words
+
+
+STYLES = {
+    "AP-10K": ("L_Eye R_Eye Nose Neck Root_of_tail L_F_Paw R_F_Paw L_B_Paw R_B_Paw", [(0, 1), (5, 6), (7, 8)]),
+    "AnimalPose": ("left_eye right_eye throat left_front_paw right_front_paw", [(0, 1), (3, 4)]),
+    "DeepFashion": ("left_collar right_collar left_hem right_hem", [(0, 1), (2, 3)]),
+    "OpenPose": ("Nose Neck RShoulder LShoulder RBigToe LBigToe REye LEye", [(3, 2), (5, 4), (7, 6)]),
+    "Human3.6M": ("Hip RHip RKnee LHip LKnee Spine Thorax Head", [(3, 1), (4, 2)]),
+    "Human3.6M, small": ("Hip Rhip Rknee Rfoot Lhip Lknee Lfoot Spine Neck", [(4, 1), (5, 2), (6, 3)]),
+    "camels": ("leftEye rightEye lEar rEar", [(0, 1), (2, 3)]),
+    "capitals": ("LEFT_EYE RIGHT_EYE LEFTEAR RIGHTEAR L_HIP R_HIP", [(0, 1), (2, 3), (4, 5)]),
+    "behind": ("eye_l eye_r ear_L ear_R hipL hipR knee.left knee.right", [(0, 1), (2, 3), (4, 5), (6, 7)]),
+    "glued words": ("lefteye righteye leftear1 rightear1 leftmost rightmost", [(0, 1), (2, 3), (4, 5)]),
+    "glued words behind": ("eyeleft eyeright bow", [(0, 1)]),
+    "hyphens": ("l-eye r-eye nose-tip", [(0, 1)]),
+    "numbers": ("L1 R1 L2 R2 M1", [(0, 1), (2, 3)]),
+    "abbreviations": ("head lsho rsho lelb relb lhip rhip root lower_lip", [(1, 2), (3, 4), (5, 6)]),
+    "abbreviations behind": ("shol shor hipl hipr kneel1 kneer1 nose", [(0, 1), (2, 3), (4, 5)]),
+    "mixed": ("left_eye right_eye lhip rhip lknee rknee lfoot rfoot", [(0, 1), (2, 3), (4, 5), (6, 7)]),
+    "letters in words": ("left_leg right_leg lip lower_lip upper_lip collar bright light r2d2", None),
+    "words with letters": ("left_leg right_leg lip lower_lip upper_lip collar bright light upright", [(0, 1)]),
+    "two sides in a name": (
+        "left_eye_left_corner left_eye_right_corner right_eye_left_corner right_eye_right_corner",
+        [(0, 3), (1, 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_pairs_are_told_in_the_styles_of_well_known_data(style):
+    names, pairs = STYLES[style]
+    assert infer_flip_pairs(names.split()) == (None if pairs is None else tuple(pairs))
+
+
+def test_names_with_spaces_are_told():
+    names = ["Left Eye", "Right Eye", "ear left", "ear right", "Root of tail"]
+    assert infer_flip_pairs(names) == ((0, 1), (2, 3))
+
+
+REASONS = {
+    "no name has a side, left or right": ["nose", "tail"],
+    "'left_wing' has no partner 'right_wing'": ["head", "left_wing"],
+    "'R_Wing' has no partner 'L_Wing'": ["head", "R_Wing"],
+    "'RIGHT-WING' has no partner 'LEFT-WING'": ["RIGHT-WING", "left_eye", "right_eye"],
+    "'lefteye2' has no partner 'righteye2'": ["lefteye2", "righteye"],
+    "'LEye' has no partner 'REye'": ["LEye", "right_eye"],
+    "'L4' has no partner 'R4'": ["L4", "T12"],
+    "'leye' has no partner 'reye'": ["lhip", "rhip", "lknee", "rknee", "lfoot", "rfoot", "leye"],
+    "'lhip' and 'rhip' may be left and right, or other words": ["lhip", "rhip", "left_eye", "right_eye"],
+    "'left_hip' and 'LeftHip' read the same": ["left_hip", "right_hip", "LeftHip"],
+    "the side of '鼻' can't be told": ["left_eye", "right_eye", "鼻"],
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_reason_why_pairs_cannot_be_told_is_given(reason):
+    assert why_no_flip_pairs(REASONS[reason]) == reason
+    assert infer_flip_pairs(REASONS[reason]) is None
+
+
+def test_there_is_no_reason_where_pairs_are_told():
+    assert why_no_flip_pairs(COCO.keypoints) == ""
+
+
+def test_one_or_two_pairs_of_glued_letters_may_be_chance():
+    assert infer_flip_pairs(["lock", "rock", "lace", "race"]) is None
+    assert infer_flip_pairs(["lock", "rock", "lace", "race", "lhip", "rhip"]) == ((0, 1), (2, 3), (4, 5))
+
+
+def test_pairs_are_read_from_text():
+    names = ("head", "wing one", "wing two", "eye_a", "eye_b")
+    assert read_flip_pairs("wing one:wing two, eye_b:eye_a", names) == ((1, 2), (4, 3))
+    assert read_flip_pairs("none", names) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "flip pairs are written left_eye:right_eye,left_ear:right_ear, or none; got ''"),
+        ("a:b,", "or none; got ''"),
+        ("a", "or none; got 'a'"),
+        ("a:b:c", "or none; got 'a:b:c'"),
+        ("a:", "or none; got 'a:'"),
+        ("a:x", "flip pairs: there is no keypoint 'x'; there are a, b, c"),
+        ("a:b,c:a", "flip pairs: 'a' stands in them twice"),
+        ("a:a", "flip pairs: 'a' stands in them twice"),
+    ],
+)
+def test_pairs_that_cannot_be_read_are_refused(text, message):
+    with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
+        read_flip_pairs(text, ("a", "b", "c"))

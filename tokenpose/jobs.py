@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenpose.data.coco import read_coco
+from tokenpose.data.annotations import read_annotations
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import ImageSource, Source
 from tokenpose.evaluation.measure import measure
 from tokenpose.evaluation.pck import PckResult, UnitName, choose_unit, pck
 from tokenpose.evaluation.processes import join_processes
@@ -73,7 +73,7 @@ def evaluate(
 
 
 def measure_pck(
-    model: TokenPose, samples: Samples, source: ImageSource, threshold: float = 0.2, flip_test: bool = False
+    model: TokenPose, samples: Samples, source: Source, threshold: float = 0.2, flip_test: bool = False
 ) -> PckResult:
     """PCK of a model on labelled people, cropped by their labelled boxes, in torsos or, without one, box diagonals.
 
@@ -89,7 +89,7 @@ def measure_pck(
 
 def read_people(data: str | Path) -> Samples:
     """The labelled people of an annotation file, as they are evaluated."""
-    return read_coco(data)
+    return read_annotations(data)
 
 
 def _predict_many(predictor: PosePredictor, batch_size: int) -> PredictMany:

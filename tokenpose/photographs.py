@@ -15,7 +15,7 @@ from PIL import Image
 
 from tokenpose.data.boxes import Box, ImageBoxes, read_boxes_file
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import Source
 from tokenpose.images import RgbImage, read_image, read_images
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
@@ -202,9 +202,7 @@ def save_picture(picture: np.ndarray, path: Path) -> None:
     Image.fromarray(picture).save(path, quality=92)
 
 
-def draw_sheet(
-    predictor: PosePredictor, samples: Samples, source: ImageSource, count: int, threshold: float
-) -> np.ndarray:
+def draw_sheet(predictor: PosePredictor, samples: Samples, source: Source, count: int, threshold: float) -> np.ndarray:
     """The first people: the labelled pose on the left, the predicted one on the right."""
 
     side, pictures, captions = 240, [], []

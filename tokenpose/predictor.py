@@ -40,7 +40,8 @@ class PosePredictor:
         if decoder not in DECODERS:
             raise LookupError(f"there is no decoder {decoder!r}; there are {', '.join(DECODERS)}")
         if flip_test:
-            flip_order(len(model.spec.skeleton), model.spec.skeleton.flip_pairs)
+            skeleton = model.spec.skeleton
+            flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
         self.model = model.eval()
         self.decoder = decoder
         self.flip_test = flip_test

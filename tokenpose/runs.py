@@ -4,15 +4,16 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tokenpose.data.batches import TrainingBatches, WindowDataset
-from tokenpose.data.coco import read_coco
+from tokenpose.data.combine import read_datasets
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import Source
+from tokenpose.evaluation.run import shared_keypoints
 from tokenpose.jobs import Places, measure_pck
 from tokenpose.models.create import create_model, load_model
 from tokenpose.models.spec import ModelSpec
@@ -20,7 +21,7 @@ from tokenpose.models.supervised import Supervised, widen_start
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights
 from tokenpose.predictor import PosePredictor
-from tokenpose.skeletons import Skeleton
+from tokenpose.skeletons import Skeleton, read_flip_pairs
 from tokenpose.training.recipes import Recipe, read_recipe
 from tokenpose.training.settings import Loss, TrainingSettings
 
@@ -37,17 +38,14 @@ class TrainingData:
     """Who is trained on, who is held out, and where their images are."""
 
     people: Samples
-    source: ImageSource
+    source: Source
     held_out: Samples
-    held_out_source: ImageSource
-    train: Annotations
-    val: Annotations
+    held_out_source: Source
 
     def __post_init__(self) -> None:
-        for annotations, samples in ((self.train, self.people), (self.val, self.held_out)):
-            logger.info("%s: %d people; left out: %s", annotations, len(samples), samples.skipped or "none")
+        for samples in (self.people, self.held_out):
             if not len(samples):
-                raise ValueError(f"{annotations} has no labelled people")
+                raise ValueError(f"{samples.origin} has no labelled people; left out: {samples.skipped or 'none'}")
 
     @property
     def skeleton(self) -> Skeleton:
@@ -55,26 +53,37 @@ class TrainingData:
         return self.people.skeleton
 
     def check_model(self, model: TokenPose) -> None:
-        """Raise ValueError for a model of other keypoints, or where nobody is left to validate on."""
-        for annotations, samples in ((self.train, self.people), (self.val, self.held_out)):
-            if samples.skeleton.keypoints != model.spec.skeleton.keypoints:
-                raise ValueError(
-                    f"{annotations} has the keypoints {', '.join(samples.skeleton.keypoints)}; the model has "
-                    f"{', '.join(model.spec.skeleton.keypoints)}: create the model with keypoints=[...] of the data"
-                )
+        """Raise ValueError for a model of other keypoints than the people's, and where no held-out one is known."""
+        keypoints = model.spec.skeleton.keypoints
+        if self.skeleton.keypoints != keypoints:
+            raise ValueError(
+                f"{self.people.origin} has the keypoints {', '.join(self.skeleton.keypoints)}; the model has "
+                f"{', '.join(keypoints)}: create the model with keypoints=[...] of the data"
+            )
+        shared_keypoints(model.spec.skeleton, self.held_out.skeleton)
 
 
-def read_training_data(train: Annotations, val: Annotations, images: Places) -> TrainingData:
-    """Read the annotation files; images are opened when they are needed."""
-    source = ImageSource(images)
-    return TrainingData(
-        people=read_coco(_only(train)),
-        source=source,
-        held_out=read_coco(_only(val)),
-        held_out_source=source,
-        train=train,
-        val=val,
-    )
+def read_training_data(
+    train: Annotations,
+    val: Annotations,
+    images: Places | None,
+    *,
+    rename: Mapping[str, str] | None = None,
+    flip_pairs: str | None = None,
+) -> TrainingData:
+    """Read annotation files, one or several for each; images are opened when they are needed.
+
+    Each file may name its own images, "FILE=PLACE"; the others' are in ``images``. Keypoints of the same name are one;
+    ``rename`` gives keypoints of the training files, and of those to validate on that have them, other names.
+    ``flip_pairs``: which change sides, "left_a:right_a,left_b:right_b" or "none", where the names don't tell.
+    Raises what `tokenpose.data.combine.read_datasets` raises.
+    """
+    people, source = read_datasets(train, images, rename=rename)
+    held_out, held_out_source = read_datasets(val, images, rename=rename)
+    if flip_pairs is not None:
+        pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)
+        people = replace(people, skeleton=replace(people.skeleton, flip_pairs=pairs))
+    return TrainingData(people=people, source=source, held_out=held_out, held_out_source=held_out_source)
 
 
 def train_model(
@@ -113,7 +122,7 @@ def train_model(
     def validate(averaged: Any) -> dict[str, float]:
         result = measure_pck(averaged.model, data.held_out, data.held_out_source)
         if accelerator.is_main_process:
-            made = {"train": _names(data.train), "val": _names(data.val), "people": len(data.people)}
+            made = {"train": _file_name(data.people), "val": _file_name(data.held_out), "people": len(data.people)}
             figures = {"steps": trainer.step, "pck": result.mean, "pck_unit": result.unit}
             origin = {"started_from": model.card} if model.card else {}  # its terms go on
             write_weights(averaged.model, weights, {**made, **origin, **(card or {}), **figures})
@@ -132,7 +141,7 @@ def finetune(
     name: str,
     train: Annotations,
     val: Annotations,
-    images: Places,
+    images: Places | None,
     output: str | Path,
     *,
     pretrained: bool = True,
@@ -141,11 +150,15 @@ def finetune(
     learning_rate: float | None = None,
     batch_size: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    rename: Mapping[str, str] | None = None,
+    flip_pairs: str | None = None,
     resume: bool = False,
     **model_changes: Any,
 ) -> TokenPose:
-    """Fine-tune a model by name on the keypoints of COCO files; returns it with the averaged weights.
+    """Fine-tune a model by name on the keypoints of annotation files; returns it with the averaged weights.
 
+    ``train`` and ``val``: COCO keypoint files, or MPII's, one or several; ``rename`` and ``flip_pairs`` as in
+    `tokenpose.runs.read_training_data`. ``images``: folders, tar and zip files, globs.
     The data's keypoints are the model's; tokens of keypoints with the same name start from the pretrained ones, or from
     those of ``weights=...``, a "local-dir:..." or a "hf-hub:..." name. ``recipe`` as in
     `tokenpose.training.recipes.read_recipe`; ``epochs``, ``learning_rate``, ``batch_size`` and ``settings``, fields of
@@ -154,7 +167,7 @@ def finetune(
     """
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     changes = {**{key: value for key, value in given.items() if value is not None}, **(settings or {})}
-    data = read_training_data(train, val, images)
+    data = read_training_data(train, val, images, rename=rename, flip_pairs=flip_pairs)
     chosen = read_recipe(recipe)
     model, resolved = make_trainee(chosen, changes, data.skeleton, name, pretrained=pretrained, **model_changes)
     trained = load_model(train_model(model, data, output, resolved, resume))
@@ -272,17 +285,9 @@ def _patch_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
     return (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patch_blocks is None else settings.patch_blocks
 
 
-def _only(annotations: Annotations) -> str | Path:
-    several = [annotations] if isinstance(annotations, str | Path) else annotations
-    if len(several) != 1:
-        raise ValueError(f"one annotation file is needed; got {several}")
-    return several[0]
-
-
-def _names(annotations: Annotations) -> str:
-    """The files' names, without the folders, which are nobody's business."""
-    several = [annotations] if isinstance(annotations, str | Path) else annotations
-    return ", ".join(Path(path).name for path in several)
+def _file_name(samples: Samples) -> str:
+    """The annotation files' names, without their folders, which are nobody's business."""
+    return ", ".join(PurePath(name).name for name in samples.origin.split(" + "))
 
 
 def _as_tuple(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,18 +10,27 @@ Pairs = tuple[tuple[int, int], ...]
 
 MOST_KEYPOINTS = 4_096  # far beyond any skeleton; a mistyped or hostile count is refused before it fills the memory
 
-_SIDES = {"left": "right", "l": "r"}
 _LOWER_BODY = {"pelvis", "hip", "knee", "ankle", "heel", "foot", "toe"}
+_OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_LEADING_SIDE = re.compile(r"^(left|right)(?=[a-z])")  # "lefteye"; what ends so may be another word: "bright"
+_NO_SIDES = ("leg", "legs", "lip", "lips", "lower", "lumbar", "rear", "rib", "ribs", "root", "rump")  # among "lhip"s
+
+Words = tuple[str, ...]
 
 
-def _words(name: str) -> tuple[str, ...]:
-    return tuple(word.lower() for word in _WORD.findall(name))
+def _split_side(word: str) -> list[str]:
+    return _LEADING_SIDE.sub(r"\1 ", word.lower()).split()
+
+
+def _words(name: str) -> Words:
+    """A name's words in lower case: of "L_BigToe1", "lBigToe1" and "l big-toe.1" they are l, big, toe and 1."""
+    return tuple(part for word in _WORD.findall(name) for part in _split_side(word))
 
 
 def sideless_words(name: str) -> tuple[str, ...]:
     """The words of a keypoint's name in lower case, without its side: "left_hip", "hipL" and "Hip" are ("hip",)."""
-    return tuple(word for word in _words(name) if word not in _SIDES and word not in _SIDES.values())
+    return tuple(word for word in _words(name) if word not in _OTHER_SIDE)
 
 
 def _as_tuples(value: Any) -> Any:
@@ -30,25 +39,128 @@ def _as_tuples(value: Any) -> Any:
 
 
 def infer_flip_pairs(keypoints: Iterable[str]) -> Pairs | None:
-    """Pair left with right keypoints by their names ("left_hip" / "right_hip", "l_hip", "hipL", "Left hip", ...).
+    """Pair left with right keypoints by their names ("left_hip" / "right_hip", "l_hip", "LHip", "hip L", "lefthip").
 
-    Returns None where it can't be told: no name has a side, or a name with a side has no partner.
+    Letters that are glued to a word ("lhip" / "rhip") count where at least three pairs of names have them.
+    Returns None where it can't be told: `why_no_flip_pairs` gives the reason.
     """
-    words = [_words(name) for name in keypoints]
-    position = {name: index for index, name in enumerate(words)}
-    if len(position) < len(words):
-        return None
+    found = _find_flip_pairs(tuple(keypoints))
+    return None if isinstance(found, str) else found
+
+
+def why_no_flip_pairs(keypoints: Iterable[str]) -> str:
+    """Why these names can't be paired: "'left_wing' has no partner 'right_wing'", for example; "" where they can."""
+    found = _find_flip_pairs(tuple(keypoints))
+    return found if isinstance(found, str) else ""
+
+
+def read_flip_pairs(text: str, keypoints: Iterable[str]) -> Pairs:
+    """Pairs written as "left_a:right_a,left_b:right_b"; "none": no keypoint changes sides.
+
+    Raises ValueError for what isn't written so, for names that the keypoints don't have and for names in two pairs.
+    """
+    names = tuple(keypoints)
+    if text.strip() == "none":
+        return ()
     pairs = []
-    for left, right in _SIDES.items():
-        for index, name in enumerate(words):
-            if left in name:
-                mirrored = tuple(right if word == left else word for word in name)
-                if mirrored not in position:
-                    return None
-                pairs.append((index, position[mirrored]))
-            elif right in name and tuple(left if word == right else word for word in name) not in position:
-                return None
-    return tuple(sorted(pairs)) or None
+    for written in text.split(","):
+        pair = [name.strip() for name in written.split(":")]
+        if len(pair) != 2 or not all(pair):
+            raise ValueError(f"flip pairs are written left_eye:right_eye,left_ear:right_ear, or none; got {written!r}")
+        pairs.append(_pair_of_names(pair, names))
+    _refuse_second_pairs(pairs, names)
+    return tuple(pairs)
+
+
+def _pair_of_names(pair: Sequence[str], names: tuple[str, ...]) -> tuple[int, int]:
+    unknown = [name for name in pair if name not in names]
+    if unknown:
+        raise ValueError(f"flip pairs: there is no keypoint {unknown[0]!r}; there are {', '.join(names)}")
+    return names.index(pair[0]), names.index(pair[1])
+
+
+def _refuse_second_pairs(pairs: Iterable[tuple[int, int]], names: tuple[str, ...]) -> None:
+    counts = Counter(index for pair in pairs for index in pair)
+    twice = [names[index] for index, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(f"flip pairs: {twice[0]!r} stands in them twice")
+
+
+def _find_flip_pairs(names: tuple[str, ...]) -> Pairs | str:
+    """The pairs, left first, or why they can't be told."""
+    words = [_words(name) for name in names]
+    if () in words:
+        return f"the side of {names[words.index(())]!r} can't be told"
+    mirrored = [_mirror_words(name) for name in words]
+    for mirror, fewest in ((_mirror_trailing_side, 1), (_mirror_first_letter, 3), (_mirror_last_letter, 3)):
+        glued = {name: mirror(name) for name, other in zip(words, mirrored, strict=True) if name == other}
+        lefts = [name for name, other in glued.items() if name < other and other in glued]
+        if lefts and len(lefts) < fewest:
+            left, right = names[words.index(lefts[0])], names[words.index(glued[lefts[0]])]
+            return f"{left!r} and {right!r} may be left and right, or other words"
+        if lefts:
+            mirrored = [glued.get(name, other) for name, other in zip(words, mirrored, strict=True)]
+    return _pair(names, words, mirrored)
+
+
+def _pair(names: tuple[str, ...], words: list[Words], mirrored: list[Words]) -> Pairs | str:
+    position: dict[Words, int] = {}
+    for index, name in enumerate(words):
+        if name in position:
+            return f"{names[position[name]]!r} and {names[index]!r} read the same"
+        position[name] = index
+    for index, other in enumerate(mirrored):
+        if other not in position:
+            return f"{names[index]!r} has no partner {_rename(names[index], other)!r}"
+    pairs = [(index, position[other]) for index, other in enumerate(mirrored) if words[index] < other]  # l before r
+    return tuple(sorted(pairs)) or "no name has a side, left or right"
+
+
+def _mirror_words(words: Words) -> Words:
+    """left_eye -> right_eye, L_Eye -> R_Eye; both sides of left_eye_right_corner."""
+    return tuple(_OTHER_SIDE.get(word, word) for word in words)
+
+
+def _mirror_trailing_side(words: Words) -> Words:
+    """eyeleft -> eyeright."""
+    return tuple(re.sub("(left|right)$", lambda side: _OTHER_SIDE[side[0]], word) for word in words)
+
+
+def _mirror_first_letter(words: Words) -> Words:
+    """lhip -> rhip; leg, lip, ... stay."""
+    first = words[0]
+    changed = _OTHER_SIDE.get(first[0], first[0]) + first[1:]
+    return words if first in _NO_SIDES else (changed, *words[1:])
+
+
+def _mirror_last_letter(words: Words) -> Words:
+    """hipl -> hipr; numbers may follow."""
+    place = max((index for index, word in enumerate(words) if word.isalpha()), default=0)
+    word = words[place]
+    changed = word[:-1] + _OTHER_SIDE.get(word[-1], word[-1])
+    return (*words[:place], changed, *words[place + 1 :])
+
+
+def _rename(name: str, words: Words) -> str:
+    """The name with other words, written as it is."""
+    parts = iter(words)
+
+    def replace(found: re.Match[str]) -> str:
+        old = found[0]
+        new = "".join(next(parts) for _ in _split_side(old))
+        if old.lower() == new:
+            return old
+        return new.upper() if old.isupper() else new.capitalize() if old[0].isupper() else new
+
+    return _WORD.sub(replace, name)
+
+
+def _limbs_from_1(limbs: Any, label: str) -> Pairs:
+    """A COCO category's limbs, which count from 1."""
+    for limb in limbs if isinstance(limbs, list | tuple) else [limbs]:
+        if not isinstance(limb, list | tuple) or len(limb) != 2 or not all(isinstance(end, int) for end in limb):
+            raise ValueError(f"{label}: skeleton holds {limb!r:.60}; a limb is two keypoints, counted from 1")
+    return tuple((first - 1, second - 1) for first, second in limbs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +235,14 @@ class Skeleton:
 
         Known name lists (COCO's and ours) get their known sigmas. Raises ValueError where the category has no names.
         """
+        label = f"category {category.get('name', category.get('id'))!r}"
         if not category.get("keypoints"):
-            raise ValueError(f"category {category.get('name', category.get('id'))!r} lists no keypoint names")
-        names = tuple(category["keypoints"])
-        limbs = tuple((a - 1, b - 1) for a, b in category.get("skeleton") or ())
+            raise ValueError(f"{label} lists no keypoint names")
+        if not isinstance(category["keypoints"], list | tuple) or not all(
+            isinstance(keypoint, str) for keypoint in category["keypoints"]
+        ):
+            raise ValueError(f"{label}: keypoints must be a list of names; got {category['keypoints']!r:.60}")
+        names, limbs = tuple(category["keypoints"]), _limbs_from_1(category.get("skeleton") or (), label)
         known = next((skeleton for skeleton in (COCO, MPII, LSP) if skeleton.keypoints == names), None)
         return cls(
             name=known.name if known else str(category.get("name", "custom")),

@@ -1,9 +1,12 @@
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tokenpose.data.coco import read_coco
 from tokenpose.skeletons import COCO, LSP
@@ -141,6 +144,16 @@ def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
 IMAGE = content()["images"][0]
 FAULTS = {
     "json": ("{", "people.json is not JSON: "),
+    "cut off": (
+        json.dumps(content(record(), record(id=8)))[:-160],
+        r"people\.json is not JSON: it ends in the middle of annotations\[1\]$",
+    ),
+    "number": ("3", "people.json holds neither a JSON object nor a list, but '3'"),
+    "table": (content(annotations={"7": record()}), "annotations must be a list of records; it is {"),
+    "null": (content(images=None), "images must be a list of records; it is None"),
+    "record": (content(record(), 5), r"annotations\[1\] must be an object; it is 5"),
+    "image record": (content(images=["a.jpg"]), r"images\[0\] must be an object; it is 'a\.jpg'"),
+    "category record": (content(categories=["fly"]), r"categories\[0\] must be an object; it is 'fly'"),
     "list": ([1, 2], "people.json is not a COCO keypoint file: it has no images, annotations, categories"),
     "no images": (without(content(), "images"), "people.json is not a COCO keypoint file: it has no images$"),
     "no names": ({}, "it has no images, annotations, categories$"),
@@ -151,6 +164,69 @@ FAULTS = {
     "width": (content(images=[without(IMAGE, "width")]), "image 3 has no width"),
     "file": (content(images=[without(IMAGE, "file_name")]), "image 3 has no file_name"),
     "id": (content(images=[without(IMAGE, "id")]), r"image a\.jpg has no id"),
+    "id twice": (
+        content(images=[IMAGE, IMAGE | {"file_name": "c.jpg"}]),
+        r"two images have the id 3: a\.jpg and c\.jpg",
+    ),
+    "id null": (content(images=[IMAGE | {"id": None}]), r"image None needs a number or text as id"),
+    "id list": (content(images=[IMAGE | {"id": [3]}]), r"image \[3\] needs a number or text as id"),
+    "file number": (content(images=[IMAGE | {"file_name": 3}]), "image 3 needs .* text as file_name; it has 3"),
+    "width null": (
+        content(images=[IMAGE | {"width": None}]),
+        "image 3 needs its width and height in pixels; it has None and 100",
+    ),
+    "width 0": (content(images=[IMAGE | {"width": 0}]), "image 3 needs its width and height .* it has 0 and 100"),
+    "image text": (content(record(image_id="3")), "annotation 7 is of image '3', which is not listed"),
+    "image list": (content(record(image_id=[3])), r"annotation 7 is of image \[3\], which is not listed"),
+    "no image id": (content(without(record(), "image_id")), "annotation 7 is of image None, which is not listed"),
+    "box null": (content(record(bbox=[5, None, 21, 31])), r"annotation 7 needs a bbox .*; it has \[5, None, 21, 31\]"),
+    "box nan": (
+        content(record(bbox=[5, float("nan"), 21, 31])),
+        r"annotation 7 needs a bbox .*; it has \[5.0, nan, 21",
+    ),
+    "box text": (content(record(bbox="5 6 21 31")), "annotation 7 needs a bbox .*; it has '5 6 21 31'"),
+    "text": (
+        content(record(keypoints=["10", 20, 2, 30, 40, 1, 0, 0, 0])),
+        r"annotation 7 must have as keypoints a flat list of numbers x, y, v; it has \['10', 20",
+    ),
+    "nested": (
+        content(record(keypoints=[SEEN[:3], SEEN[3:6], SEEN[6:]])),
+        r"annotation 7 must .* it has \[\[10, 20, 2\]",
+    ),
+    "null inside": (content(record(keypoints=[None, *SEEN[1:]])), r"annotation 7 must .* it has \[None, 20"),
+    "nan": (
+        content(record(keypoints=[float("nan"), *SEEN[1:]])),
+        "annotation 7 has keypoint numbers that are not finite",
+    ),
+    "huge": (content(record(keypoints=[1e300, *SEEN[1:]])), "annotation 7 has keypoint numbers that are not finite"),
+    "more than huge": (
+        content(record(keypoints=[10**400, *SEEN[1:]])),
+        "annotation 7 must have as keypoints a flat list",
+    ),
+    "area": (content(record(area="large")), "annotation 7 must have as area a number; it has 'large'"),
+    "huge area": (content(record(area=10**400)), "annotation 7 must have as area a number; it has 1000"),
+    "nameless": (content(record(), without(record(bbox=[]), "id")), r"annotations\[1\] needs a bbox"),
+    "no category id": (content(without(record(), "category_id")), "annotation 7 has no category_id"),
+    "names": (
+        content(categories=[{"id": 1, "name": "fly", "keypoints": ["a", 1]}]),
+        r"category 'fly': keypoints must be a list of names; got \['a', 1\]",
+    ),
+    "names text": (
+        content(categories=[{"id": 1, "name": "fly", "keypoints": "nose"}]),
+        "category 'fly': keypoints must be a list of names; got 'nose'",
+    ),
+    "same names": (
+        content(categories=[{"id": 1, "name": "fly", "keypoints": ["a", "a"]}]),
+        "names must differ; repeated: a",
+    ),
+    "limb": (
+        content(categories=[content()["categories"][0] | {"skeleton": [[1, 2], [3]]}]),
+        r"category 'fly': skeleton holds \[3\]; a limb is two keypoints, counted from 1",
+    ),
+    "limb from 0": (
+        content(categories=[content()["categories"][0] | {"skeleton": [[0, 1]]}]),
+        r"limbs holds \(-1, 0\)",
+    ),
     "category id": (content(categories=[without(content()["categories"][0], "id")]), "category fly has no id"),
 }
 
@@ -160,6 +236,110 @@ def test_faulty_files_are_refused_by_file_and_record(write, fault):
     values, message = FAULTS[fault]
     with pytest.raises(ValueError, match=rf"people\.json.*{message}" if "people" not in message else message):
         read_coco(write(values))
+
+
+def test_sections_may_come_in_any_order(write):
+    values = content(record(), record(id=8, image_id=1)) | {"info": {"year": 2017}, "licenses": [{"id": 1}]}
+    expected = read_coco(write(values))
+    for names in itertools.permutations(("images", "annotations", "categories", "info")):
+        samples = read_coco(write(json.dumps({name: values[name] for name in names}, indent=1)))
+        assert samples.files == expected.files
+        assert samples.skeleton == expected.skeleton
+        assert samples.keypoints.tolist() == expected.keypoints.tolist()
+        assert samples.annotation_ids.tolist() == [7, 8]
+
+
+def test_faults_of_annotations_that_do_not_count_are_no_faults(write):
+    faulty = {"keypoints": ["x"], "bbox": None, "image_id": 99, "area": "large"}
+    samples = read_coco(write(content(record(category_id=2, **faulty), record(iscrowd=1, **faulty), record())))
+    assert (len(samples), samples.skipped) == (1, {"crowd": 1})
+    bare = record(keypoints=[0] * 9, bbox=None, image_id=99, area="large")
+    assert read_coco(write(content(bare, record()))).skipped == {"no labelled keypoint": 1}
+
+
+def test_keypoints_outside_their_image_stay_and_are_counted(write):
+    keypoints = [-1, 20, 2, 80, 40, 1, 10, 100, 2]  # the image is 80 wide and 100 high: columns 0..79, rows 0..99
+    samples = read_coco(
+        write(content(record(keypoints=keypoints), record(keypoints=[79.5, 99.5, 2, 0, 0, 1, -5, -5, 0])))
+    )
+    assert samples.outside == 3
+    assert samples.visible.tolist() == [[True] * 3, [True, True, False]]
+    assert samples.keypoints[0].tolist() == [[-1, 20], [80, 40], [10, 100]]
+
+
+def test_what_was_read_is_told_in_one_line(write):
+    path = write(content(record(keypoints=[-1, 20, 2] * 3), LEFT_OUT["crowd"], *[LEFT_OUT["no labelled keypoint"]] * 2))
+    assert read_coco(path).describe() == (
+        f"{path}: 4 annotations: 1 person; left out: 1 crowd, 2 no labelled keypoint; "
+        "3 keypoints outside their image, kept"
+    )
+    assert read_coco(write(content(record()))).describe() == f"{path}: 1 annotation: 1 person; left out: none"
+
+
+@pytest.mark.parametrize("ids", [["x", "y"], ["3", "1"], [3, "y"], [0.5, 1.5]])
+def test_images_whose_ids_are_no_whole_numbers_are_numbered(write, ids):
+    images = [image | {"id": identity} for image, identity in zip(content()["images"], ids, strict=True)]
+    samples = read_coco(write(content(record(image_id=ids[1]), record(image_id=ids[0]), images=images)))
+    assert samples.image_ids.tolist() == [0, 1]
+    assert samples.image_index.tolist() == [1, 0]
+
+
+def test_ids_of_records_are_those_of_the_file_where_all_are_whole_numbers(write):
+    assert read_coco(write(content(record(id=2**40), record(id=5.0)))).annotation_ids.tolist() == [2**40, 5]
+    for other in (None, "a", 2**70, 0.5):
+        assert read_coco(write(content(record(), record(id=other)))).annotation_ids is None
+
+
+def test_areas_are_those_of_the_file_where_any_is(write):
+    areas = read_coco(write(content(record(area=12.5), record(area=None), record()))).areas
+    assert areas.tolist()[0] == 12.5
+    assert np.isnan(areas).tolist() == [False, True, True]
+    assert read_coco(write(content(record()))).areas is None
+
+
+def simple_reader(values: dict[str, Any]) -> list[tuple[str, list[float], list[float]]]:
+    """File, box and keypoints of each person, one record after the other."""
+    sizes = {image["id"]: image for image in values["images"]}
+    people = []
+    for entry in values["annotations"]:
+        image, (x, y, width, height) = sizes[entry["image_id"]], entry["bbox"]
+        left, top = max(0, x), max(0, y)
+        right = min(image["width"] - 1, left + max(0, width - 1))
+        bottom = min(image["height"] - 1, top + max(0, height - 1))
+        counts = entry["category_id"] == 1 and not entry["iscrowd"] and any(v > 0 for v in entry["keypoints"][2::3])
+        if counts and right - left >= 1 and bottom - top >= 1:
+            people.append((image["file_name"], [left, top, right - left, bottom - top], entry["keypoints"]))
+    return people
+
+
+WHOLE = st.integers(-20, 120)
+ANNOTATIONS = st.fixed_dictionaries(
+    {
+        "category_id": st.sampled_from([1, 1, 2]),
+        "image_id": st.sampled_from([1, 3]),
+        "iscrowd": st.sampled_from([0, 0, 0, 1]),
+        "bbox": st.lists(WHOLE, min_size=4, max_size=4),
+        "keypoints": st.lists(st.tuples(WHOLE, WHOLE, st.integers(0, 2)), min_size=3, max_size=3).map(
+            lambda triples: [value for triple in triples for value in triple]
+        ),
+        "segmentation": st.lists(st.lists(WHOLE, max_size=5), max_size=3),
+    }
+)
+
+
+@settings(deadline=None)
+@given(st.lists(ANNOTATIONS, max_size=8))
+def test_columns_give_what_reading_record_by_record_gives(tmp_path_factory, annotations):
+    path = tmp_path_factory.mktemp("coco") / "people.json"
+    values = content(*annotations)
+    path.write_text(json.dumps(values))
+    samples, expected = read_coco(path), simple_reader(values)
+    assert [samples.file_of(index) for index in range(len(samples))] == [file for file, _, _ in expected]
+    assert samples.boxes.tolist() == [box for _, box, _ in expected]
+    flat = np.concatenate((samples.keypoints, np.zeros_like(samples.keypoints[..., :1])), axis=-1).reshape(-1, 9)
+    assert flat.tolist() == [[0 if i % 3 == 2 else value for i, value in enumerate(k)] for _, _, k in expected]
+    assert samples.visible.tolist() == [[v > 0 for v in keypoints[2::3]] for _, _, keypoints in expected]
+    assert len(samples) + sum(samples.skipped.values()) == sum(entry["category_id"] == 1 for entry in annotations)
 
 
 def test_missing_file_is_refused(tmp_path):
@@ -189,6 +369,8 @@ def test_coco_mini_has_86_people_with_keypoints_among_147(data_folder):
     samples = read_coco(data_folder / "coco-mini" / "person_keypoints.json")
     assert len(samples) == 86
     assert len(samples) + sum(samples.skipped.values()) == 147
+    assert samples.outside == 0
+    assert samples.image_ids[samples.image_index[0]] == int(samples.file_of(0).removesuffix(".jpg"))
     assert samples.skipped["crowd"] == 5
     assert samples.skeleton.keypoints == COCO.keypoints
     assert samples.skeleton.sigmas == COCO.sigmas

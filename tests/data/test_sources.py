@@ -1,3 +1,4 @@
+import io
 import tarfile
 import zipfile
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import ImageSource, Source
 
 
 @pytest.fixture
@@ -69,9 +70,172 @@ def test_missing_place_is_refused(tmp_path, place):
 
 def test_compressed_tar_and_other_files_are_refused(folder):
     message = "images are read from folders, uncompressed tar files and zip files; .* is none of them"
-    for path in (packed(folder, "tar.gz"), folder / "a.png"):
-        with pytest.raises(ValueError, match=message):
-            ImageSource(path)
+    with pytest.raises(ValueError, match=f"{message}$"):
+        ImageSource(folder / "a.png")
+    with pytest.raises(ValueError, match=f"{message}: it is compressed, .*; run gunzip on it once$"):
+        ImageSource(packed(folder, "tar.gz"))
+
+
+def cut(path, size):
+    """The file's first bytes; of a negative size: all but so many."""
+    path.write_bytes(path.read_bytes()[:size])
+    return path
+
+
+def test_tar_that_is_cut_off_is_refused_with_the_last_file_in_it(folder):
+    path = packed(folder, "tar")
+    with tarfile.open(path) as archive:
+        place = archive.getmember("./images/b.png")
+    with pytest.raises(ValueError, match=r"packed\.tar is a tar file that is cut off or broken at \./images/b\.png: "):
+        ImageSource(cut(path, place.offset_data + place.size - 1))
+    with pytest.raises(ValueError, match=r"packed\.tar is a tar file that is cut off or broken at \./images: "):
+        ImageSource(cut(path, place.offset + 100))  # in the middle of its header
+
+
+def test_tar_with_a_broken_header_is_refused(folder):
+    path = packed(folder, "tar")
+    with tarfile.open(path) as archive:
+        place = archive.getmember("./images").offset
+    content = bytearray(path.read_bytes())
+    content[place : place + 100] = b"x" * 100
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is cut off or broken at \./a\.png: what follows is no header"):
+        ImageSource(path)
+
+
+def test_zip_that_is_cut_off_is_refused(folder):
+    with pytest.raises(ValueError, match=r"packed\.zip is none of them: it looks like a zip file that is cut off"):
+        ImageSource(cut(packed(folder, "zip"), -30))
+
+
+def test_zip_with_a_damaged_image_is_refused_when_that_is_read(folder):
+    path = packed(folder, "zip")
+    content = bytearray(path.read_bytes())
+    content[40:60] = bytes(20)
+    path.write_bytes(content)
+    source = ImageSource(path)
+    assert (source.read("b.png") == 20).all()
+    with pytest.raises(OSError, match=r"a\.png can't be read from .*packed\.zip: "):
+        source.read("a.png")
+
+
+def test_encrypted_zip_is_refused(folder):
+    path = packed(folder, "zip")
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + flags] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"packed\.zip: a\.png is encrypted; pack it again without a password"):
+        ImageSource(path)
+
+
+def write_archive(path, names):
+    """Pictures of grey 10, 20, 30, ... under these names."""
+    contents = []
+    for grey in range(10, 10 * len(names) + 1, 10):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((2, 3, 3), grey, dtype=np.uint8)).save(buffer, "PNG")
+        contents.append(buffer.getvalue())
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in zip(names, contents, strict=True):
+                archive.writestr(name, content)
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name, content in zip(names, contents, strict=True):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+@pytest.mark.parametrize(
+    ("packed_as", "asked"),
+    [
+        ("./a.png", "a.png"),
+        ("/a.png", "a.png"),
+        ("a.png", "./a.png"),
+        ("a.png", "/data/a.png"),
+        ("set\\a.png", "set/a.png"),
+        ("set/a.png", "set\\a.png"),
+        ("set//a.png", "set/./a.png"),
+        ("train2017/a.png", "a.png"),
+        ("coco/train/a.png", "train/a.png"),
+        ("ünïcode/größe.png", "größe.png"),
+        ("gro\u0308ße.png", "größe.png"),  # the accent as a sign of its own, as macOS writes it
+        ("größe.png", "gro\u0308ße.png"),
+        ("写真.png", "写真.png"),
+    ],
+)
+def test_names_are_found_however_they_are_written(tmp_path, suffix, packed_as, asked):
+    source = ImageSource(write_archive(tmp_path / f"some{suffix}", [packed_as, "other/b.png"]))
+    assert (source.read(asked) == 10).all()
+
+
+def test_names_of_a_zip_that_does_not_say_utf8_are_found(tmp_path):
+    path = write_archive(tmp_path / "some.zip", ["größe.png"])
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        content[content.index(mark) + flags] &= 0xFF ^ 0x08
+    path.write_bytes(content)
+    assert (ImageSource(path).read("größe.png") == 10).all()
+
+
+def test_folders_have_names_with_accents_too(tmp_path):
+    for name in ("größe.png", "a\u0308.png"):
+        Image.fromarray(np.full((2, 3, 3), 10, dtype=np.uint8)).save(tmp_path / name)
+    source = ImageSource(tmp_path)
+    assert (source.read("größe.png") == 10).all()
+    assert (source.read("ä.png") == 10).all()
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+def test_name_that_fits_several_members_is_refused(tmp_path, suffix):
+    source = ImageSource(write_archive(tmp_path / f"some{suffix}", ["one/1.png", "two/1.png"]))
+    assert (source.read("two/1.png") == 20).all()
+    with pytest.raises(OSError, match=rf"some\{suffix} has several images 1\.png: one/1\.png, two/1\.png; give their"):
+        source.read("1.png")
+    with pytest.raises(FileNotFoundError, match=r"there is no image three/1\.png"):  # never another folder's
+        source.read("three/1.png")
+
+
+def test_first_place_that_has_a_name_counts(tmp_path, folder):
+    first = write_archive(tmp_path / "first.zip", ["x.png", "a.png"])
+    second = write_archive(tmp_path / "second.tar", ["x.png", "y.png", "a.png"])
+    assert [int(ImageSource([first, second, folder]).read(name)[0, 0, 0]) for name in ("a.png", "y.png")] == [20, 20]
+    assert (ImageSource([second, folder, first]).read("a.png") == 30).all()
+    assert (ImageSource([folder, first, second]).read("a.png") == 10).all()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+def test_last_of_two_members_of_one_name_counts_as_when_unpacked(tmp_path, suffix):
+    source = ImageSource(write_archive(tmp_path / f"some{suffix}", ["a.png", "b.png", "a.png"]))
+    assert (source.read("a.png") == 30).all()
+
+
+def test_nothing_outside_a_folder_is_read(folder):
+    source = ImageSource(folder / "images")
+    for name in ("../a.png", str(folder / "a.png")):
+        with pytest.raises(FileNotFoundError, match="there is no image"):
+            source.read(name)
+    assert (source.read(str(folder / "images" / "b.png")) == 20).all()
+    (folder / "images" / "deep").mkdir()
+    Image.fromarray(np.full((2, 3, 3), 30, dtype=np.uint8)).save(folder / "images" / "deep" / "c.png")
+    assert (source.read(str(folder / "images" / "deep" / "c.png")) == 30).all()
+
+
+def test_a_tar_with_a_zip_in_it_is_a_tar(tmp_path):
+    inner = write_archive(tmp_path / "inner.zip", ["b.png"])
+    path = write_archive(tmp_path / "some.tar", ["a.png"])
+    with tarfile.open(path, "a") as archive:
+        archive.add(inner, "inner.zip")
+    assert (ImageSource(path).read("a.png") == 10).all()
+
+
+def test_image_sources_are_sources(folder):
+    assert isinstance(ImageSource(folder), Source)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"])

@@ -66,6 +66,8 @@ def test_unknown_pairs_are_refused():
         ValueError, match=r"which keypoints change sides: .* give the Skeleton flip_pairs, \(\) if none does"
     ):
         flip_order(5, None)
+    with pytest.raises(ValueError, match=r"their names don't tell \('left_wing' has no partner 'right_wing'\); give"):
+        flip_order(2, None, ["head", "left_wing"])
     with pytest.raises(ValueError, match="which keypoints change sides"):
         flip_heatmaps(torch.zeros(1, 5, 4, 4), None)
 

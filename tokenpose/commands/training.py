@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from tokenpose.commands.app import app, is_main_process
-from tokenpose.commands.options import Places, read_size, read_value, split_change
+from tokenpose.commands.options import read_size, read_value, split_change
 
 
 class TrainCommand(TyperCommand):
@@ -27,10 +27,24 @@ class TrainCommand(TyperCommand):
 
 @app.command("train", cls=TrainCommand, short_help="Train or fine-tune a model on COCO keypoint files.")
 def train_command(
-    train: Annotated[list[str], typer.Option("--train", metavar="JSON", help="COCO keypoint file to train on.")],
-    val: Annotated[list[str], typer.Option("--val", metavar="JSON", help="The same, to validate on: PCK@0.2.")],
-    images: Places,
+    train: Annotated[
+        list[str],
+        typer.Option("--train", metavar="JSON[=PLACE]", help="COCO or MPII file, with its images or not; repeatable."),
+    ],
+    val: Annotated[list[str], typer.Option("--val", metavar="JSON[=PLACE]", help="The same, to validate on: PCK@0.2.")],
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where weights, log and checkpoint go.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Option("--images", metavar="PLACE", help="Folder, tar or zip file, or quoted pattern; repeatable."),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Another name for a keypoint of the files; repeatable."),
+    ] = None,
+    flip_pairs: Annotated[
+        str | None,
+        typer.Option(metavar="A:B,C:D", help='Which keypoints change sides, or "none", where the names don\'t tell.'),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(metavar="NAME|FILE", help='"coco", "mpii", "lsp", "finetune", or a file: .toml, settings.json.'),
@@ -138,7 +152,8 @@ def train_command(
 
     chosen = Recipe() if recipe is None else read_recipe(recipe)
     chosen.settings(changes)  # refuses what makes no sense before files are read
-    data = read_training_data(train, val, images)
+    names = dict(map(split_change, rename or ()))
+    data = read_training_data(train, val, images, rename=names, flip_pairs=flip_pairs)
     network, settings = make_trainee(
         chosen, changes, data.skeleton, model, pretrained=pretrained, weights=weights, **model_changes
     )

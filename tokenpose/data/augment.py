@@ -97,7 +97,7 @@ class Augmentation:
     def check_skeleton(self, skeleton: Skeleton) -> None:
         """Raise ValueError where the skeleton doesn't tell what mirroring or half bodies need to know."""
         if self.flip:
-            flip_order(len(skeleton), skeleton.flip_pairs)
+            flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
         if self.half_body:
             skeleton.upper_body()
 
@@ -266,6 +266,6 @@ def _exchange(
     """Exchange left and right of those who were mirrored."""
     if not mirrored.any():
         return keypoints, visible
-    order = flip_order(len(skeleton), skeleton.flip_pairs)
+    order = flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
     exchanged = torch.where(mirrored.view(-1, 1, 1), keypoints[:, order], keypoints)
     return exchanged, torch.where(mirrored.view(-1, 1), visible[:, order], visible)

@@ -24,7 +24,7 @@ from tokenpose.data.augment import (
     recolor,
 )
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import Source
 from tokenpose.geometry.affine import compose, crop_matrices, invert
 from tokenpose.geometry.boxes import center_and_scale
 from tokenpose.geometry.crops import crop_image, crop_images
@@ -46,7 +46,7 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
     def __init__(
         self,
         samples: Samples,
-        source: ImageSource,
+        source: Source,
         framing: Framing,
         augmentation: Augmentation,
         cache: Cache = "ram",

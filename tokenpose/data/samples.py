@@ -1,6 +1,6 @@
 """Samples: who is where in which image, as arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -28,6 +28,10 @@ class Samples:
     """Areas of the segmented people in square pixels, NaN where a record gives none; None: no record does."""
     head_sizes: Float[np.ndarray, " people"] | None = None
     """MPII's measure of a person, in pixels, NaN where it isn't known; None: nobody's is."""
+    origin: str = "the data"
+    """The file that they were read from, for messages."""
+    outside: int = 0
+    """How many labelled keypoints lie outside their image: kept, as published."""
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -40,18 +44,27 @@ class Samples:
         """What messages call one person: the annotation's id, or the place among the people."""
         return f"person {sample}" if self.annotation_ids is None else f"annotation {self.annotation_ids[sample]}"
 
+    def describe(self) -> str:
+        """What was read and left out, in one line: "people.json: 3 annotations: 2 people; left out: 1 crowd"."""
+        left_out = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none"
+        line = f"{self.origin}: {_count(len(self) + sum(self.skipped.values()), 'annotation', 'annotations')}"
+        line += f": {_count(len(self), 'person', 'people')}; left out: {left_out}"
+        keypoints = _count(self.outside, "keypoint", "keypoints")
+        return f"{line}; {keypoints} outside their image, kept" if self.outside else line
+
     def take(self, rows: "Int[np.ndarray, ' rows'] | slice") -> "Samples":
         """Some of the people; the list of files stays whole."""
-        return Samples(
-            skeleton=self.skeleton,
-            files=self.files,
-            image_ids=self.image_ids,
+        return replace(
+            self,
             image_index=self.image_index[rows],
             boxes=self.boxes[rows],
             keypoints=self.keypoints[rows],
             visible=self.visible[rows],
-            skipped=self.skipped,
             annotation_ids=None if self.annotation_ids is None else self.annotation_ids[rows],
             areas=None if self.areas is None else self.areas[rows],
             head_sizes=None if self.head_sizes is None else self.head_sizes[rows],
         )
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

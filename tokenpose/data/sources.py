@@ -3,65 +3,179 @@
 import glob
 import os
 import tarfile
+import unicodedata
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import UInt8
 from torch import Tensor
 
 from tokenpose.images import decode_image
 
+_COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
+_ENCRYPTED, _UTF8 = 0x1, 0x800  # flags of a zip's members
+
+Member = tuple[int, int] | str
+"""Where a tar's member begins and how long it is; what a zip calls it."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Gives images by the names that samples have for them."""
+
+    def read(self, name: str) -> UInt8[Tensor, "3 height width"]:
+        """The image of that name; raises OSError where there is none, or it can't be decoded."""
+        ...
+
 
 class ImageSource:
     """Images by file name, from folders, tar files (uncompressed) and zip files, which are not unpacked.
 
     ``places``: a path, several, or patterns such as "data/train-*.tar". A name is looked up as given, then under
-    images/. Raises FileNotFoundError where a place or, when read, a name is not there.
+    images/, then by its last part, in each place in turn, so the first place that has it counts; in a tar or zip a name
+    is also found under folders ("a.jpg" as train2017/a.jpg), if only one fits. Neither a "./" or "/" in front, nor
+    backslashes, nor how accents are encoded make a difference. Raises FileNotFoundError where a place or, when read, a
+    name is not there, ValueError for files that are neither tar nor zip, broken or encrypted.
     """
 
     def __init__(self, places: str | Path | Iterable[str | Path]) -> None:
-        self.folders: list[Path] = []
-        self._members: dict[str, tuple[Path, int, int] | tuple[Path, str]] = {}
+        self._places: list[_Folder | _Archive] = []
         for place in [places] if isinstance(places, str | Path) else places:
             found = [Path(place)] if Path(place).exists() else [Path(path) for path in sorted(glob.glob(str(place)))]
             if not found:
                 raise FileNotFoundError(f"there is no folder, tar or zip of images {place}")
-            for path in found:
-                self._add(path)
+            self._places += [_Folder(path) if path.is_dir() else _Archive(path) for path in found]
 
-    def _add(self, path: Path) -> None:
-        if path.is_dir():
-            self.folders.append(path)
-        elif zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                self._members.update({name: (path, name) for name in archive.namelist()})
-        elif _is_plain_tar(path):
-            with tarfile.open(path, "r:") as archive:
-                for member in archive:
-                    if member.isfile():
-                        self._members[member.name.removeprefix("./")] = (path, member.offset_data, member.size)
-        else:
-            raise ValueError(
-                f"images are read from folders, uncompressed tar files and zip files; {path} is none of them"
-            )
+    @property
+    def folders(self) -> list[Path]:
+        """Those of the places that are folders."""
+        return [place.path for place in self._places if isinstance(place, _Folder)]
 
     def read(self, name: str) -> UInt8[Tensor, "3 height width"]:
         """The image of that name. Raises FileNotFoundError, or OSError where it can't be decoded."""
         return decode_image(self._content(name), name)
 
     def _content(self, name: str) -> bytes:
-        for candidate in (name, str(PurePosixPath("images") / name), PurePosixPath(name).name):
-            if candidate in self._members:
-                return _read_member(*self._members[candidate])
-            for folder in self.folders:
-                if (folder / candidate).is_file():
-                    return (folder / candidate).read_bytes()
-        places = sorted(
-            {str(member[0]) for member in self._members.values()} | {str(folder) for folder in self.folders}
-        )
-        raise FileNotFoundError(f"there is no image {name} in {', '.join(places)}")
+        cleaned = _clean(name)
+        last = PurePosixPath(cleaned).name
+        for candidate in dict.fromkeys((cleaned, f"images/{cleaned}", last)):
+            for place in self._places:
+                content = place.read(candidate)
+                if content is not None:
+                    return content
+        for place in self._places:
+            content = place.read_below(cleaned)
+            if content is not None:
+                return content
+        places = ", ".join(str(place.path) for place in self._places)
+        raise FileNotFoundError(f"there is no image {name} in {places}")
+
+
+class _Folder:
+    """Files below a folder, and none elsewhere."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str) -> bytes | None:
+        """The file's content; None where there is no such file."""
+        if ".." in PurePosixPath(name).parts:
+            return None
+        for form in _forms(name):
+            if (self.path / form).is_file():
+                return (self.path / form).read_bytes()
+        return None
+
+    def read_below(self, name: str) -> bytes | None:
+        """A file given with the folders that lead to this one: /data/images/a.jpg in /data/images."""
+        try:
+            return self.read(PurePosixPath("/", name).relative_to(self.path.absolute().as_posix()).as_posix())
+        except ValueError:
+            return None
+
+
+class _Archive:
+    """The members of a tar or zip file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._members = {_clean(name): member for name, member in _list_members(path)}
+        self._by_last_part: dict[str, list[str]] | None = None
+
+    def read(self, name: str) -> bytes | None:
+        """The member's content; None where there is no such member."""
+        member = self._members.get(name)
+        return None if member is None else _read_member(self.path, member)
+
+    def read_below(self, name: str) -> bytes | None:
+        """A member under folders that the name doesn't have. Raises OSError where several fit."""
+        if self._by_last_part is None:
+            self._by_last_part = {}
+            for member in self._members:
+                self._by_last_part.setdefault(PurePosixPath(member).name, []).append(member)
+        same = self._by_last_part.get(PurePosixPath(name).name, [])
+        fitting = [member for member in same if member.endswith(f"/{name}")]
+        if len(fitting) > 1:
+            raise OSError(
+                f"{self.path} has several images {name}: {', '.join(sorted(fitting)[:3])}; give their folders"
+            )
+        return self.read(fitting[0]) if fitting else None
+
+
+def _clean(name: str) -> str:
+    """One way to write a name: a relative path with slashes, composed accents, no "." in it."""
+    return unicodedata.normalize("NFC", PurePosixPath(name.replace("\\", "/")).as_posix().lstrip("/"))
+
+
+def _forms(name: str) -> tuple[str, ...]:
+    """How a file system may write the name: with composed or with separate accents (macOS)."""
+    return (name,) if name.isascii() else (name, unicodedata.normalize("NFD", name))
+
+
+def _list_members(path: Path) -> Iterator[tuple[str, Member]]:
+    """The names of an archive's files, and where they are. Raises ValueError for what is none, or a broken one."""
+    if _is_plain_tar(path):  # first: the end of a tar may look like a zip, if that is packed in it
+        return _list_tar(path)
+    if zipfile.is_zipfile(path):
+        return _list_zip(path)
+    raise ValueError(
+        f"images are read from folders, uncompressed tar files and zip files; {path} is none of them{_explain(path)}"
+    )
+
+
+def _explain(path: Path) -> str:
+    with path.open("rb") as opened:
+        start = opened.read(8)
+    for mark, command in _COMPRESSED.items():
+        if start.startswith(mark):
+            return f": it is compressed, and images can't be found in it without unpacking; run {command} on it once"
+    return ": it looks like a zip file that is cut off" if start.startswith(b"PK\x03\x04") else ""
+
+
+def _list_zip(path: Path) -> Iterator[tuple[str, Member]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise ValueError(f"{path} is a broken zip file: {error}") from error
+    for info in members:
+        if info.flag_bits & _ENCRYPTED:
+            raise ValueError(f"{path}: {info.filename} is encrypted; pack it again without a password")
+        yield _name_of(info), info.filename
+
+
+def _name_of(info: zipfile.ZipInfo) -> str:
+    """Its name as UTF-8, which many packers write without saying so: zipfile then takes it for code page 437."""
+    if info.flag_bits & _UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _is_plain_tar(path: Path) -> bool:
@@ -72,12 +186,38 @@ def _is_plain_tar(path: Path) -> bool:
     return True
 
 
-def _read_member(archive: Path, place: int | str, size: int = 0) -> bytes:
-    if isinstance(place, str):
-        return _open_zip(archive, os.getpid()).read(place)
+def _list_tar(path: Path) -> Iterator[tuple[str, Member]]:
+    size, last = path.stat().st_size, "its start"
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                last = member.name
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError("its last file is cut off")
+                if member.isfile():
+                    yield member.name, (member.offset_data, member.size)
+            if any(
+                _read_member(path, (archive.offset, tarfile.BLOCKSIZE))
+            ):  # zeros end a tar; tarfile ends at all else
+                raise tarfile.ReadError("what follows is no header")
+    except tarfile.ReadError as error:
+        raise ValueError(f"{path} is a tar file that is cut off or broken at {last}: {error}") from error
+
+
+def _read_member(archive: Path, member: Member) -> bytes:
+    if isinstance(member, str):
+        return _read_zipped(archive, member)
+    start, size = member
     with archive.open("rb") as opened:
-        opened.seek(place)
+        opened.seek(start)
         return opened.read(size)
+
+
+def _read_zipped(archive: Path, member: str) -> bytes:
+    try:
+        return _open_zip(archive, os.getpid()).read(member)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise OSError(f"{member} can't be read from {archive}: {error}") from error
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from tokenpose.data.augment import Framing
 from tokenpose.data.samples import Samples
 from tokenpose.data.sigmas import SHARE_OF_BOX, estimate_sigmas
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import Source
 from tokenpose.evaluation.coco import (
     CocoResult,
     GroundTruth,
@@ -42,7 +42,7 @@ def measure(
     framing: Framing,
     data: Path,
     samples: Samples,
-    source: ImageSource,
+    source: Source,
     settings: EvaluationSettings,
     processes: Processes | None = None,
 ) -> Evaluation:

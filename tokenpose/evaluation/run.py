@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource
+from tokenpose.data.sources import Source
 from tokenpose.evaluation.processes import Processes
 from tokenpose.poses import Poses
 from tokenpose.skeletons import Skeleton
@@ -58,7 +58,7 @@ def predict_boxes(
     predict_many: PredictMany,
     boxes: Boxes,
     samples: Samples,
-    source: ImageSource,
+    source: Source,
     skeleton: Skeleton,
     processes: Processes | None = None,
     batch_size: int = 64,
@@ -109,7 +109,7 @@ def _portions(image_index: Rows, batch_size: int) -> list[list[Rows]]:
 
 
 def _predict_portion(
-    predict_many: PredictMany, portion: Sequence[Rows], boxes: Boxes, samples: Samples, source: ImageSource
+    predict_many: PredictMany, portion: Sequence[Rows], boxes: Boxes, samples: Samples, source: Source
 ) -> Iterator[tuple[Rows, Poses]]:
     files = [samples.files[boxes.image_index[people[0]]] for people in portion]
     found = predict_many(map(source.read, files), [boxes.boxes[people] for people in portion])

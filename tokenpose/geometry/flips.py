@@ -1,20 +1,25 @@
 """Mirroring: heatmaps and keypoints of a mirrored image, left and right exchanged."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tokenpose.skeletons import why_no_flip_pairs
+
 Pairs = tuple[tuple[int, int], ...]
 
 
-def flip_order(keypoints: int, flip_pairs: Pairs | None) -> list[int]:
+def flip_order(keypoints: int, flip_pairs: Pairs | None, names: Sequence[str] = ()) -> list[int]:
     """For each keypoint, whose place it takes in a mirrored image.
 
-    Raises ValueError where the pairs are unknown (None).
+    Raises ValueError where the pairs are unknown (None), with the reason if the keypoints' names are given.
     """
     if flip_pairs is None:
+        reason = f"their names don't tell ({why_no_flip_pairs(names)})" if names else "their names don't tell"
         raise ValueError(
-            "mirroring needs to know which keypoints change sides: their names don't tell; "
+            f"mirroring needs to know which keypoints change sides: {reason}; "
             "give the Skeleton flip_pairs, () if none does, or turn mirroring off (flip 0)"
         )
     order = list(range(keypoints))

@@ -1,0 +1,279 @@
+import json
+import logging
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tokenpose.data.coco import read_coco
+from tokenpose.data.combine import combine, read_datasets, rename_keypoints
+from tokenpose.data.samples import Samples
+from tokenpose.data.sources import ImageSource, Source
+from tokenpose.skeletons import COCO, LSP, MPII, Skeleton
+
+
+class Grey:
+    """A source whose images are of one grey, named in it or not."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def read(self, name):
+        if name != "a.png":
+            raise FileNotFoundError(f"there is no image {name}")
+        return torch.full((3, 2, 2), self.value, dtype=torch.uint8)
+
+
+def people_of(skeleton, count=1, origin="people.json", **changes):
+    keypoints = np.arange(count * len(skeleton) * 2, dtype=np.float32).reshape(count, len(skeleton), 2) + 1
+    fields = dict(
+        skeleton=skeleton, files=("a.png",), image_ids=np.array([7]), image_index=np.zeros(count, dtype=np.int64),
+        boxes=np.full((count, 4), 5, dtype=np.float32), keypoints=keypoints,
+        visible=np.ones((count, len(skeleton)), dtype=bool), skipped={}, origin=origin,
+        annotation_ids=np.arange(count) + 100,
+    )  # fmt: skip
+    return Samples(**{**fields, **changes})
+
+
+def named(*names, **fields):
+    return Skeleton(name="custom", keypoints=names, **fields)
+
+
+def test_keypoints_of_one_name_are_one_and_absent_ones_are_not_visible():
+    first = people_of(named("head", "left_eye", "right_eye"), count=2)
+    second = people_of(named("tail", "right_eye", "left_eye"))
+    samples, _ = combine([(first, Grey(1)), (second, Grey(2))])
+    assert samples.skeleton.keypoints == ("head", "left_eye", "right_eye", "tail")
+    assert samples.visible.tolist() == [[True, True, True, False]] * 2 + [[False, True, True, True]]
+    assert samples.keypoints[0].tolist() == [[1, 2], [3, 4], [5, 6], [0, 0]]
+    assert samples.keypoints[2].tolist() == [[0, 0], [5, 6], [3, 4], [1, 2]]
+    assert samples.skeleton.flip_pairs == ((1, 2),)
+    assert samples.boxes.shape == (3, 4)
+
+
+def test_images_of_one_name_stay_those_of_their_data():
+    first, second = people_of(named("a"), count=2), people_of(named("b"))
+    samples, source = combine([(first, Grey(1)), (second, Grey(2))])
+    assert isinstance(source, Source)
+    assert samples.image_index.tolist() == [0, 0, 1]
+    assert [int(source.read(samples.file_of(index))[0, 0, 0]) for index in range(3)] == [1, 1, 2]
+    with pytest.raises(FileNotFoundError, match=r"there is no image z\.png"):
+        source.read("1:z.png")
+    with pytest.raises(FileNotFoundError, match=r"there is no image z\.png in the combined data"):
+        source.read("z.png")
+
+
+def test_ids_count_from_0_since_those_of_two_files_may_be_the_same():
+    parts = [(people_of(named("a"), count=2), Grey(1)), (people_of(named("b"), annotation_ids=None), Grey(2))]
+    samples, _ = combine(parts)
+    assert samples.image_ids.tolist() == [0, 1]
+    assert samples.annotation_ids.tolist() == [0, 1, 2]
+
+
+def test_one_part_is_itself():
+    part = people_of(named("a")), Grey(1)
+    assert combine([part]) == part
+    with pytest.raises(ValueError, match="no data to combine"):
+        combine([])
+
+
+def test_areas_head_sizes_and_counts_are_put_together():
+    first = people_of(named("a"), areas=np.array([9], dtype=np.float32), skipped={"crowd": 1}, outside=2)
+    second = people_of(named("a"), head_sizes=np.array([4], dtype=np.float32), skipped={"crowd": 2, "x": 3}, outside=1)
+    samples, _ = combine([(first, Grey(1)), (second, Grey(1))])
+    np.testing.assert_array_equal(samples.areas, np.array([9, np.nan], dtype=np.float32))
+    np.testing.assert_array_equal(samples.head_sizes, np.array([np.nan, 4], dtype=np.float32))
+    assert (samples.skipped, samples.outside) == ({"crowd": 3, "x": 3}, 3)
+    assert samples.origin == "people.json + people.json"
+    assert combine([(people_of(named("a")), Grey(1))] * 2)[0].areas is None
+
+
+def test_mpii_and_leeds_sports_poses_share_14_keypoints_once_the_neck_is_renamed():
+    mpii = rename_keypoints(people_of(MPII), {"upper_neck": "neck"})
+    assert mpii.skeleton.limbs == MPII.limbs
+    samples, _ = combine([(mpii, Grey(1)), (people_of(LSP), Grey(2))])
+    assert samples.skeleton.keypoints == tuple("neck" if name == "upper_neck" else name for name in MPII.keypoints)
+    assert samples.visible[1].sum() == 14
+    assert samples.skeleton.flip_pairs == MPII.flip_pairs
+    assert samples.skeleton.name == "mpii+lsp"
+    names = samples.skeleton.keypoints
+    limbs = {frozenset((names[a], names[b])) for a, b in samples.skeleton.limbs}
+    assert len(limbs) == len(samples.skeleton.limbs)  # each once, though both have it
+    assert {frozenset(("neck", "head_top")), frozenset(("right_shoulder", "thorax"))} <= limbs
+
+
+def test_combined_data_of_one_skeleton_have_it():
+    samples, _ = combine([(people_of(COCO), Grey(1)), (people_of(COCO), Grey(2))])
+    assert samples.skeleton == COCO
+
+
+def test_order_of_names_does_not_matter_to_the_result():
+    samples, _ = combine([(people_of(LSP), Grey(1)), (people_of(COCO), Grey(2))])
+    assert len(samples.skeleton) == 14 + 5  # nose, two eyes, two ears
+    assert samples.skeleton.sigmas is None  # nobody has estimated those of neck and head_top
+    points = dict(zip(samples.skeleton.keypoints, samples.keypoints[1].tolist(), strict=True))
+    assert points["left_wrist"] == [19, 20]  # COCO's tenth
+    assert not samples.visible[1, samples.skeleton.index("neck")]
+
+
+def test_pairs_that_were_given_hold_for_all():
+    given = people_of(named("a", "b", flip_pairs=((0, 1),)))  # a is the left one, and stands first in its pair
+    other = people_of(named("b", "a"))
+    assert combine([(other, Grey(1)), (given, Grey(2))])[0].skeleton.flip_pairs == ((1, 0),)
+
+
+def test_pairs_stay_unknown_where_one_part_has_names_that_do_not_tell():
+    told, untold = people_of(named("left_eye", "right_eye")), people_of(named("a", "left_ear"))
+    assert combine([(told, Grey(1)), (untold, Grey(2))])[0].skeleton.flip_pairs is None
+    other_half = people_of(named("right_ear"))
+    parts = [(told, Grey(1)), (untold, Grey(2)), (other_half, Grey(3))]
+    assert combine(parts)[0].skeleton.flip_pairs == ((0, 1), (3, 4))  # together their names tell
+
+
+CONTRADICTIONS = {
+    "pairs": (
+        named("a", "b", "c", flip_pairs=((0, 1),)),
+        named("a", "b", "c", flip_pairs=((0, 2),)),
+        r"one\.json mirrors a to b, two\.json to c",
+    ),
+    "none": (
+        named("a", "b", flip_pairs=()),
+        named("a", "b", flip_pairs=((0, 1),)),
+        r"one\.json mirrors a to a, two\.json to b",
+    ),
+    "half a pair": (
+        named("left_eye", flip_pairs=()),
+        named("right_eye"),
+        r"one\.json mirrors left_eye to left_eye, and by its name right_eye goes to left_eye",
+    ),
+    "sigmas": (
+        named("a", "b", sigmas=(0.1, 0.2)),
+        named("b", "a", sigmas=(0.2, 0.3)),
+        r"one\.json has the sigma 0\.1 for a, two\.json 0\.3",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CONTRADICTIONS)
+def test_contradictions_are_refused_with_both_files(kind):
+    first, second, message = CONTRADICTIONS[kind]
+    parts = [(people_of(first, origin="one.json"), Grey(1)), (people_of(second, origin="two.json"), Grey(2))]
+    with pytest.raises(ValueError, match=message):
+        combine(parts)
+
+
+def test_names_that_are_not_there_cannot_be_renamed():
+    with pytest.raises(LookupError, match=r"people\.json has no keypoint 'nek' to rename; it has a, b"):
+        rename_keypoints(people_of(named("a", "b")), {"nek": "neck"})
+    with pytest.raises(ValueError, match=r"people\.json: .*names must differ; repeated: b"):
+        rename_keypoints(people_of(named("a", "b")), {"a": "b"})
+
+
+def test_renaming_can_exchange_names_and_lets_names_tell_their_sides():
+    swapped = rename_keypoints(people_of(named("a", "b")), {"a": "b", "b": "a"})
+    assert swapped.skeleton.keypoints == ("b", "a")
+    sided = rename_keypoints(people_of(named("a", "b")), {"a": "left_eye", "b": "right_eye"})
+    assert sided.skeleton.flip_pairs == ((0, 1),)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """one.json and two=2.json of one person each; one/, two/ and six/ have an a.png each, of grey 10, 20 and 60."""
+    for name, grey in (("one", 10), ("two", 20), ("six", 60)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((50, 50, 3), grey, dtype=np.uint8)).save(tmp_path / name / "a.png")
+    for name, keypoints in (("one.json", ["head", "tail"]), ("two=2.json", ["tail", "paw"])):
+        annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "keypoints": [6, 7, 2, 8, 9, 2]}
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "height": 50, "width": 50}],
+            "annotations": [annotation],
+            "categories": [{"id": 1, "name": "fox", "keypoints": keypoints}],
+        }
+        (tmp_path / name).write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def greys(samples, source):
+    return [int(source.read(samples.file_of(index))[0, 0, 0]) for index in range(len(samples))]
+
+
+def test_one_file_is_read_with_its_images(folder):
+    for annotations, images in (("one.json", "one"), (folder / "one.json", [folder / "one"]), ("one.json=one", None)):
+        samples, source = read_datasets(annotations, images)
+        assert samples.skeleton.keypoints == ("head", "tail")
+        assert greys(samples, source) == [10]
+        assert isinstance(source, ImageSource)
+
+
+def test_several_files_are_read_with_places_of_their_own(folder):
+    samples, source = read_datasets(["one.json", "two=2.json=two"], "six")
+    assert samples.skeleton.keypoints == ("head", "tail", "paw")
+    assert greys(samples, source) == [60, 20]
+    samples, source = read_datasets(["one.json=one", "two=2.json=two"], None)
+    assert greys(samples, source) == [10, 20]
+    samples, source = read_datasets(["one.json", "two=2.json"], "six")
+    assert greys(samples, source) == [60, 60]
+
+
+def test_several_places_and_patterns_may_stand_behind_a_file(folder):
+    (folder / "none").mkdir()
+    samples, source = read_datasets(f"one.json=none{os.pathsep}two", "six")
+    assert greys(samples, source) == [20]
+    samples, source = read_datasets("one.json=tw[o]", None)
+    assert greys(samples, source) == [20]
+
+
+def test_a_path_that_exists_is_no_pair(folder):
+    samples, source = read_datasets("two=2.json", "two")
+    assert greys(samples, source) == [20]
+    (folder / f"odd{os.pathsep}name").mkdir()
+    Image.fromarray(np.full((50, 50, 3), 30, dtype=np.uint8)).save(folder / f"odd{os.pathsep}name" / "a.png")
+    assert greys(*read_datasets(f"one.json=odd{os.pathsep}name", None)) == [30]
+
+
+def test_each_file_is_described_in_a_line_of_the_log(folder, caplog):
+    with caplog.at_level(logging.INFO, logger="tokenpose"):
+        read_datasets(["one.json", "two=2.json=two"], "one")
+    assert [record.message for record in caplog.records] == [
+        "one.json: 1 annotation: 1 person; left out: none",
+        "two=2.json: 1 annotation: 1 person; left out: none",
+    ]
+
+
+def test_keypoints_are_renamed_in_the_files_that_have_them(folder):
+    samples, _ = read_datasets(["one.json", "two=2.json"], "six", rename={"paw": "head"})
+    assert samples.skeleton.keypoints == ("head", "tail")
+    with pytest.raises(LookupError, match=r"none of one\.json, two=2\.json has a keypoint 'leg' to rename"):
+        read_datasets(["one.json", "two=2.json"], "six", rename={"leg": "head"})
+
+
+def test_missing_things_are_refused(folder):
+    with pytest.raises(FileNotFoundError, match=r"there is no annotation file three\.json$"):
+        read_datasets("three.json=three", None)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder, tar or zip of images three"):
+        read_datasets("one.json=three", None)
+    with pytest.raises(ValueError, match=r"where are the images of one\.json\? give images, or one\.json=PLACE"):
+        read_datasets("one.json", None)
+    with pytest.raises(ValueError, match=r"where are the images of one\.json\?"):
+        read_datasets("one.json=", None)
+    with pytest.raises(ValueError, match="no data to combine"):
+        read_datasets([], "one")
+
+
+def test_leeds_sports_poses_and_coco_are_read_together(data_folder):
+    lsp, coco = data_folder / "lspet", data_folder / "coco-mini"
+    samples, source = read_datasets(
+        [f"{lsp / 'person_keypoints_val.json'}={lsp / 'val*.tar'}", coco / "person_keypoints.json"], coco / "images"
+    )
+    assert len(samples) == 500 + 86
+    assert len(samples.skeleton) == 19
+    assert samples.visible[500:, samples.skeleton.index("head_top")].sum() == 0
+    assert source.read(samples.file_of(0)).shape[0] == source.read(samples.file_of(585)).shape[0] == 3
+    alone = read_coco(coco / "person_keypoints.json")
+    columns = [samples.skeleton.index(name) for name in COCO.keypoints]
+    shown = samples.visible[500:, columns]
+    assert (shown == alone.visible).all()
+    assert (samples.keypoints[500:, columns][shown] == alone.keypoints[alone.visible]).all()
