@@ -1,0 +1,154 @@
+"""What pretrained weights bring: fine-tuning on few people, against training from nothing.
+
+Usage: python benchmarks/finetuning.py DATA OUTPUT --base EPOCHS [--people 50 100 200 500] [--size 64x48]
+
+DATA holds LSPET (person_keypoints_train.json, person_keypoints_val.json, train-*.tar, val.tar). A TokenPose-S is
+trained from nothing on the first half of the training persons (OUTPUT/base, resumable), then fine-tuned with the recipe
+"finetune" on persons of the other half: once on the 14 keypoints, once on wrists and ankles alone under names that the
+weights don't know. Beside it, the same number of steps from nothing, by the recipe "lsp". Every score is PCK@0.2 of the
+torso on the 500 validation persons, over the keypoints that were trained. One line of OUTPUT/results.jsonl a run; what
+is there already is not run again.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokenpose.jobs import measure_pck
+from tokenpose.models.create import load_model
+from tokenpose.runs import make_trainee, read_training_data, train_model
+from tokenpose.training.recipes import read_recipe
+
+NEW_NAMES = {
+    "right_wrist": "right_glove", "left_wrist": "left_glove", "right_ankle": "right_shoe", "left_ankle": "left_shoe",
+}  # fmt: skip
+ARCHITECTURE = "tokenpose_s_v1.lsp_256x192"
+
+
+def subset(content: dict[str, Any], rows: slice, only: list[str] | None = None) -> dict[str, Any]:
+    """Some of the people, with some of the keypoints, those renamed."""
+    category = dict(content["categories"][0])
+    kept = [index for index, name in enumerate(category["keypoints"]) if only is None or name in only]
+    people = []
+    for annotation in content["annotations"][rows]:
+        triples = [annotation["keypoints"][3 * index : 3 * index + 3] for index in kept]
+        flat = [value for triple in triples for value in triple]
+        people.append({**annotation, "keypoints": flat, "num_keypoints": sum(triple[2] > 0 for triple in triples)})
+    category["keypoints"] = [rename(category["keypoints"][index], only) for index in kept]
+    category["skeleton"] = category.get("skeleton", []) if only is None else []
+    return {"images": content["images"], "annotations": people, "categories": [category]}
+
+
+def rename(name: str, only: list[str] | None) -> str:
+    return name if only is None else NEW_NAMES.get(name, name)
+
+
+def renamed(content: dict[str, Any]) -> dict[str, Any]:
+    """Everything, four keypoints under other names: the torso that PCK needs stays."""
+    category = dict(content["categories"][0])
+    category["keypoints"] = [NEW_NAMES.get(name, name) for name in category["keypoints"]]
+    return {**content, "categories": [category]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--base", type=int, default=20, help="epochs of the base")
+    parser.add_argument("--weights", type=Path, help="a base that is there already")
+    parser.add_argument("--people", type=int, nargs="+", default=[50, 100, 200, 500])
+    parser.add_argument("--size", default="64x48")
+    parser.add_argument("--most-samples", type=int, default=10_000, help="of a run: 40 epochs unless they are more")
+    parser.add_argument("--sets", nargs="+", default=["14", "4 renamed"])
+    parser.add_argument("--learning-rate", type=float, help="of fine-tuning, instead of the recipe's")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    files = write_files(options.data, options.output)
+    base = options.weights or train_base(options, files)
+    for keypoints in options.sets:
+        for count in options.people:
+            for start in ("pretrained", "nothing"):
+                run(options, files, base, keypoints, count, start)
+
+
+def write_files(data: Path, output: Path) -> dict[str, Path]:
+    train, val = (json.loads((data / f"person_keypoints_{name}.json").read_text()) for name in ("train", "val"))
+    half = len(train["annotations"]) // 2
+    four = list(NEW_NAMES)
+    contents = {"first": subset(train, slice(half)), "val": val, "val_renamed": renamed(val)}
+    for count in (50, 100, 200, 500, 1000):
+        contents[f"14 {count}"] = subset(train, slice(half, half + count))
+        contents[f"4 renamed {count}"] = subset(train, slice(half, half + count), four)
+    files = {}
+    for name, content in contents.items():
+        files[name] = output / f"{name.replace(' ', '-')}.json"
+        files[name].write_text(json.dumps(content))
+    return files
+
+
+def common(options: argparse.Namespace) -> dict[str, Any]:
+    height, width = map(int, options.size.split("x"))
+    return {"image_size": (height, width), "head_hidden": 384, "sigma": 0.8}
+
+
+def places(data: Path) -> list[str]:
+    return [str(data / "train-*.tar"), str(data / "val.tar")]
+
+
+def train_base(options: argparse.Namespace, files: dict[str, Path]) -> Path:
+    data = read_training_data(files["first"], files["val"], places(options.data))
+    changes = {
+        "epochs": options.base, "batch_size": 32, "warmup_steps": 200, "validate_every": 2, "scale": 0.2,
+        "rotation": 20.0,
+    }  # fmt: skip
+    folder = options.output / "base"
+    model, settings = make_trainee(read_recipe("lsp"), changes, data.skeleton, ARCHITECTURE, **common(options))
+    return train_model(model, data, folder, settings, resume=(folder / "checkpoint.pt").exists())
+
+
+def run(
+    options: argparse.Namespace, files: dict[str, Path], base: Path, keypoints: str, count: int, start: str
+) -> None:
+    results = options.output / "results.jsonl"
+    rate = options.learning_rate if start == "pretrained" else None
+    key = {"keypoints": keypoints, "people": count, "start": start, "seed": options.seed, "learning_rate": rate}
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    if any(all(line[name] == value for name, value in key.items()) for line in done):
+        return
+    epochs = min(40, options.most_samples // count)
+    changes = {"epochs": epochs, "validate_every": 1000, "seed": options.seed, "predictions": 0}
+    changes |= {"scale": 0.2, "rotation": 20.0}
+    if rate is not None:
+        changes["learning_rate"] = rate
+    data = read_training_data(
+        files[f"{keypoints} {count}"], files["val" if keypoints == "14" else "val_renamed"], places(options.data)
+    )
+    folder = options.output / f"{keypoints}-{count}-{start}-{options.seed}-{rate}".replace(" ", "-")
+    began = time.monotonic()
+    if start == "pretrained":
+        model, settings = make_trainee(
+            read_recipe("finetune"), changes, data.skeleton, ARCHITECTURE.partition(".")[0], weights=base
+        )
+    else:
+        changes |= {"batch_size": 16, "warmup_steps": 50}
+        model, settings = make_trainee(read_recipe("lsp"), changes, data.skeleton, ARCHITECTURE, **common(options))
+    fresh = (folder / "checkpoint.pt").exists()
+    trained = load_model(train_model(model, data, folder, settings, resume=fresh))
+    score = measure_pck(trained, data.held_out, data.held_out_source)
+    line = {
+        **key, "pck": round(score.mean, 2), "epochs": epochs, "samples": epochs * (count // 16) * 16,
+        "keypoint_count": score.keypoint_count, "seconds": round(time.monotonic() - began),
+        "threads": torch.get_num_threads(), "torch": torch.__version__,
+    }  # fmt: skip
+    with results.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What single options bring, each with two seeds: an option stays in the package where it was published or gains more
+than seeds differ.
+
+Usage: python benchmarks/trials.py DATA OUTPUT --weights BASE.safetensors [--only augmentation|start] [--seeds 0 1]
+
+DATA holds LSPET. "augmentation": fine-tuning of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the
+first half of the persons) on 200 persons of the other half, 40 epochs, with one augmentation more. "start": from nothing
+on all 9,000 persons at 64x48, once through, with one helper less. Scores are PCK@0.2 on the 500 validation persons. One
+line of OUTPUT/trials.jsonl a run; what is there already is not run again. Prints the table.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from finetuning import ARCHITECTURE, places, write_files
+
+from tokenpose.runs import make_trainee, read_training_data, train_model
+from tokenpose.training.recipes import read_recipe
+
+TRIALS: dict[str, dict[str, dict[str, Any]]] = {
+    "augmentation": {
+        "zoom, turn, flip": {},
+        "+ color 0.2": {"color": 0.2},
+        "+ half body 0.3, published coin": {"half_body": 0.3},
+        "+ half body 0.3, fair coin": {"half_body": 0.3, "half_body_coin": "fair"},
+        "+ blur 0.3": {"blur": 0.3},
+        "+ erasing 0.3": {"erasing": 0.3},
+    },
+    "start": {
+        "all helpers": {},
+        "no guidance": {"guidance": 0.0},
+        "no auxiliary heatmaps": {"auxiliary": 0.0},
+        "no patch heatmaps": {"patches": 0.0},
+        "published start": {"start": "published"},
+        "squared error": {"loss": "squared_error"},
+        "no average": {"average": 0.0},
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=list(TRIALS), default=list(TRIALS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    files = write_files(options.data, options.output)
+    for kind in options.only:
+        for seed in options.seeds:
+            for name, changes in TRIALS[kind].items():
+                run(options, files, kind, name, changes, seed)
+    print_table(read_lines(options.output / "trials.jsonl"))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def run(
+    options: argparse.Namespace, files: dict[str, Path], kind: str, name: str, changes: dict[str, Any], seed: int
+) -> None:
+    results = options.output / "trials.jsonl"
+    if any((line["kind"], line["trial"], line["seed"]) == (kind, name, seed) for line in read_lines(results)):
+        return
+    shared = {"seed": seed, "validate_every": 1000, "predictions": 0, "scale": 0.2, "rotation": 20.0, "color": 0.0}
+    began = time.monotonic()
+    if kind == "augmentation":
+        data = read_training_data(files["14 200"], files["val"], places(options.data))
+        model, settings = make_trainee(
+            read_recipe("finetune"), {**shared, **changes}, data.skeleton, "tokenpose_s_v1", weights=options.weights
+        )
+    else:
+        train = options.data / "person_keypoints_train.json"
+        data = read_training_data(train, files["val"], places(options.data))
+        shared |= {"epochs": 1, "batch_size": 32, "warmup_steps": 50, "color": 0.2, "average": 0.99}
+        model, settings = make_trainee(
+            read_recipe("lsp"), {**shared, **changes}, data.skeleton, ARCHITECTURE,
+            image_size=(64, 48), head_hidden=384, sigma=0.8,
+        )  # fmt: skip
+    folder = options.output / f"{kind}-{list(TRIALS[kind]).index(name)}-{seed}"
+    written = train_model(model, data, folder, settings, resume=(folder / "checkpoint.pt").exists())
+    log = [json.loads(line) for line in (written.parent / "log.jsonl").read_text().splitlines()]
+    line = {
+        "kind": kind, "trial": name, "seed": seed, "pck": round(log[-1]["pck"], 2), "samples": log[-1]["samples"],
+        "seconds": round(time.monotonic() - began),
+    }  # fmt: skip
+    with results.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(line, flush=True)
+
+
+def print_table(lines: list[dict[str, Any]]) -> None:
+    for kind, trials in TRIALS.items():
+        print(f"\n| {kind} | PCK@0.2, seed by seed | mean |\n|---|---|---|")
+        for name in trials:
+            scores = [line["pck"] for line in lines if (line["kind"], line["trial"]) == (kind, name)]
+            if scores:
+                print(f"| {name} | {', '.join(map(str, scores))} | {sum(scores) / len(scores):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
