@@ -3,9 +3,10 @@ than seeds differ.
 
 Usage: python benchmarks/trials.py DATA OUTPUT --weights BASE.safetensors [--only augmentation|start] [--seeds 0 1]
 
-DATA holds LSPET. "augmentation": fine-tuning of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the
-first half of the persons) on 200 persons of the other half, 40 epochs, with one augmentation more. "start": from nothing
-on all 9,000 persons at 64x48, once through, with one helper less. Scores are PCK@0.2 on the 500 validation persons. One
+DATA holds LSPET. "augmentation": fine-tuning of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on
+the first half of the persons) on 200 persons of the other half, 40 epochs, with one augmentation more. "start": from
+nothing on all 9,000 persons at 64x48, once through, with one helper less.
+Scores are PCK@0.2 on the 500 validation persons. One
 line of OUTPUT/trials.jsonl a run; what is there already is not run again. Prints the table.
 """
 

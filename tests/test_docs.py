@@ -1,10 +1,25 @@
 """The examples of the documentation run, in the order of their page and in one namespace."""
 
+import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from typer.testing import CliRunner
+
+from tokenpose.cli import app
+from tokenpose.models.create import create_model
+from tokenpose.models.weights import write_weights
+from tokenpose.training.recipes import list_recipes, read_recipe
+
+from .data.drawing import draw_people
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = ["index.md", "models.md", "transforms.md", "detect.md", "attention.md", "hub.md", "extend.md"]
@@ -66,3 +81,88 @@ def test_blocks_are_found_at_their_lines_and_marked_ones_are_left_out():
     page += "<!-- not run: needs a network -->\n```python\nc\n```\n```python\na\n```\n"
     assert examples(page) == ["a = 1\n", "a\n"]
     assert with_lines_of(page) == "\n\n\na = 1\n" + "\n" * 9 + "a\n"
+
+
+# Commands, in a folder of drawn people
+
+COMMANDS = ["finetune.md", "train.md", "distributed.md", "data.md", "check.md", "evaluate.md"]
+SHELL = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SMALL = "tokenpose_t.lsp_256x192"
+
+
+def commands(page: str) -> list[list[str]]:
+    """The page's shell commands, but for those that say why they are not run."""
+    text = "".join(block for reason, block in SHELL.findall(page) if not reason)
+    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A folder with what the pages speak of: train.json, val.json, images/, boxes.json, run/model.safetensors."""
+    folder = tmp_path_factory.mktemp("docs")
+    path = draw_people(folder, 12)
+    content = json.loads(path.read_text())
+    for name, rows in (("train", slice(8)), ("val", slice(8, 12))):
+        part = {**content, "annotations": content["annotations"][rows], "images": content["images"][rows]}
+        (folder / f"{name}.json").write_text(json.dumps(part))
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+        for person in content["annotations"][8:]
+    ]
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+    (folder / "mine.toml").write_text("epochs = 2\n")
+    torch.manual_seed(0)
+    (folder / "weights").mkdir()
+    write_weights(create_model(SMALL, image_size=(64, 48), depth=2, heads=4), folder / "weights" / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def workplace(data, tmp_path, monkeypatch) -> Path:
+    """A copy of it for a page's commands."""
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_of_the_page_run(name, workplace):
+    page = (DOCS / name).read_text()
+    if not any("train" in command[:2] for command in commands(page)):
+        (workplace / "weights").rename(workplace / "run")
+    for command in commands(page):
+        if command[0] == "tokenpose":
+            arguments = command[1:]
+            if arguments[0] == "train" and "--epochs" not in arguments:
+                arguments += ["--epochs", "1"]  # the page's runs, shortened
+            result = CliRunner().invoke(app, arguments)
+            AcceleratorState._reset_state(reset_partial_state=True)
+            assert result.exit_code == 0, (command, result.output)
+        else:
+            module = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.accelerate_cli"}[
+                command[0]
+            ]
+            done = subprocess.run(
+                [sys.executable, "-m", module, *command[1:]], env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
+                capture_output=True, timeout=300,
+            )  # fmt: skip
+            assert done.returncode == 0, (command, done.stdout + done.stderr)
+
+
+@pytest.mark.slow
+def test_fine_tuning_in_python_runs(workplace, run_python):
+    code = with_lines_of((DOCS / "finetune.md").read_text())
+    run_python(f"import os; os.chdir({str(workplace)!r})\n{code[1:]}")
+
+
+def test_every_recipe_is_on_the_page():
+    page = (DOCS / "train.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == ["coco", "mpii", "lsp", "finetune"]
+    assert sorted(["coco", "mpii", "lsp", "finetune"]) == list_recipes()
+
+
+def test_recipe_on_the_page_is_one(tmp_path):
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", (DOCS / "train.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.toml").write_text(block)
+    assert read_recipe(tmp_path / "mine.toml").settings().augmentation.rotation == 15

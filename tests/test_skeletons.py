@@ -148,7 +148,7 @@ def test_unknown_keypoint_is_an_error_that_lists_the_names():
         ("hipR", ("hip",)),
         ("LHip", ("hip",)),
         ("Head top", ("head", "top")),
-        ("leftover", ("leftover",)),
+        ("lefteye", ("eye",)),
     ],
 )
 def test_words_of_a_name_are_read_without_its_side(name, words):

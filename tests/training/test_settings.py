@@ -62,13 +62,12 @@ def test_unknown_choices_and_kinds_are_refused_by_name(run_python):
     ]
 
 
-def test_whole_numbers_and_lists_become_what_is_expected(run_python):
+def test_whole_numbers_become_floats_where_those_are_expected(run_python):
     code = (
         "from tokenpose.training.settings import TrainingSettings\n"
-        "settings = TrainingSettings(learning_rate=1, milestones=[3, 5])\n"
-        "print(repr(settings.learning_rate), settings.milestones)"
+        "print(repr(TrainingSettings(learning_rate=1, warmup_steps=2).learning_rate))"
     )
-    assert run_python(code).stdout == "1.0 (3, 5)\n"
+    assert run_python(code).stdout == "1.0\n"
 
 
 def test_settings_are_frozen_and_keyword_only():

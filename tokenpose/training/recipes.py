@@ -37,6 +37,7 @@ class Recipe:
             raise ValueError(f"training has no settings {', '.join(unknown)}")
         augmentation = {**self.augmentation, **{k: v for k, v in changes.items() if k in _AUGMENTATION}}
         training = {**self.training, **{k: v for k, v in changes.items() if k in _TRAINING}}
+        training = {k: tuple(v) if isinstance(v, list) else v for k, v in training.items()}  # files have lists
         return TrainingSettings(**training, augmentation=Augmentation(**augmentation))
 
 

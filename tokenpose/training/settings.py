@@ -87,9 +87,6 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_kinds(self)
-        for name in ("milestones", "guided_blocks", "patch_blocks", "trackers"):  # lists, from files
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_numbers()
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:

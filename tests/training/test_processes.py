@@ -1,0 +1,83 @@
+"""Several processes on the same samples: launched as users launch them, against one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..data.drawing import draw_people
+
+ROOT = Path(__file__).parents[2]
+MODEL = (  # without batch norm, whose statistics are each process's own
+    *("--model", "tokenpose_t", "--image-size", "64x48", "--spec", "depth=2", "--spec", "heads=4"),
+    *("--spec", "width=48", "--spec", "patch_size=[16,12]", "--auxiliary", "0"),
+)
+RUN = (
+    *("--epochs", "3", "--batch-size", "5", "--warmup-steps", "1", "--validate-every", "1", "--predictions", "2"),
+    *("--color", "0.2", "--blur", "0.3", "--erasing", "0.3", "--half-body", "0.3", "--average", "0.9"),
+)
+LAUNCHERS = {
+    "torchrun": ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tokenpose"),
+    "accelerate": ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "tokenpose"),
+}
+
+
+def train(people: Path, folder: Path, output: str, *options: str, launcher: tuple[str, ...] = ("-m", "tokenpose")):
+    data = ("--train", str(people), "--val", str(people), "--images", str(people.parent))
+    process = subprocess.run(
+        [sys.executable, *launcher, "-v", "train", *data, "--output", output, *MODEL, *RUN, *options],
+        cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, text=True,
+        capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stdout + process.stderr
+    log = [json.loads(line) for line in (folder / output / "log.jsonl").read_text().splitlines()]
+    return process, log
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory) -> Path:
+    return draw_people(tmp_path_factory.mktemp("drawn"), 12)
+
+
+@pytest.fixture(scope="module")
+def alone(people, tmp_path_factory):
+    return train(people, tmp_path_factory.mktemp("alone"), "run")[1]
+
+
+def assert_same_losses(log, other) -> None:
+    assert [line["epoch"] for line in log] == [line["epoch"] for line in other] == [1, 2, 3]
+    for line, its in zip(log, other, strict=True):
+        for name in ("loss", "heatmaps", "patches", "guidance"):
+            assert line[name] == pytest.approx(its[name], abs=1e-5), (line["epoch"], name)
+        assert line["pck"] == its["pck"]
+        assert line["samples"] == its["samples"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_have_the_losses_of_one(people, alone, tmp_path, launcher):
+    process, log = train(people, tmp_path, "run", launcher=LAUNCHERS[launcher])
+    assert_same_losses(log, alone)
+    assert process.stdout == "run/model.safetensors\n"  # the main process speaks, the other is silent
+    assert process.stderr.count("epoch 3, step 6") == 1
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {
+        "checkpoint.pt", "curve.png", "log.jsonl", "model.safetensors", "predictions", "settings.json",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_run_of_two_processes_is_resumed_by_one(people, alone, tmp_path):
+    train(people, tmp_path, "run", "--checkpoint-seconds", "0", launcher=LAUNCHERS["torchrun"])
+    log = tmp_path / "run" / "log.jsonl"
+    before = log.read_text()
+    _, again = train(people, tmp_path, "run", "--resume", "--workers", "1", "--cache", "none")
+    assert log.read_text() == before  # nothing was left to do
+    assert_same_losses(again, alone)
+
+
+@pytest.mark.slow
+def test_accumulated_parts_have_the_losses_of_the_whole(people, alone, tmp_path):
+    assert_same_losses(train(people, tmp_path, "run", "--accumulate", "3")[1], alone)

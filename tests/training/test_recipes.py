@@ -1,0 +1,90 @@
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tokenpose.data.augment import Augmentation
+from tokenpose.models.zoo import find_tag
+from tokenpose.training.recipes import Recipe, list_recipes, read_recipe
+from tokenpose.training.settings import TrainingSettings
+
+
+def test_recipes_of_the_package():
+    assert list_recipes() == ["coco", "finetune", "lsp", "mpii"]
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_makes_settings_and_names_a_model_that_exists(name):
+    recipe = read_recipe(name)
+    assert recipe.name == name
+    assert recipe.settings() == TrainingSettings(**recipe.training, augmentation=Augmentation(**recipe.augmentation))
+    if "name" in recipe.model:
+        find_tag(recipe.model["name"])
+
+
+def test_coco_is_the_published_training():
+    settings = read_recipe("coco").settings()
+    assert (settings.optimizer, settings.learning_rate, settings.weight_decay) == ("adam", 1e-3, 1e-4)
+    assert (settings.schedule, settings.milestones, settings.epochs) == ("multi_step", (200, 260), 300)
+    assert (settings.batch_size, settings.warmup_steps, settings.clip, settings.average) == (128, 0, 0, 0)
+    assert (settings.loss, settings.start) == ("squared_error", "published")
+    assert settings.guidance == settings.auxiliary == settings.patches == 0
+    augmentation = settings.augmentation
+    assert (augmentation.scale, augmentation.rotation, augmentation.rotation_probability) == (0.35, 45, 0.6)
+    assert (augmentation.flip, augmentation.half_body, augmentation.half_body_coin) == (0.5, 0.3, "published")
+    assert (augmentation.color, augmentation.blur, augmentation.erasing) == (0, 0, 0)
+
+
+def test_mpii_differs_from_coco_in_what_was_published():
+    coco, mpii = read_recipe("coco"), read_recipe("mpii")
+    assert mpii.training == coco.training
+    assert mpii.settings().augmentation == Augmentation(scale=0.25, rotation=30.0)
+    assert mpii.model["name"] == "tokenpose_l_d6.mpii_256x256"
+
+
+def test_fine_tuning_is_pretrained_and_leaves_the_loss_to_the_weights():
+    recipe = read_recipe("finetune")
+    assert recipe.model["pretrained"] is True
+    assert recipe.settings().loss is None
+
+
+def test_changes_win_over_the_recipe_whether_of_training_or_augmentation():
+    settings = read_recipe("coco").settings({"epochs": 3, "rotation": 10.0})
+    assert (settings.epochs, settings.augmentation.rotation) == (3, 10)
+    assert (settings.batch_size, settings.augmentation.scale) == (128, 0.35)
+    with pytest.raises(ValueError, match="training has no settings epoch, rotate"):
+        Recipe().settings({"epoch": 3, "rotate": 10.0})
+
+
+def test_settings_of_a_run_are_a_recipe(tmp_path):
+    settings = read_recipe("lsp").settings({"epochs": 7, "flip": 0.25, "guided_blocks": (1, 2)})
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(asdict(settings)))
+    assert read_recipe(path).settings() == settings
+
+
+WRONG = {
+    "epochs = \n": "is not TOML: Invalid value",
+    "epoch = 3\n": "there are no settings epoch",
+    "epochs = 0\n": "epochs must be at least 1; got 0",
+    "[augmentation]\nrotate = 3.0\n": "augmentation: there are no settings rotate",
+    "[augmentation]\nflip = 3.0\n": "flip is a probability, in 0..1; got 3.0",
+    'model = "s"\n': "model is a table of name, pretrained and changes of the spec; got 's'",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_wrong_recipe_is_refused_by_file_and_field(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.toml") as raised:
+        read_recipe(path)
+    assert WRONG[text] in str(raised.value)
+
+
+def test_unknown_recipes_are_refused():
+    with pytest.raises(LookupError, match="there is no recipe 'coca'; there are coco, finetune, lsp, mpii, and files"):
+        read_recipe("coca")
+    with pytest.raises(FileNotFoundError, match=r"there is no recipe nowhere\.toml"):
+        read_recipe(Path("nowhere.toml"))
