@@ -10,6 +10,7 @@ _LOSSES = ("loss", "heatmaps", "auxiliary", "patches", "guidance")
 def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Losses, validation figures and the rate by epoch, as a PNG. Raises ModuleNotFoundError without matplotlib."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     losses, figures, rate = figure.subplots(1, 3)
@@ -24,6 +25,7 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else "", label=name)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if names and names != ["rate"]:
             axes.legend(fontsize=8)
