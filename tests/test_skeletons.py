@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from tokenpose.skeletons import COCO, LSP, MPII, Skeleton, infer_flip_pairs
+from tokenpose.skeletons import COCO, LSP, MPII, Skeleton, infer_flip_pairs, sideless_words
 
 
 def test_coco_pairs_are_the_published_ones():
@@ -130,3 +130,17 @@ def test_category_without_names_is_refused():
 def test_unknown_keypoint_is_an_error_that_lists_the_names():
     with pytest.raises(LookupError, match="skeleton 'fox' has no keypoint 'ear'; it has nose, tail"):
         Skeleton(name="fox", keypoints=("nose", "tail")).index("ear")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("left_hip", ("hip",)),
+        ("hipR", ("hip",)),
+        ("LHip", ("hip",)),
+        ("Head top", ("head", "top")),
+        ("leftover", ("leftover",)),
+    ],
+)
+def test_words_of_a_name_are_read_without_its_side(name, words):
+    assert sideless_words(name) == words

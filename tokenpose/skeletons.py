@@ -18,6 +18,11 @@ def _words(name: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORD.findall(name))
 
 
+def sideless_words(name: str) -> tuple[str, ...]:
+    """The words of a keypoint's name in lower case, without its side: "left_hip", "hipL" and "Hip" are ("hip",)."""
+    return tuple(word for word in _words(name) if word not in _SIDES and word not in _SIDES.values())
+
+
 def _as_tuples(value: Any) -> Any:
     """JSON's lists as the tuples that they were."""
     return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
