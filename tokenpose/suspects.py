@@ -29,6 +29,8 @@ SIDE = 320
 RING = (255, 45, 110)
 """Around the keypoints that a finding is about."""
 
+PICTURELESS = ("missing images", "unreadable images")
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1e; --soft: #6b6b70; --page: #f4f4f2; --card: #fff; --line: #dcdcd8;
   --error: #c22f2f; --warning: #a76400; --note: #4a6078; }
@@ -45,7 +47,8 @@ th, td { text-align: left; padding: 5px 14px; border-bottom: 1px solid var(--lin
 thead th { color: var(--soft); font-size: 13px; } tr:last-child > * { border-bottom: 0; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 a { color: inherit; } .error { color: var(--error); } .warning { color: var(--warning); } .note { color: var(--note); }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 14px; margin: 14px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 14px; margin: 14px 0;
+  align-items: start; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
 .card.wide { grid-column: span 2; } .text { padding: 10px 12px 12px; overflow-wrap: anywhere; }
 .text p { margin: 0 0 4px; } .record { font-weight: 600; } .badge { font-size: 12px; font-weight: 700; }
@@ -168,7 +171,7 @@ class _Album:
 
     def pictures(self, finding: Finding) -> list[str]:
         """Figures of the finding's people: with exchanged sides a second one that shows them the other way round."""
-        if self.source is None:
+        if self.source is None or finding.check in PICTURELESS:
             return []
         if finding.check == "left and right" and finding.places:
             labelled, exchanged = (

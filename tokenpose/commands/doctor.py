@@ -10,6 +10,7 @@ from tokenpose.commands.app import app, count, progress
 
 if TYPE_CHECKING:
     from tokenpose.data.doctor import Diagnosis, FileSummary
+    from tokenpose.data.findings import Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 WIDTH = 120
@@ -42,7 +43,9 @@ def check_command(
     ] = None,
     suspicious: Annotated[
         float | None,
-        typer.Option(help="From which score on left and right look exchanged: lower finds more. Default: 7."),
+        typer.Option(
+            "--suspicious", help="From which score on left and right look exchanged: lower finds more. Default: 7."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="REPORT.json", help="Write every finding here.")
@@ -71,12 +74,12 @@ def check_command(
 
     from tokenpose.data.doctor import diagnose, read_files
     from tokenpose.data.sources import ImageSource
+    from tokenpose.data.swaps import SUSPICIOUS
 
     source = ImageSource(images) if images else None
     files = read_files([*data, *([val] if val is not None else [])], category, pairs)
-    options = {} if suspicious is None else {"suspicious": suspicious}
     with progress(sum(len(records.files) for records in files) if source is not None else 0) as tick:
-        diagnosis = diagnose(files, source, tick=tick, **options)
+        diagnosis = diagnose(files, source, tick=tick, suspicious=SUSPICIOUS if suspicious is None else suspicious)
     _show(diagnosis)
     for path in (output, sheet):
         if path is not None:
@@ -132,7 +135,6 @@ def _findings(diagnosis: "Diagnosis") -> Any:
     from tokenpose.data.findings import CHECKS, SEVERITIES
 
     table = Table("check", "severity", _column("count"), "first examples", expand=False)
-    several = len(diagnosis.files) > 1
     for check in CHECKS:
         findings = diagnosis.of_check(check)
         if not findings:
@@ -140,14 +142,14 @@ def _findings(diagnosis: "Diagnosis") -> Any:
         for severity in SEVERITIES:
             some = [finding for finding in findings if finding.severity == severity]
             if some:
-                examples = "\n".join(
-                    ": ".join(
-                        part for part in (finding.file if several else "", finding.record, finding.message) if part
-                    )
-                    for finding in some[:2]
-                )
+                examples = "\n".join(_example(finding, len(diagnosis.files) > 1) for finding in some[:2])
                 table.add_row(check, _text(severity, STYLES[severity]), str(len(some)), _text(examples))
     return table
+
+
+def _example(finding: "Finding", with_file: bool) -> str:
+    parts = (Path(finding.file).name if with_file else "", finding.record, finding.message)
+    return ": ".join(part for part in parts if part)
 
 
 def _keypoints(summary: "FileSummary") -> Any:

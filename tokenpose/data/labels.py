@@ -22,6 +22,9 @@ SAME_PERSON_DISTANCE = 0.02
 """Two boxes that overlap so far (intersection over union), with keypoints that differ by no more than this part of the
 box's diagonal on average, are one person annotated twice."""
 
+FEWEST = 20
+"""People without whom nothing is said of the file as a whole."""
+
 SMALL = 100.0
 """Pixels: in smaller people, keypoints in whole pixels may well fall together."""
 
@@ -34,6 +37,9 @@ def check_boxes(records: Records) -> list[Finding]:
     inside = np.minimum(corner + size, limits) - np.maximum(corner, 0)
     beyond = np.maximum(-corner, corner + size - limits).max(axis=1, initial=-np.inf)
     empty, flat = np.any(size <= 0, axis=1), np.any(inside <= 1, axis=1)
+    as_corners = _corners_for_sizes(records)
+    if as_corners:
+        return [as_corners]
     findings = []
     for person in np.flatnonzero(empty | flat):
         x, y, width, height = records.boxes[person]
@@ -48,6 +54,22 @@ def check_boxes(records: Records) -> list[Finding]:
         advice = "cut it to the image, and see whether it was meant as corners, x1, y1, x2, y2"
         findings.append(_about(records, person, "boxes", "warning", message, advice, beyond[person] / diagonal[person]))
     return findings + _unheld_keypoints(records, ~empty & ~flat) + _loose_boxes(records, ~empty & ~flat)
+
+
+def _corners_for_sizes(records: Records) -> Finding | None:
+    """That all boxes are x1, y1, x2, y2, where these make sense of many that would reach out of their images."""
+    first, second = records.boxes[:, :2], records.boxes[:, 2:]
+    limits = records.sizes[records.image_index] + 2
+    outside = np.any(first + second > limits, axis=1)
+    sensible = np.all((second > first) & (second <= limits), axis=1)
+    if len(records) < FEWEST or outside.mean() < 0.3 or sensible.mean() < 0.95:
+        return None
+    message = (
+        f"{outside.mean():.0%} of the boxes reach out of their images as x, y, width, height, and make sense as "
+        "x1, y1, x2, y2"
+    )
+    advice = "write them as x, y, width, height"
+    return records.about_file("boxes", "error", message, advice=advice, doubt=np.inf)
 
 
 def _unheld_keypoints(records: Records, sound: Bool[np.ndarray, " people"]) -> list[Finding]:
@@ -70,10 +92,12 @@ def _unheld_keypoints(records: Records, sound: Bool[np.ndarray, " people"]) -> l
 
 def _loose_boxes(records: Records, sound: Bool[np.ndarray, " people"]) -> list[Finding]:
     extent = _extents(records)
-    ratio = np.linalg.norm(records.boxes[:, 2:], axis=1) / np.maximum(extent, 1)
+    diagonal = np.linalg.norm(records.boxes[:, 2:], axis=1)
+    ratio = diagonal / np.maximum(extent, 1)
+    spread = extent > np.maximum(1, SAME_SPOT * np.nan_to_num(diagonal))  # else the keypoints are at fault
     enough = records.labelled().sum(axis=1) >= max(3, len(records.skeleton) / 2)
     findings = []
-    for person in np.flatnonzero(sound & enough & (ratio > LOOSE_BOX)):
+    for person in np.flatnonzero(sound & enough & spread & (ratio > LOOSE_BOX)):
         width, height = records.boxes[person, 2:]
         message = f"its box {width:g} x {height:g} is {ratio[person]:.1f} times as long as its keypoints' extent"
         advice = "draw it around the person: the crop is made from it"

@@ -295,4 +295,5 @@ def _lengths(records: Records, suspicion: Suspicion) -> str:
     if across + back > 0.9 * (left + right):
         return ""
     to = " and ".join(records.skeleton.keypoints[index] for index in stays)
-    return f": the other way round they are {across:.0f} and {back:.0f} pixels from {to}, as labelled {left:.0f} and {right:.0f}"
+    shorter, labels = f"{across:.0f} and {back:.0f}", f"{left:.0f} and {right:.0f}"
+    return f": the other way round they are {shorter} pixels from {to}, as labelled {labels}"
