@@ -77,7 +77,7 @@ class Records:
             check=check,
             severity=severity,
             file=self.path,
-            record=f"image {self.image_ids[image]} ({name})",
+            record=f"image {self.image_ids[image]}" + (f" ({name})" if name else ""),
             message=message,
             images=(name,) if name else (),
             places=(Place(self.path, image),),
@@ -218,7 +218,8 @@ class _Reader:
     def _check_image(self, image: dict[str, Any], row: int, index: dict[Any, int]) -> None:
         """Note what the record lacks, and where its id is to be found."""
         name, identity = image.get("file_name"), image.get("id")
-        record = f"image {identity} ({name})" if _is_id(identity) else f"image {name or f'at position {row}'}"
+        record = f"image {identity}" if _is_id(identity) else f"image at position {row}"
+        record += f" ({name})" if name else ""
         places = (Place(self.path, row),)
         files = (name,) if isinstance(name, str) else ()
         if not _is_id(identity):
