@@ -197,15 +197,20 @@ class _Album:
             image = self.source.read(name).permute(1, 2, 0).numpy()
         except OSError as error:
             return f'<div class="missing">no picture: {_text(error)}</div>'
-        people = np.flatnonzero(records.image_index == place.image) if place.person is None else [place.person]
+        people = _people_of(records, place)
         picture = _draw(image, _poses(records, people, marked if exchanged else ()), place.person, marked)
         caption = f"<figcaption>{_text(title)}</figcaption>" if title else ""
         return f'<figure><img alt="{_text(name)}" src="{_jpeg(picture)}">{caption}</figure>'
 
 
-def _poses(records: Records, people: Iterable[int], exchanged: Sequence[str]) -> Poses:
+def _people_of(records: Records, place: Place) -> list[int]:
+    whole_image: list[int] = np.flatnonzero(records.image_index == place.image).tolist()
+    return whole_image if place.person is None else [place.person]
+
+
+def _poses(records: Records, people: Sequence[int], exchanged: Sequence[str]) -> Poses:
     """The people's labels as poses, in which some pairs change sides; boxes that are no numbers become points."""
-    rows = np.array(list(people), dtype=np.int64)
+    rows = np.array(people, dtype=np.int64)
     order = np.arange(len(records.skeleton))
     for first, second in zip(exchanged[::2], exchanged[1::2], strict=True):
         pair = [records.skeleton.index(first), records.skeleton.index(second)]
