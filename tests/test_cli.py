@@ -86,11 +86,11 @@ def names(folder: str) -> list[str]:
 def test_help_names_all_commands():
     result = run("--help")
     assert result.stderr == ""
-    for command in ("list", "predict", "train", "evaluate", "attention", "convert"):
+    for command in ("list", "predict", "train", "evaluate", "attention", "check", "convert"):
         assert f"\n  {command} " in result.stdout
 
 
-@pytest.mark.parametrize("command", ["list", "predict", "train", "evaluate", "attention", "convert"])
+@pytest.mark.parametrize("command", ["list", "predict", "train", "evaluate", "attention", "check", "convert"])
 def test_help_of_each_command_has_an_example(command):
     assert f"  tokenpose {command} " in run(command, "--help").stdout
 

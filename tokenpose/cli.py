@@ -1,6 +1,6 @@
 """The `tokenpose` command: every command is a module of `tokenpose.commands`, thin over the library."""
 
-from tokenpose.commands import attention, evaluation, prediction, training, zoo  # noqa: F401 - each adds its command
+from tokenpose.commands import attention, doctor, evaluation, prediction, training, zoo  # noqa: F401 - each adds its command
 from tokenpose.commands.app import app
 
 

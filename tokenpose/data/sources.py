@@ -57,9 +57,10 @@ class ImageSource:
 
     def read(self, name: str) -> UInt8[Tensor, "3 height width"]:
         """The image of that name. Raises FileNotFoundError, or OSError where it can't be decoded."""
-        return decode_image(self._content(name), name)
+        return decode_image(self.read_bytes(name), name)
 
-    def _content(self, name: str) -> bytes:
+    def read_bytes(self, name: str) -> bytes:
+        """The image file as it lies there. Raises FileNotFoundError, and what reading raises."""
         cleaned = _clean(name)
         last = PurePosixPath(cleaned).name
         for candidate in dict.fromkeys((cleaned, f"images/{cleaned}", last)):

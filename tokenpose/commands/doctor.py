@@ -1,0 +1,177 @@
+"""`tokenpose check`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tokenpose.commands.app import app, count, progress
+
+if TYPE_CHECKING:
+    from tokenpose.data.doctor import Diagnosis, FileSummary
+    from tokenpose.data.findings import Finding
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+WIDTH = 120
+"""Of the table where standard output is no terminal."""
+
+
+@app.command("check", short_help="Look for faults in a keypoint file and its images.")
+def check_command(
+    data: Annotated[list[Path], typer.Argument(metavar="DATA.json", help="A COCO keypoint file, or several.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--images",
+            metavar="PLACE",
+            help="Folder, tar or zip file, or quoted pattern; repeatable. Default: only labels are looked at.",
+        ),
+    ] = None,
+    val: Annotated[
+        Path | None,
+        typer.Option("--val", metavar="VAL.json", help="One more file, whose images must not be in the others."),
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option("--category", metavar="NAME", help="Which one, where several have keypoints.")
+    ] = None,
+    flip_pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--flip-pair", metavar="NAME,NAME", help="A left and a right keypoint, where names don't tell; repeatable."
+        ),
+    ] = None,
+    suspicious: Annotated[
+        float | None,
+        typer.Option(
+            "--suspicious", help="From which score on left and right look exchanged: lower finds more. Default: 7."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="REPORT.json", help="Write every finding here.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="SUSPECTS.html", help="Write a page that shows the suspects.")
+    ] = None,
+    sheet_count: Annotated[int, typer.Option("--sheet-count", min=1, help="How many of a check it shows.")] = 24,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
+) -> None:
+    """Look for faults in a COCO keypoint file and in its images, before a model learns them.
+
+    Images: missing, unreadable, of another size, twice, in train and validation. Labels: boxes and keypoints that don't
+    fit, v-flags, keypoints never labelled, left and right exchanged, flip pairs. An error stops training or falsifies
+    its results, a warning is a suspicion, a note is good to know. The exit code is 1 where there are errors, else 0.
+
+    \b
+    Examples:
+      tokenpose check data.json --images photographs/
+      tokenpose check train.json --val val.json --images "photographs/*.tar" --sheet suspects.html --output report.json
+    """
+    for path, suffixes, option in ((output, (".json",), "--output"), (sheet, (".html", ".htm"), "--sheet")):
+        if path is not None and path.suffix.lower() not in suffixes:
+            raise typer.BadParameter(f"give a {' or '.join(suffixes)} file; got {path}", param_hint=option)
+    pairs = [_read_pair(text) for text in flip_pair] if flip_pair else None
+
+    from tokenpose.data.doctor import diagnose, read_files
+    from tokenpose.data.sources import ImageSource
+    from tokenpose.data.swaps import SUSPICIOUS
+
+    source = ImageSource(images) if images else None
+    files = read_files([*data, *([val] if val is not None else [])], category, pairs)
+    with progress(sum(len(records.files) for records in files) if source is not None else 0) as tick:
+        diagnosis = diagnose(files, source, tick=tick, suspicious=SUSPICIOUS if suspicious is None else suspicious)
+    _show(diagnosis)
+    for path in (output, sheet):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    if output is not None:
+        output.write_text(json.dumps(diagnosis.to_dict(), indent=2) + "\n", encoding="utf-8")
+    if sheet is not None:
+        from tokenpose.suspects import write_suspects
+
+        write_suspects(diagnosis, files, source, sheet, sheet_count)
+    if diagnosis.count("error") or (strict and diagnosis.count("warning")):
+        raise typer.Exit(1)
+
+
+def _read_pair(text: str) -> tuple[str, str]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names):
+        raise typer.BadParameter(
+            f"a flip pair is two names, left_wing,right_wing for example; got {text!r}", param_hint="--flip-pair"
+        )
+    return names[0], names[1]
+
+
+def _show(diagnosis: "Diagnosis") -> None:
+    """What was found, check by check, and what the files hold."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
+    for summary in diagnosis.files:
+        console.print(_describe(summary))
+    console.print(_findings(diagnosis))
+    if diagnosis.files[0].sigmas:
+        console.print(_keypoints(diagnosis.files[0]))
+    console.print(
+        ", ".join(count(diagnosis.count(name), name, f"{name}s") for name in ("error", "warning", "note")),
+        style=STYLES["error"] if diagnosis.count("error") else "bold",
+    )
+
+
+def _describe(summary: "FileSummary") -> Any:
+    pairs = "flip pairs unknown"
+    if summary.flip_pairs is not None:
+        pairs = count(len(summary.flip_pairs), "flip pair", "flip pairs")
+    people, images = count(summary.people, "person", "people"), count(summary.images, "image", "images")
+    return _text(f"{summary.file}: {people} in {images}, {len(summary.keypoints)} keypoints, {pairs}")
+
+
+def _findings(diagnosis: "Diagnosis") -> Any:
+    from rich.table import Table
+
+    from tokenpose.data.findings import CHECKS, SEVERITIES
+
+    table = Table("check", "severity", _column("count"), "first examples", expand=False)
+    for check in CHECKS:
+        findings = diagnosis.of_check(check)
+        if not findings:
+            table.add_row(check, _text("not looked at" if check in diagnosis.skipped else "none", "dim"), "", "")
+        for severity in SEVERITIES:
+            some = [finding for finding in findings if finding.severity == severity]
+            if some:
+                examples = "\n".join(_example(finding, len(diagnosis.files) > 1) for finding in some[:2])
+                table.add_row(check, _text(severity, STYLES[severity]), str(len(some)), _text(examples))
+    return table
+
+
+def _example(finding: "Finding", with_file: bool) -> str:
+    parts = (Path(finding.file).name if with_file else "", finding.record, finding.message)
+    return ": ".join(part for part in parts if part)
+
+
+def _keypoints(summary: "FileSummary") -> Any:
+    """How often each keypoint is labelled, and its estimated sigma."""
+    from rich.table import Table
+
+    table = Table("keypoint", _column("labelled"), _column("sigma for OKS"), "from")
+    origins = {"named": "COCO, by name", "estimated": "distances, an estimate"}
+    for name in summary.keypoints:
+        labels, sigma = summary.labels[name], summary.sigmas[name]
+        table.add_row(_text(name), str(labels), f"{sigma:.3f}", origins[summary.sigma_origins[name]])
+    return table
+
+
+def _column(name: str) -> Any:
+    from rich.table import Column
+
+    return Column(name, justify="right")
+
+
+def _text(content: str, style: str = "") -> Any:
+    """Plain text, in which names from a file can't be markup or steer the terminal."""
+    from rich.text import Text
+
+    return Text("".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in content), style=style)
