@@ -25,13 +25,16 @@ LAUNCHERS = {
 }
 
 
+def launch(folder: Path, launcher: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *launcher, *arguments], cwd=folder, text=True, capture_output=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
 def train(people: Path, folder: Path, output: str, *options: str, launcher: tuple[str, ...] = ("-m", "tokenpose")):
     data = ("--train", str(people), "--val", str(people), "--images", str(people.parent))
-    process = subprocess.run(
-        [sys.executable, *launcher, "-v", "train", *data, "--output", output, *MODEL, *RUN, *options],
-        cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, text=True,
-        capture_output=True, timeout=300,
-    )  # fmt: skip
+    process = launch(folder, launcher, "-v", "train", *data, "--output", output, *MODEL, *RUN, *options)
     assert process.returncode == 0, process.stdout + process.stderr
     log = [json.loads(line) for line in (folder / output / "log.jsonl").read_text().splitlines()]
     return process, log
@@ -81,3 +84,31 @@ def test_run_of_two_processes_is_resumed_by_one(people, alone, tmp_path):
 @pytest.mark.slow
 def test_accumulated_parts_have_the_losses_of_the_whole(people, alone, tmp_path):
     assert_same_losses(train(people, tmp_path, "run", "--accumulate", "3")[1], alone)
+
+
+@pytest.mark.slow
+def test_image_that_one_process_cannot_read_stops_both_with_a_line_each(people, tmp_path):
+    broken = draw_people(tmp_path / "broken", 12)
+    picture = broken.parent / "images" / "007.png"
+    picture.write_bytes(picture.read_bytes()[:3000])
+    data = ("--train", f"{broken}={broken.parent}", "--val", f"{people}={people.parent}", "--cache", "none")
+    process = launch(tmp_path, LAUNCHERS["torchrun"], "train", *data, "--output", "run", *MODEL, *RUN)
+    assert process.returncode == 1
+    said = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert sorted(said) == [
+        "error: 007.png can't be decoded: image file is truncated (annotation 7)",
+        "error: another process can't go on: its message says why",
+    ]
+    assert "[rank" not in process.stderr  # no traceback of theirs
+
+
+@pytest.mark.slow
+def test_loss_that_is_not_finite_stops_both(people, tmp_path):
+    data = ("--train", str(people), "--val", str(people), "--images", str(people.parent))
+    options = ("--learning-rate", "1e30", "--clip", "0")
+    process = launch(tmp_path, LAUNCHERS["torchrun"], "train", *data, "--output", "run", *MODEL, *RUN, *options)
+    assert process.returncode == 1
+    said = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 2
+    assert all("not finite at step" in line for line in said)
+    assert "[rank" not in process.stderr

@@ -200,7 +200,7 @@ class Trainer:
     def _train_epoch(self, epoch: int, advance: Callable[[int], None]) -> "_Means":
         losses, started, waited = _Means(), time.monotonic(), 0.0
         batches = self.batches.epoch(epoch, start=self.step - epoch * self.batches.batch_count)
-        for batch, waiting in _timed(batches):
+        for batch, waiting in _timed(self._or_tell(batches)):
             with self.interruptions.held():
                 losses.add(self._train_step(batch))
                 waited += waiting
@@ -227,8 +227,7 @@ class Trainer:
             with nullcontext() if is_last else self.accelerator.no_sync(self.network):
                 for name, value in self._backward(part, totals).items():
                     losses[name] = losses[name] + value if name in losses else value
-        if not torch.isfinite(losses["loss"]):
-            self._refuse(batch, losses)
+        self._check_finite(batch, losses)
         if self.settings.clip:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimizer.step()
@@ -250,18 +249,44 @@ class Trainer:
         self.accelerator.backward(losses["loss"] * self.accelerator.num_processes)
         return {name: value.detach() for name, value in losses.items()}
 
+    def _or_tell(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; what goes wrong with them is told to the other processes, which wait at their next step."""
+        try:
+            yield from batches
+        except OSError:
+            if self.accelerator.num_processes > 1:
+                self._agree(weights=0.0, people=0, has_failed=True)
+            raise
+
     def _totals(self, batch: Batch) -> Totals:
         """Over all processes; an interruption of one of them is told to all on the way, so that they stop together."""
-        people, interrupted = len(batch.weights), self.interruptions.pending is not None
-        mine = torch.stack((batch.weights.sum(), *batch.weights.new_tensor([people, interrupted])))
-        if self.accelerator.num_processes > 1:
-            mine = self.accelerator.reduce(mine, "sum")
-            self.stop_is_agreed = bool(mine[2])
-            if self.stop_is_agreed and not interrupted:
-                self.interruptions.pending = signal.SIGTERM
-        return Totals(people=mine[1], weights=mine[0])
+        if self.accelerator.num_processes == 1:
+            return Totals(people=batch.weights.new_tensor(len(batch.weights)), weights=batch.weights.sum())
+        weights, people, _, failed = self._agree(batch.weights.sum().item(), len(batch.weights))
+        if failed:
+            raise OSError("another process can't go on: its message says why")
+        return Totals(people=people, weights=weights)
 
-    def _refuse(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+    def _agree(self, weights: float, people: int, has_failed: bool = False) -> tuple[Tensor, ...]:
+        """Sums over all processes of what each has to say at the start of a step."""
+        interrupted = self.interruptions.pending is not None
+        mine = torch.tensor([weights, people, interrupted, has_failed], device=self.accelerator.device)
+        sums: tuple[Tensor, ...] = self.accelerator.reduce(mine, "sum").unbind()
+        self.stop_is_agreed = bool(sums[2])
+        if self.stop_is_agreed and not interrupted:
+            self.interruptions.pending = signal.SIGTERM
+        return sums
+
+    def _check_finite(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+        """Every process raises where the loss of one is not finite: they share the gradient."""
+        is_broken = ~torch.isfinite(losses["loss"])
+        broken = is_broken.float()
+        if self.accelerator.num_processes > 1:
+            broken = self.accelerator.reduce(broken, "sum")
+        if not broken:
+            return
+        if not is_broken:
+            raise FloatingPointError(f"the loss of another process is not finite at step {self.step}")
         parts = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
         found = diagnose(self.accelerator.unwrap_model(self.network), batch.crops)
         raise FloatingPointError(
