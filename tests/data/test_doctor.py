@@ -112,7 +112,7 @@ ONE_FAULT = {
     "no width": (drop("images", "width"), "records", "error", "its width and height are None and 150"),
     "listed twice": (repeat("images"), "duplicate images", "error", "its file is listed before, as image 17"),
     "missing": (change_image(file_name="x.png"), "missing images", "error", "there is no image x.png in "),
-    "size": (change_image(width=240, height=300), "image sizes", "error", "it is 120 x 150, and the file says 240 x 30"),
+    "size": (change_image(width=240, height=300), "image sizes", "error", "it is 120 x 150, and the file says 240"),
     "other size": (change_image(width=100), "image sizes", "error", "it is 120 x 150, and the file says 100 x 150"),
     "flat box": (change(bbox=[20, 30, 0, 50]), "boxes", "error", "its box 0 x 50 at (20, 30) has no area"),
     "box elsewhere": (
