@@ -93,14 +93,15 @@ def test_flip_pairs_are_given_where_names_do_not_tell(folder):
     content["categories"][0]["keypoints"] = [f"point{index}" for index in range(14)]
     Path("people.json").write_text(json.dumps(content))
     assert "14 keypoints, flip pairs unknown" in run("check", "people.json").stdout
-    assert (
-        "14 keypoints, 2 flip pairs"
-        in run("check", "people.json", "--flip-pair", "point0,point5", "--flip-pair", "point1, point4").stdout
-    )
-    assert run("check", "people.json", "--flip-pair", "point0,wing", exit_code=1).stderr.startswith(
+    given = run("check", "people.json", "--flip-pairs", "point0:point5, point1:point4")
+    assert "14 keypoints, 2 flip pairs" in given.stdout
+    assert run("check", "people.json", "--flip-pairs", "point0:wing", exit_code=1).stderr.startswith(
         "error: skeleton 'person' has no keypoint 'wing'; it has point0, "
     )
-    assert "a flip pair is two names" in run("check", "people.json", "--flip-pair", "point0", exit_code=2).stderr
+    assert (
+        "flip pairs are written left_eye" in run("check", "people.json", "--flip-pairs", "point0", exit_code=2).stderr
+    )
+    assert "14 keypoints, 0 flip pairs" in run("check", "people.json", "--flip-pairs", "none").stdout
 
 
 def test_names_of_a_file_are_neither_markup_nor_commands_to_the_terminal(folder):

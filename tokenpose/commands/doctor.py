@@ -35,10 +35,12 @@ def check_command(
     category: Annotated[
         str | None, typer.Option("--category", metavar="NAME", help="Which one, where several have keypoints.")
     ] = None,
-    flip_pair: Annotated[
-        list[str] | None,
+    flip_pairs: Annotated[
+        str | None,
         typer.Option(
-            "--flip-pair", metavar="NAME,NAME", help="A left and a right keypoint, where names don't tell; repeatable."
+            "--flip-pairs",
+            metavar="A:B,C:D",
+            help='Which keypoints change sides, or "none", where the names don\'t tell.',
         ),
     ] = None,
     suspicious: Annotated[
@@ -70,7 +72,7 @@ def check_command(
     for path, suffixes, option in ((output, (".json",), "--output"), (sheet, (".html", ".htm"), "--sheet")):
         if path is not None and path.suffix.lower() not in suffixes:
             raise typer.BadParameter(f"give a {' or '.join(suffixes)} file; got {path}", param_hint=option)
-    pairs = [_read_pair(text) for text in flip_pair] if flip_pair else None
+    pairs = None if flip_pairs is None else _read_pairs(flip_pairs)
 
     from tokenpose.data.doctor import diagnose, read_files
     from tokenpose.data.sources import ImageSource
@@ -94,13 +96,18 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _read_pair(text: str) -> tuple[str, str]:
-    names = [name.strip() for name in text.split(",")]
-    if len(names) != 2 or not all(names):
-        raise typer.BadParameter(
-            f"a flip pair is two names, left_wing,right_wing for example; got {text!r}", param_hint="--flip-pair"
-        )
-    return names[0], names[1]
+def _read_pairs(text: str) -> list[tuple[str, str]]:
+    """Names, as `tokenpose.skeletons.read_flip_pairs` takes them; whether there are such keypoints the files tell."""
+    pairs = []
+    for written in () if text.strip() == "none" else text.split(","):
+        first, colon, second = (part.strip() for part in written.partition(":"))
+        if not (first and colon and second) or ":" in second:
+            raise typer.BadParameter(
+                f"flip pairs are written left_eye:right_eye,left_ear:right_ear, or none; got {written!r}",
+                param_hint="--flip-pairs",
+            )
+        pairs.append((first, second))
+    return pairs
 
 
 def _show(diagnosis: "Diagnosis") -> None:

@@ -43,7 +43,7 @@ def _check_names(records: Records) -> list[Finding]:
     """Names that don't tell the pairs, though no pairs are given."""
     skeleton = records.skeleton
     lonely = lonely_names(skeleton)
-    advice = 'name both "left_..." and "right_...", or give the pairs: --flip-pair NAME,NAME'
+    advice = 'name both "left_..." and "right_...", or give the pairs: --flip-pairs left_a:right_a'
     if skeleton.flip_pairs is None and lonely:
         message = f"{', '.join(lonely)} {'has' if len(lonely) == 1 else 'have'} no partner of the other side by name"
         return [records.about_file("flip pairs", "error", message, advice=advice, keypoints=lonely)]
