@@ -440,3 +440,121 @@ def test_data_without_people_is_refused(people, tmp_path):
     (tmp_path / "crowd.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"crowd\.json has no labelled people; left out: \{'crowd': 8\}"):
         read_training_data(tmp_path / "crowd.json", people, people.parent)
+
+
+# What a reader found
+
+
+def test_settings_of_a_fine_tuned_run_repeat_its_start(people, tmp_path):
+    torch.manual_seed(0)
+    write_weights(TokenPose(TINY), tmp_path / "some.safetensors")
+    given = {"weights": tmp_path / "some.safetensors", "settings": {**CHANGES, "epochs": 1}}
+    finetune("tiny", people, people, people.parent, tmp_path / "run", **given)
+    recipe = read_recipe(tmp_path / "run" / "settings.json")
+    assert recipe.model == {"name": "tiny", "pretrained": False, "weights": str(tmp_path / "some.safetensors")}
+    again, settings = make_trainee(recipe, {}, read_coco(people).skeleton)
+    assert settings.epochs == 1
+    assert again.newly_initialised == ()
+    expected = read_weights(tmp_path / "some.safetensors").tensors
+    assert torch.equal(again.state_dict()["tokenizer.keypoint_tokens"], expected["tokenizer.keypoint_tokens"])
+
+
+def test_large_seeds_work(people, tmp_path):
+    train_model(TokenPose(TINY), data_of(people), tmp_path, replace(SETTINGS, epochs=1, seed=20_261_124))
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_cache_that_cannot_fit_is_refused_with_the_remedy(people, tmp_path, monkeypatch):
+    monkeypatch.setattr("tokenpose.data.batches._memory", lambda: 1e5)
+    message = 'the decoded windows of 8 people take 0 GB, and this machine has 0: use cache "none", with workers'
+    with pytest.raises(ValueError, match=message):
+        train_model(TokenPose(TINY), data_of(people), tmp_path, SETTINGS)
+
+
+@pytest.mark.slow
+def test_image_that_a_worker_cannot_read_is_one_line(tmp_path):
+    broken = draw_people(tmp_path / "broken", 8)
+    picture = broken.parent / "images" / "003.png"
+    picture.write_bytes(picture.read_bytes()[:2000])
+    settings = replace(SETTINGS, cache="none", workers=1)
+    with pytest.raises(OSError, match=r"^003\.png can't be decoded: .* \(annotation 3 of .*people\.json\)$"):
+        train_model(TokenPose(TINY), data_of(broken), tmp_path / "run", settings)
+
+
+def test_keypoints_are_renamed_where_the_validation_file_does_not_have_them(people, two_sets):
+    data = read_training_data(two_sets, two_sets[0], None, rename={"neck": "throat"})
+    assert "throat" in data.skeleton.keypoints
+    assert "neck" not in data.skeleton.keypoints
+    with pytest.raises(LookupError, match="has a keypoint 'tail' to rename"):
+        read_training_data(two_sets, two_sets[0], None, rename={"tail": "throat"})
+
+
+def test_flip_pairs_hold_where_new_names_start_from_old_tokens(people, tmp_path):
+    content = json.loads(people.read_text())
+    names = [f"point_{index}" for index in range(14)]
+    content["categories"][0]["keypoints"] = names
+    (tmp_path / "points.json").write_text(json.dumps(content))
+    torch.manual_seed(0)
+    write_weights(TokenPose(TINY), tmp_path / "some.safetensors")
+    model = finetune(
+        "tiny", tmp_path / "points.json", tmp_path / "points.json", people.parent, tmp_path / "run",
+        weights=tmp_path / "some.safetensors", keypoints=dict(zip(names, LSP.keypoints, strict=True)),
+        flip_pairs="point_0:point_5,point_1:point_4", settings={**CHANGES, "epochs": 1},
+    )  # fmt: skip
+    assert model.spec.skeleton.flip_pairs == ((0, 5), (1, 4))
+    assert model.newly_initialised == ()
+
+
+def test_resuming_with_other_people_is_refused(people, tmp_path):
+    train_model(TokenPose(TINY), data_of(people), tmp_path / "run", SETTINGS)
+    others = draw_people(tmp_path / "others", 8, seed=7)
+    with pytest.raises(ValueError, match=r"belongs to a run with other settings \(data\)"):
+        train_model(TokenPose(TINY), data_of(others), tmp_path / "run", SETTINGS, resume=True)
+
+
+def test_people_without_labelled_torsos_are_validated_by_their_boxes(people, tmp_path):
+    content = json.loads(people.read_text())
+    for annotation in content["annotations"]:
+        for hip in (2, 3):
+            annotation["keypoints"][3 * hip + 2] = 0
+    (tmp_path / "upper.json").write_text(json.dumps(content))
+    data = read_training_data(people, tmp_path / "upper.json", people.parent)
+    card = read_weights(train_model(TokenPose(TINY), data, tmp_path / "run", SETTINGS)).card
+    assert card["pck_unit"] == "box diagonal"
+    assert 0 <= card["pck"] <= 100
+
+
+def test_runs_of_one_process_may_differ_in_precision(people, tmp_path):
+    for precision in ("fp32", "bf16", "fp32"):
+        settings = replace(SETTINGS, epochs=1, precision=precision)
+        output = tmp_path / f"{precision}-{len(list(tmp_path.iterdir()))}"
+        train_model(TokenPose(TINY), data_of(people), output, settings)
+
+
+def test_precision_that_accelerate_was_launched_with_is_not_ignored(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    message = "accelerate was launched with mixed precision bf16, and the settings say fp32: give precision bf16"
+    with pytest.raises(ValueError, match=message):
+        make_accelerator(SETTINGS, tmp_path)
+    assert make_accelerator(replace(SETTINGS, precision="bf16"), tmp_path).mixed_precision == "bf16"
+
+
+def test_more_parts_than_people_are_refused(people, tmp_path):
+    settings = replace(SETTINGS, batch_size=20, accumulate=9)
+    with pytest.raises(ValueError, match="accumulate 9 needs as many people in each process; a step has 8 at least"):
+        train_model(TokenPose(TINY), data_of(people), tmp_path, settings)
+
+
+def test_batch_larger_than_the_data_is_cut_with_a_warning(people, tmp_path, caplog):
+    train_model(TokenPose(TINY), data_of(people), tmp_path, replace(SETTINGS, batch_size=100, epochs=1))
+    assert "there are only 8 people for batches of 100" in caplog.text
+    (line,) = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert line["samples"] == 8
+
+
+def test_logged_rate_is_not_the_backbones(people, tmp_path):
+    spec = TINY.replace(backbone="stem", backbone_stride=4, patch_size=(4, 3))
+    settings = replace(SETTINGS, epochs=1, backbone_rate=0.1, schedule="multi_step", milestones=(9,), warmup_steps=0)
+    train_model(TokenPose(spec), data_of(people), tmp_path, settings)
+    (line,) = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert line["rate"] == pytest.approx(1e-3)

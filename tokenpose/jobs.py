@@ -38,6 +38,7 @@ def evaluate(
     flip_test: bool = False,
     decoder: str = "dark",
     batch_size: int = 64,
+    ground_truth: str | Path | None = None,
 ) -> Evaluation:
     """Measure a model on an annotation file's labelled people; prints as a table, becomes JSON and CSV.
 
@@ -50,6 +51,8 @@ def evaluate(
     figures can be told. Boxes of a score under ``box_threshold`` are left out; of two poses with an OKS above ``nms``
     the worse goes, or ``soft_nms`` is the threshold of soft suppression. Sigmas are the skeleton's, estimated where it
     has none (`tokenpose.data.sigmas.estimate_sigmas`), and the result says so.
+
+    ``ground_truth``: for MPII's files, the MATLAB file with the head sizes that the published PCKh is measured by.
 
     Keypoints are matched by name; those that the model doesn't have are left out, and COCO's figures with them. Under
     `torchrun` or `accelerate launch` the processes share the images and each gets the same result.
@@ -68,7 +71,7 @@ def evaluate(
         batch_size=batch_size,
     )
     predict_many = _predict_many(PosePredictor(model, decoder, flip_test), batch_size)
-    people = read_people(data)
+    people = read_annotations(data, ground_truth=ground_truth)
     return measure(predict_many, model.spec, Path(data), people, ImageSource(images), settings, join_processes())
 
 
@@ -85,11 +88,6 @@ def measure_pck(
     known = np.array([name in skeleton.keypoints for name in samples.skeleton.keypoints])
     unit = choose_unit(samples)
     return pck(predicted.keypoints, samples.keypoints, samples.visible & known, samples.skeleton, threshold, unit)
-
-
-def read_people(data: str | Path) -> Samples:
-    """The labelled people of an annotation file, as they are evaluated."""
-    return read_annotations(data)
 
 
 def _predict_many(predictor: PosePredictor, batch_size: int) -> PredictMany:

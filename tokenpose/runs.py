@@ -1,5 +1,6 @@
 """Training runs: data, model, batches and trainer put together."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from tokenpose.data.batches import TrainingBatches, WindowDataset
@@ -79,7 +81,7 @@ def read_training_data(
     Raises what `tokenpose.data.combine.read_datasets` raises.
     """
     people, source = read_datasets(train, images, rename=rename)
-    held_out, held_out_source = read_datasets(val, images, rename=rename)
+    held_out, held_out_source = read_datasets(val, images, rename=rename, must_rename=False)
     if flip_pairs is not None:
         pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)
         people = replace(people, skeleton=replace(people.skeleton, flip_pairs=pairs))
@@ -93,11 +95,13 @@ def train_model(
     settings: TrainingSettings,
     resume: bool = False,
     card: Mapping[str, Any] | None = None,
+    start: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train a model; returns the weights file, ``output``/model.safetensors.
 
     PCK@0.2 of the people held out is measured as the run goes, and some of them are drawn to ``output``/predictions.
-    ``resume``: go on from ``output``'s checkpoint. The file holds the moving average in float32, with spec and card, as
+    ``resume``: go on from ``output``'s checkpoint. ``start``: what the model was made from (`choose_start`), for
+    settings.json. The file holds the moving average in float32, with spec and card, as
     of the latest validation. Under ``accelerate launch`` or ``torchrun`` every process calls this with the same
     arguments, and the main one writes.
 
@@ -129,8 +133,11 @@ def train_model(
             _draw_predictions(averaged.model, data, settings, output / "predictions" / f"step-{trainer.step:06}.jpg")
         return {"pck": result.mean}
 
-    identity = {"spec": model.spec.to_json(), "people": len(data.people)}
-    trainer = Trainer(network, batches, validate, settings, output, accelerator, model.spec.grid_size, identity)
+    identity = {"spec": model.spec.to_json(), "data": digest(data.people)}
+    made_of = {} if start is None else {"model": {key: value for key, value in start.items() if key != "keypoints"}}
+    trainer = Trainer(
+        network, batches, validate, settings, output, accelerator, model.spec.grid_size, identity, made_of
+    )
     if resume:
         trainer.resume()
     trainer.train()
@@ -169,8 +176,9 @@ def finetune(
     changes = {**{key: value for key, value in given.items() if value is not None}, **(settings or {})}
     data = read_training_data(train, val, images, rename=rename, flip_pairs=flip_pairs)
     chosen = read_recipe(recipe)
-    model, resolved = make_trainee(chosen, changes, data.skeleton, name, pretrained=pretrained, **model_changes)
-    trained = load_model(train_model(model, data, output, resolved, resume))
+    choice: dict[str, Any] = {"name": name, "pretrained": pretrained, **model_changes}
+    model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)
+    trained = load_model(train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice)))
     trained.newly_initialised = model.newly_initialised
     return trained
 
@@ -191,20 +199,48 @@ def make_trainee(
     `tokenpose.create_model`, in place of the recipe's. Random weights follow from the seed.
     """
     settings = recipe.settings(changes)
-    spec_changes = {key: _as_tuple(value) for key, value in recipe.model.items() if key not in ("name", "pretrained")}
-    name = name or recipe.model.get("name", "tokenpose_s_v1")
-    if pretrained is None:
-        pretrained = bool(recipe.model.get("pretrained", False))
-    pretrained = pretrained and weights is None
+    start = choose_start(recipe, name, pretrained=pretrained, weights=weights, **model_changes)
+    name, pretrained, weights = start.pop("name"), start.pop("pretrained"), start.pop("weights", None)
     is_new = not pretrained and weights is None and ":" not in name
     if settings.loss is not None or is_new:  # cross-entropy makes the outputs logits, and the spec has to say so
-        spec_changes["heatmap_activation"] = "softmax" if settings.loss in (None, "cross_entropy") else "identity"
-    spec_changes = {"keypoints": skeleton, **spec_changes, **model_changes}
+        fitting = "softmax" if settings.loss in (None, "cross_entropy") else "identity"
+        start.setdefault("heatmap_activation", fitting)
+    keypoints = start.pop("keypoints", skeleton)
     torch.manual_seed(settings.seed)
-    model = create_model(name, pretrained, weights=weights, **spec_changes)
+    model = create_model(name, pretrained, weights=weights, keypoints=keypoints, **start)
+    if model.spec.skeleton.keypoints == skeleton.keypoints:  # names alone don't tell all that the data do
+        model.spec = model.spec.replace(skeleton=skeleton)
     if is_new and settings.start == "wide":
         widen_start(model)
     return model, settings
+
+
+def choose_start(
+    recipe: Recipe,
+    name: str | None = None,
+    *,
+    pretrained: bool | None = None,
+    weights: str | Path | None = None,
+    **model_changes: Any,
+) -> dict[str, Any]:
+    """What `create_model` is called with: the recipe's model, changed. Plain values but for ``keypoints``."""
+    chosen: dict[str, Any] = {"name": "tokenpose_s_v1", "pretrained": False, **recipe.model}
+    chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
+    given = {"name": name, "pretrained": pretrained, "weights": None if weights is None else str(weights)}
+    chosen |= {key: value for key, value in given.items() if value is not None} | model_changes
+    if weights is not None:
+        chosen["pretrained"] = False
+    elif pretrained:
+        chosen.pop("weights", None)
+    return chosen
+
+
+def digest(samples: Samples) -> str:
+    """What tells data apart: a hash of whose boxes and keypoints are in which files."""
+    whole = hashlib.sha256("\n".join((*samples.files, *samples.skeleton.keypoints)).encode())
+    for values in (samples.image_index, samples.boxes, samples.keypoints, samples.visible):
+        whole.update(np.ascontiguousarray(values).tobytes())
+    return whole.hexdigest()
 
 
 def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
@@ -215,6 +251,7 @@ def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
     """
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.tracking import get_available_trackers
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('training needs accelerate: pip install "tokenpose[train]"') from error
@@ -225,10 +262,18 @@ def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
             f"there are {', '.join(available) or 'none'}"
         )
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    precision = "no" if settings.precision == "fp32" else settings.precision
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", precision):
+        raise ValueError(
+            f"accelerate was launched with mixed precision {launched}, and the settings say {settings.precision}: "
+            f"give precision {launched}, or leave it out there"
+        )
+    AcceleratorState._reset_state()  # of an earlier run in this process, whose precision may have been another
     try:
         return Accelerator(
             cpu=several and not torch.cuda.is_available(),
-            mixed_precision="no" if settings.precision == "fp32" else settings.precision,
+            mixed_precision=precision,
             log_with=list(settings.trackers) or None,
             project_dir=output,
         )
@@ -288,7 +333,3 @@ def _patch_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
 def _file_name(samples: Samples) -> str:
     """The annotation files' names, without their folders, which are nobody's business."""
     return ", ".join(PurePath(name).name for name in samples.origin.split(" + "))
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

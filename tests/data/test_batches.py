@@ -294,7 +294,9 @@ def test_missing_image_is_refused_by_name(drawn):
     samples, source = drawn
     (source.folders[0] / "images" / "004.png").rename(source.folders[0] / "images" / "gone.png")
     try:
-        with pytest.raises(FileNotFoundError, match=r"there is no image 004\.png in .* \(annotation 4\)"):
+        with pytest.raises(
+            FileNotFoundError, match=r"there is no image 004\.png in .* \(annotation 4 of .*people\.json\)"
+        ):
             WindowDataset(samples, source, SPEC, STILL)
     finally:
         (source.folders[0] / "images" / "gone.png").rename(source.folders[0] / "images" / "004.png")

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,11 +66,15 @@ def test_images_of_one_name_stay_those_of_their_data():
         source.read("z.png")
 
 
-def test_ids_count_from_0_since_those_of_two_files_may_be_the_same():
-    parts = [(people_of(named("a"), count=2), Grey(1)), (people_of(named("b"), annotation_ids=None), Grey(2))]
-    samples, _ = combine(parts)
+def test_images_count_from_0_and_annotations_keep_the_ids_of_their_files():
+    first, second = people_of(named("a"), count=2), people_of(named("b"))
+    samples, _ = combine([(first, Grey(1)), (second, Grey(2))])
     assert samples.image_ids.tolist() == [0, 1]
-    assert samples.annotation_ids.tolist() == [0, 1, 2]
+    assert samples.annotation_ids.tolist() == [*first.annotation_ids, *second.annotation_ids]
+    origins = samples.origin.split(" + ")
+    assert samples.name_of(2) == f"annotation {second.annotation_ids[0]} of {origins[1]}"
+    nameless, _ = combine([(first, Grey(1)), (replace(second, annotation_ids=None), Grey(2))])
+    assert nameless.name_of(2) == f"person 2 of {origins[1]}"
 
 
 def test_one_part_is_itself():

@@ -103,7 +103,7 @@ ONE_FAULT = {
     "unlisted": (change(image_id=999), "records", "error", "it is of image 999, which is not listed"),
     "image id is a list": (change(image_id=[1]), "records", "error", "it is of image [1], which is not listed"),
     "no category": (drop("annotations", "category_id"), "records", "error", "it has no category_id"),
-    "text id": (change(id="7"), "records", "error", "its id is '7', not a whole number"),
+    "no id": (change(id=[7]), "records", "error", "its id is [7], neither a whole number nor text"),
     "id twice": (change(id=8), "records", "error", "its id 8 was given to an annotation before"),
     "image id twice": (
         several(change_image(id=16), change(image_id=16)), "records", "error", "its id 16 was given to an image before",
@@ -146,7 +146,7 @@ RECORDS = {
     "unlisted": "annotation 7",
     "image id is a list": "annotation 7",
     "no category": "annotation 7",
-    "text id": "annotation at position 7",
+    "no id": "annotation at position 7",
     "id twice": "annotation 8",
     "image id twice": "image 16 (007.png)",
     "no file name": "image 17",
@@ -420,7 +420,7 @@ def test_report_is_json_with_every_finding(content, drawn, tmp_path):
     ("text", "message"),
     [
         ("{", r"a\.json is not JSON: "),
-        ("[1]", r"a\.json is not a COCO keypoint file: it has no list of images, annotations, categories$"),
+        ("[1]", r"a\.json is a JSON list, as MPII's files are; what is checked are COCO keypoint files$"),
         ('{"images": [], "annotations": {}, "categories": []}', r"a\.json .* it has no list of annotations$"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1}]}',

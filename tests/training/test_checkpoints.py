@@ -66,3 +66,9 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, capsys, pack):
     with pytest.raises(ValueError, match=r"checkpoint\.pt is not a checkpoint that can be read: "):
         read_checkpoint(path)
     assert "executed" not in capsys.readouterr().out
+
+
+def test_file_of_something_else_is_refused(tmp_path):
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="is not a checkpoint of a run: it has no step and settings"):
+        read_checkpoint(tmp_path / "checkpoint.pt")

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -71,3 +72,26 @@ def test_handlers_are_put_back_and_other_threads_leave_them_alone():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_signal_that_python_swallowed_is_raised_by_the_next_step():
+    class Destroyed:
+        def __del__(self) -> None:
+            send(signal.SIGINT)  # what is raised here Python ignores
+
+    done = []
+
+    def run() -> None:
+        with Interruptions() as interruptions:
+            Destroyed()
+            done.append("went on")
+            with interruptions.held():
+                done.append("never")
+
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    finally:
+        sys.unraisablehook = hook
+    assert done == ["went on"]

@@ -96,7 +96,7 @@ def test_image_that_one_process_cannot_read_stops_both_with_a_line_each(people, 
     assert process.returncode == 1
     said = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
     assert sorted(said) == [
-        "error: 007.png can't be decoded: image file is truncated (annotation 7)",
+        f"error: 007.png can't be decoded: image file is truncated (annotation 7 of {broken})",
         "error: another process can't go on: its message says why",
     ]
     assert "[rank" not in process.stderr  # no traceback of theirs

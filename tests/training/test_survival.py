@@ -161,13 +161,14 @@ def test_signal_ends_the_run_after_its_step_with_a_line_and_resuming_completes_i
 
 def test_checkpoint_that_finds_no_room_leaves_the_older_one_and_no_remains(tmp_path):
     path = tmp_path / "checkpoint.pt"
-    write_checkpoint(path, {"step": 3})
+    write_checkpoint(path, {"step": 3, "settings": {}})
     code = (
         "import resource, torch\n"
         "from pathlib import Path\n"
         "from tokenpose.training.checkpoints import write_checkpoint\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"  # as a full disk: writing more fails
-        f"try: write_checkpoint(Path({str(path)!r}), {{'step': 4, 'weights': torch.zeros(1_000_000)}})\n"
+        "state = {'step': 4, 'settings': {}, 'weights': torch.zeros(1_000_000)}\n"
+        f"try: write_checkpoint(Path({str(path)!r}), state)\n"
         "except OSError as error: print(error)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, env=environment(), check=True)

@@ -59,6 +59,10 @@ def evaluate_command(
         Path | None,
         typer.Option("--boxes", metavar="FILE", help="A detector's boxes, COCO results. Default: the labelled boxes."),
     ] = None,
+    ground_truth: Annotated[
+        Path | None,
+        typer.Option("--ground-truth", metavar="FILE.mat", help="MPII's head sizes, for the published PCKh."),
+    ] = None,
     box_threshold: Annotated[float, typer.Option("--box-threshold", help="Boxes of a lower score are left out.")] = 0.0,
     metric: Annotated[
         list[Metric] | None, typer.Option("--metric", help="Measure this; repeatable. Default: all that apply.")
@@ -137,6 +141,7 @@ def evaluate_command(
         flip_test=flip_test,
         decoder=decoder,
         batch_size=batch_size,
+        ground_truth=ground_truth,
     )
     if not processes.is_main:
         return
@@ -145,12 +150,12 @@ def evaluate_command(
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(result.to_csv() if output.suffix.lower() == ".csv" else result.to_json(), encoding="utf-8")
     if sheet is not None:
+        from tokenpose.data.annotations import read_annotations
         from tokenpose.data.sources import ImageSource
-        from tokenpose.jobs import read_people
         from tokenpose.photographs import draw_sheet, save_picture
         from tokenpose.predictor import PosePredictor
 
-        people, source = read_people(data), ImageSource(images)
+        people, source = read_annotations(data, ground_truth=ground_truth), ImageSource(images)
         if sheet_order is SheetOrder.WORST:
             people = _worst_first(people, result.person_errors)
         predictor = PosePredictor(network, decoder, flip_test)

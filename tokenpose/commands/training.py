@@ -147,16 +147,15 @@ def train_command(
     if preview is not None and preview.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise typer.BadParameter(f"a preview is a .png or .jpg file; got {preview}", param_hint="--preview")
 
-    from tokenpose.runs import make_trainee, read_training_data, train_model
+    from tokenpose.runs import choose_start, make_trainee, read_training_data, train_model
     from tokenpose.training.recipes import Recipe, read_recipe
 
     chosen = Recipe() if recipe is None else read_recipe(recipe)
     chosen.settings(changes)  # refuses what makes no sense before files are read
     names = dict(map(split_change, rename or ()))
     data = read_training_data(train, val, images, rename=names, flip_pairs=flip_pairs)
-    network, settings = make_trainee(
-        chosen, changes, data.skeleton, model, pretrained=pretrained, weights=weights, **model_changes
-    )
+    given: dict[str, Any] = {"name": model, "pretrained": pretrained, "weights": weights, **model_changes}
+    network, settings = make_trainee(chosen, changes, data.skeleton, **given)
     if preview is not None:
         from tokenpose.photographs import save_picture
         from tokenpose.preview import draw_first_batch
@@ -165,7 +164,7 @@ def train_command(
         typer.echo(preview)
         return
     card = {"recipe": chosen.name} if chosen.name else {}
-    written = train_model(network, data, output, settings, resume=resume, card=card)
+    written = train_model(network, data, output, settings, resume, card, choose_start(chosen, **given))
     if is_main_process():
         typer.echo(written)
 

@@ -63,7 +63,13 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
 
     def _decode_all(self) -> Windows:
         """Everybody's window, decoded by as many threads as there are cores."""
-        logger.info("decoding %d people: %.2f GB", len(self), len(self) * 3 * self.side**2 / 1e9)
+        needed, there_is = len(self) * 3 * self.side**2, _memory()
+        if needed > there_is:
+            raise ValueError(
+                f"the decoded windows of {len(self)} people take {needed / 1e9:.0f} GB, and this machine has "
+                f'{there_is / 1e9:.0f}: use cache "none", with workers that decode ahead'
+            )
+        logger.info("decoding %d people: %.2f GB", len(self), needed / 1e9)
         windows = torch.empty(len(self), 3, self.side, self.side, dtype=torch.uint8)
         with ThreadPoolExecutor(_usable_cores()) as pool:
             try:
@@ -98,7 +104,7 @@ class ShuffledBatches(Sampler[list[int]]):
     def __init__(
         self, count: int, batch_size: int, seed: int, epoch: int, start: int = 0, process: int = 0, processes: int = 1
     ) -> None:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
         order = torch.randperm(count, generator=generator).tolist()
         whole = max(1, count // batch_size)
         batches = [order[index * batch_size : (index + 1) * batch_size] for index in range(start, whole)]
@@ -120,8 +126,9 @@ class TrainingBatches:
     """Epochs of augmented batches on a device; the same for a seed whatever the number of workers and processes.
 
     ``batch_count`` batches an epoch: whole ones only, the rest of a permutation waits for another epoch. ``batch_size``
-    people are spread over ``processes``, of which this is number ``process``. Raises ValueError where a batch has fewer
-    people than there are processes, and where the skeleton doesn't tell what the augmentation needs.
+    people are spread over ``processes``, of which this is number ``process``. ``workers`` read images, at most as many
+    as there are cores. Raises ValueError where a batch has fewer people than there are processes, and where the
+    skeleton doesn't tell what the augmentation needs.
     """
 
     def __init__(
@@ -144,9 +151,13 @@ class TrainingBatches:
                 f"{len(dataset)} people"
             )
         self.dataset, self.framing, self.augmentation = dataset, framing, augmentation
-        self.batch_size, self.seed, self.device, self.workers = batch_size, seed, torch.device(device), workers
+        self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
+        self.workers = min(workers, _usable_cores())
         self.process, self.processes = process, processes
         self.batch_count = max(1, len(dataset) // batch_size)
+        self.people_a_step = min(batch_size, len(dataset))
+        if self.people_a_step < batch_size:
+            logger.warning("there are only %d people for batches of %d", self.people_a_step, batch_size)
         self.people = {
             "center": dataset.center,
             "scale": dataset.scale,
@@ -162,10 +173,10 @@ class TrainingBatches:
             len(self.dataset), self.batch_size, self.seed, epoch, start, self.process, self.processes
         )
         generator = torch.Generator()
-        whole = min(self.batch_size, len(self.dataset))
+        whole = self.people_a_step
         rows = process_rows(whole, self.process, self.processes)
         for number, (windows, index) in enumerate(self._windows(order), start):
-            generator.manual_seed((self.seed * 1_000_003 + epoch) * 1_000_003 + number)
+            generator.manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 + number) % 2**63)
             drawn = draw(self.augmentation, whole, generator).take(rows).to(self.device)
             yield self._make(windows, index, drawn)
 
@@ -176,8 +187,11 @@ class TrainingBatches:
             loader: Any = DataLoader(
                 self.dataset, batch_sampler=order, num_workers=self.workers, pin_memory=self.device.type == "cuda"
             )
-            for windows, index in loader:
-                yield windows.to(self.device, non_blocking=True), index.to(self.device)
+            try:
+                for windows, index in loader:
+                    yield windows.to(self.device, non_blocking=True), index.to(self.device)
+            except OSError as error:
+                raise _plain_error(error) from error
             return
         for batch in order:
             index = torch.tensor(batch, device=cached.device)
@@ -214,3 +228,18 @@ def _frame_windows(center: Tensor, scale: Tensor, framing: Framing, augmentation
 def _usable_cores() -> int:
     affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _memory() -> float:
+    """Bytes of the whole machine; infinite where it doesn't tell."""
+    names = getattr(os, "sysconf_names", {})
+    if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
+        return math.inf
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _plain_error(error: OSError) -> OSError:
+    """What a worker process raised, without the traceback that the DataLoader writes around it: its last line."""
+    last = str(error).strip().splitlines()[-1] if str(error).strip() else str(error)
+    kind, colon, message = last.partition(": ")
+    return OSError(message) if colon and kind.endswith("Error") else error

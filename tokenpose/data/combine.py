@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from tokenpose.data.annotations import read_annotations
@@ -26,12 +26,14 @@ def read_datasets(
     images: Places | None,
     *,
     rename: Mapping[str, str] | None = None,
+    must_rename: bool = True,
 ) -> tuple[Samples, Source]:
     """Read one annotation file, or several as one, and where their images are; logs a line for each file.
 
     A file may bring its own places, "lsp.json=lsp/*.tar" (several: with ``os.pathsep`` between them, as in PATH); the
     images of the others are in ``images``. A path that exists as it stands is taken as it is. ``rename``: other names
-    for keypoints, {"upper_neck": "neck"}, in each file that has them: keypoints of one name are one.
+    for keypoints, {"upper_neck": "neck"}, in each file that has them: keypoints of one name are one. A name that no
+    file has is refused, unless ``must_rename`` is off.
 
     Raises FileNotFoundError, LookupError for names to rename that no file has, and ValueError.
     """
@@ -45,6 +47,8 @@ def read_datasets(
             raise ValueError(f"where are the images of {path}? give images, or {path}=PLACE")
         logger.info("%s", samples.describe())
         parts.append((samples, source))
+    if must_rename:
+        _check_names(parts, rename or {})
     return combine(list(_renamed(parts, rename or {})))
 
 
@@ -63,8 +67,8 @@ def combine(parts: Sequence[tuple[Samples, Source]]) -> tuple[Samples, Source]:
     """Several datasets as one; keypoints are those of all by name, in the order in which they first appear.
 
     A keypoint that a dataset doesn't have is not visible there. Limbs, flip pairs and sigmas are put together; sigmas
-    are None where a keypoint has none. Images and people are numbered anew, from 0. Raises ValueError that names both
-    files where they contradict each other.
+    are None where a keypoint has none. Images are numbered anew, from 0; annotations keep the ids of their files.
+    Raises ValueError that names both files where they contradict each other.
     """
     if not parts:
         raise ValueError("there are no data to combine: give at least one annotation file")
@@ -87,7 +91,7 @@ def combine(parts: Sequence[tuple[Samples, Source]]) -> tuple[Samples, Source]:
         keypoints=np.concatenate([samples.keypoints for samples in spread]),
         visible=np.concatenate([samples.visible for samples in spread]),
         skipped=dict(skipped),
-        annotation_ids=np.arange(sum(map(len, people))),
+        annotation_ids=_concatenate_ids(people),
         areas=_concatenate_known([samples.areas for samples in people], people),
         head_sizes=_concatenate_known([samples.head_sizes for samples in people], people),
         origin=" + ".join(samples.origin for samples in people),
@@ -129,14 +133,23 @@ def rename_keypoints(samples: Samples, names: Mapping[str, str]) -> Samples:
         raise ValueError(f"{samples.origin}: {error}") from error
 
 
-def _renamed(parts: Sequence[tuple[Samples, Source]], names: Mapping[str, str]) -> Iterator[tuple[Samples, Source]]:
+def _check_names(parts: Sequence[tuple[Samples, Source]], names: Mapping[str, str]) -> None:
     known = {name for samples, _ in parts for name in samples.skeleton.keypoints}
     unknown = [name for name in names if name not in known]
     if unknown:
         files = ", ".join(samples.origin for samples, _ in parts)
         raise LookupError(f"none of {files} has a keypoint {unknown[0]!r} to rename")
+
+
+def _renamed(parts: Sequence[tuple[Samples, Source]], names: Mapping[str, str]) -> Iterator[tuple[Samples, Source]]:
     for samples, source in parts:
         yield rename_keypoints(samples, {a: b for a, b in names.items() if a in samples.skeleton.keypoints}), source
+
+
+def _concatenate_ids(people: Sequence[Samples]) -> Int[np.ndarray, " all"] | None:
+    """The ids that the records have in their own files; None where a file has none."""
+    ids = [samples.annotation_ids for samples in people if samples.annotation_ids is not None]
+    return np.concatenate(ids) if len(ids) == len(people) else None
 
 
 def _spread(samples: Samples, skeleton: Skeleton) -> Samples:

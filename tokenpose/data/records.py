@@ -110,9 +110,11 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"there is no annotation file {path}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
+    if isinstance(content, list):
+        raise ValueError(f"{path} is a JSON list, as MPII's files are; what is checked are COCO keypoint files")
     keys = ("images", "annotations", "categories")
     missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
@@ -145,7 +147,8 @@ def _number(value: Any) -> float:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """A whole number, or text, which is read too."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
 
 
 class _Reader:
@@ -223,7 +226,7 @@ class _Reader:
         places = (Place(self.path, row),)
         files = (name,) if isinstance(name, str) else ()
         if not _is_id(identity):
-            self._note(record, f"its id is {identity!r}, not a whole number", images=files, places=places)
+            self._note(record, f"its id is {identity!r}, neither a whole number nor text", images=files, places=places)
         elif identity in index:
             self._note(record, f"its id {identity} was given to an image before", images=files, places=places)
         else:
@@ -252,7 +255,7 @@ class _Reader:
             return
         values: dict[str, Any] = {"annotations": (identity,)}
         if not _is_id(identity):
-            self._note(record, f"its id is {identity!r}, not a whole number", **values)
+            self._note(record, f"its id is {identity!r}, neither a whole number nor text", **values)
         elif identity in seen:
             self._note(record, f"its id {identity} was given to an annotation before", **values)
         else:

@@ -41,8 +41,11 @@ class Samples:
         return self.files[self.image_index[sample]]
 
     def name_of(self, sample: int) -> str:
-        """What messages call one person: the annotation's id, or the place among the people."""
-        return f"person {sample}" if self.annotation_ids is None else f"annotation {self.annotation_ids[sample]}"
+        """What messages call one person: the annotation's id, or the place among the people, and the file."""
+        number = f"person {sample}" if self.annotation_ids is None else f"annotation {self.annotation_ids[sample]}"
+        origins = self.origin.split(" + ")
+        part = self.file_of(sample).partition(":")[0] if len(origins) > 1 else "0"
+        return f"{number} of {origins[int(part)]}"
 
     def describe(self) -> str:
         """What was read and left out, in one line: "people.json: 3 annotations: 2 people; left out: 1 crowd"."""

@@ -83,7 +83,7 @@ def read_ground_truth(path: str | Path) -> GroundTruth | None:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError:  # the people were read from it, so it is a form that isn't JSON
         return None
     if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
@@ -123,6 +123,9 @@ def _read_annotation(record: Mapping[str, Any], count: int, filled: Counter[str]
     if not _are_numbers([area]) or area < 0:
         raise ValueError(f"{where} needs an area in square pixels; it has {area!r}")
     number = record.get("num_keypoints")
+    for name in ("num_keypoints", "iscrowd"):
+        if record.get(name) is not None and type(record[name]) not in (int, bool):
+            raise ValueError(f"{where}: {name} must be a whole number; got {record[name]!r}")
     return {
         "image_id": record.get("image_id"),
         "iscrowd": int(record.get("iscrowd") or 0),

@@ -120,13 +120,13 @@ def torso_lengths(keypoints: Points, visible: Visible, skeleton: Skeleton) -> Le
 
 
 def choose_unit(samples: Samples, part: str | None = None) -> Unit:
-    """Everybody's length of one part; None: the torso where the skeleton has one, else the box.
+    """Everybody's length of one part; None: the torso where somebody has one labelled, else the box.
 
     "torso" as in `torso_lengths`; "box": the diagonal of the labelled box; "head": MPII's head size where the data has
     it, else from head_top to upper_neck or neck. Raises ValueError where the data has no such part.
     """
     if part is None:
-        part = "torso" if has_torso(samples.skeleton) else "box"
+        part = "torso" if _has_torsos(samples) else "box"
     if part not in get_args(UnitName):
         raise ValueError(f"a unit is one of {', '.join(get_args(UnitName))}; got {part!r}")
     if part == "torso":
@@ -135,6 +135,12 @@ def choose_unit(samples: Samples, part: str | None = None) -> Unit:
     if part == "box":
         return Unit(name="box diagonal", part="box", lengths=np.linalg.norm(samples.boxes[:, 2:], axis=1))
     return _head(samples)
+
+
+def _has_torsos(samples: Samples) -> bool:
+    if not has_torso(samples.skeleton):
+        return False
+    return bool(np.isfinite(torso_lengths(samples.keypoints, samples.visible, samples.skeleton)).any())
 
 
 def _has_head_sizes(samples: Samples) -> bool:

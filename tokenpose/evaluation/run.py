@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
 
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
@@ -112,7 +113,14 @@ def _predict_portion(
     predict_many: PredictMany, portion: Sequence[Rows], boxes: Boxes, samples: Samples, source: Source
 ) -> Iterator[tuple[Rows, Poses]]:
     files = [samples.files[boxes.image_index[people[0]]] for people in portion]
-    found = predict_many(map(source.read, files), [boxes.boxes[people] for people in portion])
+
+    def read(file: str) -> UInt8[Tensor, "3 height width"]:
+        try:
+            return source.read(file)
+        except OSError as error:
+            raise type(error)(f"{error} (of {samples.origin})") from error
+
+    found = predict_many(map(read, files), [boxes.boxes[people] for people in portion])
     for people, file in zip(portion, files, strict=True):
         try:
             poses = next(found)

@@ -42,4 +42,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is not a checkpoint that can be read: {error}") from error
+    if not isinstance(state, dict) or "step" not in state or "settings" not in state:
+        raise ValueError(f"{path} is not a checkpoint of a run: it has no step and settings")
     return state

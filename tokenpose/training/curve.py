@@ -34,4 +34,4 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     partial.replace(path)
 
 
-_LOG_ONLY = ("epoch", "step", "samples", "seconds", "waiting", "rate")
+_LOG_ONLY = ("epoch", "step", "samples", "seconds", "waiting", "resumed_at", "rate")

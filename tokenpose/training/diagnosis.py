@@ -10,9 +10,9 @@ from tokenpose.data.augment import Crops
 
 @torch.no_grad()
 def diagnose(network: nn.Module, crops: Crops) -> str:
-    """The first thing found that is not finite: weights, batch-norm statistics, the crops, or a module's output on
-    them; where everything is, what is largest."""
-    broken = [name for name, values in network.state_dict().items() if not _finite(values)]
+    """The first thing found that is not finite: weights, the crops, or a module's output on them; where everything is,
+    what is largest. Batch-norm statistics aren't looked at: the pass that failed has put its values into them."""
+    broken = [name for name, values in network.named_parameters() if not _finite(values)]
     if broken:
         return f"weights are not finite: {', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}"
     if not _finite(crops):

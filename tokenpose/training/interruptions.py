@@ -11,6 +11,10 @@ from typing import Any
 class Interruptions:
     """While it is entered, SIGINT and SIGTERM raise KeyboardInterrupt and SystemExit(143); within `held` they wait.
 
+    What a signal raises may get lost, in a destructor for example, where Python ignores it: so it stays ``pending``,
+    and the next `held` raises it again.
+
+
     ``patient``: they always wait, for whoever calls `raise_pending`: several processes have to agree on when to stop.
     A second signal of a kind acts as if nobody listened. Outside the main thread, which alone gets signals, it does
     nothing.
@@ -32,10 +36,13 @@ class Interruptions:
     def __exit__(self, *_: object) -> None:
         for number in list(self._before):
             self._restore(number)
+        self.pending = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """What must not be cut in two. A signal that came meanwhile is raised at its end, unless it fails itself."""
+        if not self.patient:
+            self.raise_pending()
         self._held = True
         try:
             yield
@@ -48,14 +55,18 @@ class Interruptions:
         """Raise what waits, once."""
         number, self.pending = self.pending, None
         if number is not None:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+            raise _error_of(number)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._restore(number)
         self.pending = number
         if not (self._held or self.patient):
-            self.raise_pending()
+            raise _error_of(number)
 
     def _restore(self, number: int) -> None:
         if number in self._before:
             signal.signal(number, self._before.pop(number))
+
+
+def _error_of(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

@@ -94,7 +94,8 @@ class Trainer:
 
     In ``output``: checkpoint.pt, log.jsonl (a line per epoch), curve.png, settings.json. ``network`` has its
     ``backbone`` and what can be compiled as attributes. ``validate`` is called in every process. ``identity``: plain
-    values, besides the settings, that must be the same when a run is resumed.
+    values, besides the settings, that must be the same when a run is resumed. ``made_of``: what else settings.json
+    says.
 
     With several processes each goes through its part of every batch; only the main one writes.
     """
@@ -109,9 +110,11 @@ class Trainer:
         accelerator: Accelerator,
         grid: tuple[int, int],
         identity: dict[str, Any] | None = None,
+        made_of: dict[str, Any] | None = None,
     ) -> None:
         self.settings, self.batches, self.validate, self.output, self.grid = settings, batches, validate, output, grid
-        self.accelerator, self.identity = accelerator, identity or {}
+        self.accelerator, self.identity, self.made_of = accelerator, identity or {}, made_of or {}
+        _check_parts(batches, settings)
         if settings.channels_last:
             network = network.to(memory_format=torch.channels_last)
         if settings.sync_batch_norm:
@@ -199,6 +202,7 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, advance: Callable[[int], None]) -> "_Means":
         losses, started, waited = _Means(), time.monotonic(), 0.0
+        losses.since = self.step
         batches = self.batches.epoch(epoch, start=self.step - epoch * self.batches.batch_count)
         for batch, waiting in _timed(self._or_tell(batches)):
             with self.interruptions.held():
@@ -298,7 +302,7 @@ class Trainer:
         """settings.json, and log.jsonl without what a run that went further, or an earlier one, has left in it."""
         if not self.accelerator.is_main_process:
             return
-        write_text(self.output / "settings.json", json.dumps(asdict(self.settings), indent=2))
+        write_text(self.output / "settings.json", json.dumps({**asdict(self.settings), **self.made_of}, indent=2))
         if self.log.exists():
             kept = [line for line in read_log(self.log) if line["epoch"] <= self.epochs_done]
             write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
@@ -360,10 +364,11 @@ class Trainer:
         line: dict[str, Any] = {
             "epoch": epoch + 1,
             "step": self.step,
-            "samples": self.step * self.settings.batch_size,
+            "samples": self.step * self.batches.people_a_step,
             "seconds": round(self.seconds, 1),
             "waiting": round(losses.waited, 1),
-            "rate": self.schedule.get_last_lr()[-1],
+            **({"resumed_at": losses.since} if losses.since % self.batches.batch_count or not means else {}),
+            "rate": self.schedule.get_last_lr()[0],  # not the backbone's
             **{name: float(f"{value:.8g}") for name, value in (means | figures).items()},
         }
         with self.log.open("a", encoding="utf-8") as file:
@@ -402,6 +407,15 @@ def _split(batch: Batch, parts: int) -> list[Batch]:
     return [Batch(*values) for values in split if len(values[0])]
 
 
+def _check_parts(batches: TrainingBatches, settings: TrainingSettings) -> None:
+    """Every process has to have as many parts: batch norms over all processes wait for each other in each."""
+    fewest = batches.people_a_step // batches.processes
+    if settings.accumulate > fewest:
+        raise ValueError(
+            f"accumulate {settings.accumulate} needs as many people in each process; a step has {fewest} at least"
+        )
+
+
 def _synchronise_batch_norms(network: nn.Module, accelerator: Accelerator) -> Any:
     if accelerator.device.type != "cuda":
         raise ValueError(f"sync_batch_norm works on GPUs; this run is on {accelerator.device.type}: leave it out")
@@ -416,6 +430,8 @@ class _Means:
         self.count = 0
         self.waited = 0.0
         """Seconds that batches were waited for."""
+        self.since = 0
+        """The first step that is counted: later than the epoch's first where a run was resumed within it."""
 
     def add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():

@@ -51,8 +51,8 @@ def read_recipe(name: str | Path) -> Recipe:
     """A recipe of the package by name, or a file: TOML, or the settings.json of a run.
 
     At the top level stand fields of TrainingSettings, under ``augmentation`` those of Augmentation, under ``model`` the
-    model's name, ``pretrained`` and changes of its spec. Raises LookupError for an unknown name, FileNotFoundError, and
-    ValueError that names file and field.
+    model's name, ``pretrained``, ``weights`` (a file) and changes of its spec. Raises LookupError for an unknown name,
+    FileNotFoundError, and ValueError that names file and field.
     """
     path = Path(name)
     if path.suffix not in (".toml", ".json"):
@@ -66,16 +66,25 @@ def read_recipe(name: str | Path) -> Recipe:
     content = _read(path)
     augmentation, model = content.pop("augmentation", {}), content.pop("model", {})
     for place, given, known in (("", content, _TRAINING), ("augmentation: ", augmentation, _AUGMENTATION)):
-        if not isinstance(given, dict) or (unknown := sorted(given.keys() - known)):
+        if not isinstance(given, dict):
+            raise ValueError(f"{path}: augmentation is a table of settings; got {given!r}")
+        if unknown := sorted(given.keys() - known):
             raise ValueError(f"{path}: {place}there are no settings {', '.join(unknown)}")
-    if not isinstance(model, dict):
-        raise ValueError(f"{path}: model is a table of name, pretrained and changes of the spec; got {model!r}")
+    _check_model(model, path)
     recipe = Recipe(name=str(name), training=content, augmentation=augmentation, model=model)
     try:
         recipe.settings()
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     return recipe
+
+
+def _check_model(model: Any, path: Path) -> None:
+    if not isinstance(model, dict):
+        raise ValueError(f"{path}: model is a table of name, pretrained and changes of the spec; got {model!r}")
+    for name, kind, what in (("name", str, "text"), ("weights", str, "text"), ("pretrained", bool, "true or false")):
+        if name in model and not isinstance(model[name], kind):
+            raise ValueError(f"{path}: model: {name} must be {what}; got {model[name]!r}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -71,10 +71,10 @@ class TrainingSettings:
     """Batch norms over all processes, on GPUs."""
     seed: int = 0
     workers: int = 0
-    """Processes that read images where they aren't cached."""
+    """Processes that read images where they aren't cached; at most as many as there are cores."""
     cache: Cache = "ram"
-    """Everybody's decoded window in memory ("ram"), on the "device", or "none": about 80 KB a person for 128x96 crops,
-    560 KB for 256x192."""
+    """Everybody's decoded window in memory ("ram"; of each process), on the "device", or "none": about 140 KB a person
+    for 128x96 crops, 560 KB for 256x192; with half bodies 2.4 times as much."""
     validate_every: int = 5
     """Epochs between validations; the last epoch is always validated."""
     checkpoint_seconds: float = 120.0
@@ -87,6 +87,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_kinds(self)
+        self._check_lists()
         self._check_numbers()
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
@@ -94,6 +95,12 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be {', '.join(most)} or {last}; got {getattr(self, name)!r}")
         if list(self.milestones) != sorted(set(self.milestones)) or any(epoch < 1 for epoch in self.milestones):
             raise ValueError(f"milestones must be rising epochs, from 1 on; got {self.milestones}")
+
+    def _check_lists(self) -> None:
+        for name, kind, what in _LISTS:
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, tuple) and all(type(entry) is kind for entry in value)):
+                raise ValueError(f"{name} must be a list of {what}; got {value!r}")
 
     def _check_numbers(self) -> None:
         for name in _AT_LEAST_ONE:
@@ -116,6 +123,10 @@ _POSITIVE = ("learning_rate", "backbone_rate")
 _NOT_NEGATIVE = (
     "weight_decay", "warmup_steps", "clip", "guidance", "auxiliary", "patches", "workers", "checkpoint_seconds",
     "predictions",
+)  # fmt: skip
+_LISTS = (
+    ("milestones", int, "epochs"), ("guided_blocks", int, "block numbers"), ("patch_blocks", int, "block numbers"),
+    ("trackers", str, "names"),
 )  # fmt: skip
 _CHOICES = {
     "optimizer": get_args(Optimizer),
