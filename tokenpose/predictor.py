@@ -147,7 +147,8 @@ class PosePredictor:
         """Run the network and give every image its people's keypoints."""
         if not queue:
             return
-        batches = torch.cat([crops for _, crops in queue]).split(batch_size)
+        parts = [crops for _, crops in queue]
+        batches = (torch.cat(parts) if len(parts) > 1 else parts[0]).split(batch_size)  # cat would copy a single one
         decoded = [decode(self._heatmaps(batch), self.decoder) for batch in batches]
         counts = [len(crops) for _, crops in queue]
         keypoints, scores = (torch.cat(parts).split(counts) for parts in zip(*decoded, strict=True))

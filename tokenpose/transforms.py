@@ -68,8 +68,8 @@ class Transform:
         self, pixels: UInt8[Tensor, "3 height width"], matrices: Float[Tensor, "people 2 3"]
     ) -> Float[Tensor, "people 3 rows columns"]:
         """The second half: normalised crops, for as many of the people as are wanted at once."""
-        crops = normalise(crop_image(pixels, matrices, self.spec.image_size), self.spec.mean, self.spec.std)
-        return crops.to(self.dtype)
+        crops = crop_image(pixels, matrices, self.spec.image_size)
+        return normalise(crops, self.spec.mean, self.spec.std, out=crops).to(self.dtype)
 
     def to_image(
         self, keypoints: Float[Tensor, "people keypoints 2"], people: People

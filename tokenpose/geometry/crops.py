@@ -24,16 +24,20 @@ def crop_image(image: Shaped[Tensor, "3 rows columns"], matrices: Matrices, crop
 
 
 def _crop_whole(image: Shaped[Tensor, "3 rows columns"], matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
+    """grid_sample shares its work among threads image by image: each person, or each half of one, looks at the same."""
     people, (height, width) = len(matrices), crop_size
-    grid = sampling_grid(matrices, crop_size, image.shape[-2:]).reshape(1, people * height, width, 2)
-    sampled = _sample(image.unsqueeze(0), grid)
-    return sampled.reshape(3, people, height, width).transpose(0, 1)
+    halves = 2 if people == 1 and height % 2 == 0 else 1
+    grid = sampling_grid(matrices, crop_size, image.shape[-2:])
+    dtype = torch.promote_types(image.dtype, grid.dtype)
+    images = image.to(dtype).expand(people * halves, -1, -1, -1)
+    sampled = _sample(images, grid.reshape(people * halves, height // halves, width, 2))
+    return sampled if halves == 1 else sampled.transpose(0, 1).reshape(1, 3, height, width)
 
 
 def _crop_sparsely(image: Shaped[Tensor, "3 rows columns"], matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
     """The same from only the four neighbours of each sample: nothing else of the image is read."""
     rows, columns = image.shape[-2:]
-    points = _image_points(matrices, crop_size)
+    points = _spread(invert(matrices), crop_size)
     first = points.floor()
     crops = torch.zeros((), device=image.device, dtype=torch.promote_types(image.dtype, matrices.dtype))
     for down in (0, 1):
@@ -54,28 +58,35 @@ def crop_images(
 
 
 def normalise(
-    crops: Crops, mean: tuple[float, float, float], std: tuple[float, float, float], unit: float = 255.0
+    crops: Crops,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    unit: float = 255.0,
+    out: Crops | None = None,
 ) -> Crops:
-    """(crop / unit - mean) / std per channel; ``unit`` is what white is in ``crops``."""
-    return (crops - crops.new_tensor(mean).view(3, 1, 1) * unit) / (crops.new_tensor(std).view(3, 1, 1) * unit)
+    """(crop / unit - mean) / std per channel; ``unit`` is what white is in ``crops``. ``out``: where to put it."""
+    deviation = crops.new_tensor(std).view(3, 1, 1)
+    black = -crops.new_tensor(mean).view(3, 1, 1) / deviation
+    return torch.addcmul(black, crops, 1 / (deviation * unit), out=out)
 
 
 def sampling_grid(
     matrices: Matrices, crop_size: tuple[int, int], image_size: tuple[int, int] | torch.Size
 ) -> Float[Tensor, "people height width 2"]:
     """Where each crop pixel lies in the image, in grid_sample's units: -1 and 1 are the image's edges."""
-    sides = matrices.new_tensor([image_size[1], image_size[0]]).view(2, 1, 1)
-    return ((2 * _image_points(matrices, crop_size) + 1) / sides - 1).permute(0, 2, 3, 1)
+    sides = matrices.new_tensor([image_size[1], image_size[0]]).view(2, 1)
+    back = invert(matrices) * (2 / sides)
+    back = torch.cat((back[..., :2], back[..., 2:] + 1 / sides - 1), dim=-1)
+    return _spread(back, crop_size).permute(0, 2, 3, 1)
 
 
-def _image_points(matrices: Matrices, crop_size: tuple[int, int]) -> Float[Tensor, "people 2 height width"]:
-    """Where each crop pixel lies in the image, in pixels."""
+def _spread(back: Matrices, crop_size: tuple[int, int]) -> Float[Tensor, "people 2 height width"]:
+    """Where the maps from the crop take each crop pixel."""
     height, width = crop_size
-    back = invert(matrices)
     x = torch.arange(width, dtype=back.dtype, device=back.device)
     y = torch.arange(height, dtype=back.dtype, device=back.device)
     across, down, shift = back.view(-1, 2, 3, 1, 1).unbind(dim=2)
-    return across * x + down * y.unsqueeze(-1) + shift
+    return across * x + (down * y.unsqueeze(-1) + shift)  # only the last sum is as large as the crop
 
 
 def _sample(images: Shaped[Tensor, "batch 3 rows columns"], grid: Float[Tensor, "batch h w 2"]) -> Tensor:

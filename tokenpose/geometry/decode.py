@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 Heatmaps = Float[Tensor, "people keypoints height width"]
 Points = Float[Tensor, "people keypoints 2"]
@@ -90,9 +89,13 @@ DECODERS: dict[str, Callable[[Heatmaps], Decoded]] = {
 
 
 def _peaks(heatmaps: Heatmaps) -> tuple[Float[Tensor, "people keypoints"], Cells, Cells]:
-    scores, index = heatmaps.flatten(2).max(dim=-1)
-    width = heatmaps.shape[-1]
-    return scores, index % width, index // width
+    """First in which strip of two rows, then where in it: maxima are found many times faster than their places."""
+    height, width = heatmaps.shape[-2:]
+    strips = heatmaps.unflatten(-2, (-1, 2 if height % 2 == 0 else 1)).flatten(-2)
+    scores, strip = strips.amax(dim=-1).max(dim=-1)
+    index = strip[..., None, None].expand(-1, -1, -1, strips.shape[-1])
+    place = strip * strips.shape[-1] + strips.gather(2, index).squeeze(2).argmax(dim=-1)
+    return scores, place % width, place // width
 
 
 def _positive(keypoints: Points, scores: Float[Tensor, "people keypoints"]) -> Decoded:
@@ -110,12 +113,14 @@ def _around_peaks(
     heatmaps: Heatmaps, column: Cells, row: Cells, radius: int
 ) -> Float[Tensor, "people keypoints rows columns"]:
     """Square windows of 2 x radius + 1 cells around each peak; zeros outside the map."""
-    padded = functional.pad(heatmaps, (radius,) * 4)
-    offsets = torch.arange(2 * radius + 1, device=heatmaps.device)
+    height, width = heatmaps.shape[-2:]
+    offsets = torch.arange(-radius, radius + 1, device=heatmaps.device)
     rows = (row.unsqueeze(-1) + offsets).unsqueeze(-1)
     columns = (column.unsqueeze(-1) + offsets).unsqueeze(-2)
-    index = (rows * padded.shape[-1] + columns).flatten(2)
-    return padded.flatten(2).gather(2, index).unflatten(-1, (2 * radius + 1, 2 * radius + 1))
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    index = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
+    around = heatmaps.flatten(2).gather(2, index.flatten(2)).view(index.shape)
+    return torch.where(inside, around, 0.0)
 
 
 @lru_cache
