@@ -6,16 +6,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is first imported: no test needs the network
 
 # Before anything imports tokenpose. TOKENPOSE_TYPE_CHECK=0 runs without it. torch.compile and torch.export need code
 # without the hook, which breaks the graph: such tests use run_python.
 if os.environ.get("TOKENPOSE_TYPE_CHECK", "1") != "0":
-    install_import_hook("tokenpose", "beartype.beartype")
+    jaxtyping.install_import_hook("tokenpose", "beartype.beartype")
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -70,6 +70,14 @@ def detector_weights(detector_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     detection._load.cache_clear()
     yield "ssdlite320_mobilenet_v3_large"
     detection._load.cache_clear()
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No checks of annotations: torch.fx and torch.export hand stand-ins for tensors through the code."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -86,11 +86,11 @@ def names(folder: str) -> list[str]:
 def test_help_names_all_commands():
     result = run("--help")
     assert result.stderr == ""
-    for command in ("list", "predict", "train", "evaluate", "attention", "check", "convert"):
+    for command in ("list", "predict", "train", "evaluate", "attention", "check", "convert", "export"):
         assert f"\n  {command} " in result.stdout
 
 
-@pytest.mark.parametrize("command", ["list", "predict", "train", "evaluate", "attention", "check", "convert"])
+@pytest.mark.parametrize("command", ["list", "predict", "train", "evaluate", "attention", "check", "convert", "export"])
 def test_help_of_each_command_has_an_example(command):
     assert f"  tokenpose {command} " in run(command, "--help").stdout
 
@@ -815,3 +815,20 @@ def test_a_box_outside_its_photograph_fails_that_one_and_no_other(tmp_path, monk
     result = run("predict", "a.png", "b.png", "--boxes", "boxes.json", exit_code=1)
     assert "b.png: box 0 is [100.0, 5.0, 140.0, 50.0] (xyxy), wholly outside the image of width 80 and" in result.stderr
     assert sorted(path.name for path in Path("poses").iterdir()) == ["a.json", "a.poses.png"]
+
+
+# export
+
+
+@pytest.mark.slow
+def test_exported_network_is_written_and_named(weights, tmp_path, unchecked):
+    result = run("export", "--weights", weights, "--output", tmp_path / "new" / "model.onnx")
+    assert result.stdout.split() == [str(tmp_path / "new" / "model.onnx")]
+    assert (tmp_path / "new" / "model.onnx").stat().st_size > 100_000
+
+
+def test_optimised_predictions_are_the_models(photos, weights, unchecked):
+    for folder, extra in (("plain", []), ("fast", ["--optimize"])):
+        run("predict", "photos/a.png", "--box", BOX, "--weights", weights, "--output", folder, *extra)
+    plain, fast = (json.loads(Path(folder, "a.json").read_text())["annotations"][0] for folder in ("plain", "fast"))
+    np.testing.assert_allclose(fast["keypoints"], plain["keypoints"], rtol=0, atol=0.1)

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from tokenpose.attention import attention_maps as attention_maps
     from tokenpose.attention import keypoint_similarity as keypoint_similarity
     from tokenpose.detection import detect as detect
+    from tokenpose.export import export_onnx as export_onnx
     from tokenpose.geometry.decode import decode as decode
+    from tokenpose.inference import optimize as optimize
     from tokenpose.jobs import evaluate as evaluate
     from tokenpose.models.attention import Attention as Attention
     from tokenpose.models.attention import record_attention as record_attention
@@ -44,9 +46,11 @@ _MODULES = {
     "decode": "geometry.decode",
     "detect": "detection",
     "evaluate": "jobs",
+    "export_onnx": "export",
     "finetune": "runs",
     "keypoint_similarity": "attention",
     "list_models": "models.zoo",
+    "optimize": "inference",
     "predict": "predictor",
     "push_to_hub": "models.hub",
     "record_attention": "models.attention",
@@ -70,9 +74,11 @@ __all__ = [
     "decode",
     "detect",
     "evaluate",
+    "export_onnx",
     "finetune",
     "keypoint_similarity",
     "list_models",
+    "optimize",
     "predict",
     "push_to_hub",
     "record_attention",

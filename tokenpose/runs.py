@@ -105,9 +105,11 @@ def train_model(
     of the latest validation. Under ``accelerate launch`` or ``torchrun`` every process calls this with the same
     arguments, and the main one writes.
 
-    Raises ModuleNotFoundError without the `train` extra, ValueError where the data's keypoints or the loss aren't the
-    model's, and what `tokenpose.training.loop.Trainer` raises.
+    Raises ModuleNotFoundError without the `train` extra, ValueError for an optimised model and where the data's
+    keypoints or the loss aren't the model's, and what `tokenpose.training.loop.Trainer` raises.
     """
+    if model.is_optimized:
+        raise ValueError("an optimised model can't be trained: train the model that was given to tokenpose.optimize")
     accelerator = make_accelerator(settings, Path(output))
     from tokenpose.training.loop import Trainer
 

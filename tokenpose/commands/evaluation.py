@@ -13,6 +13,7 @@ from tokenpose.commands.options import (
     Device,
     FlipTest,
     Model,
+    Optimized,
     Places,
     Weights,
     choose_device,
@@ -100,6 +101,7 @@ def evaluate_command(
         float, typer.Option("--sheet-threshold", help="Keypoints of a lower score are not drawn.")
     ] = 0.0,
     device: Device = None,
+    optimized: Optimized = False,
 ) -> None:
     """Measure a model on labelled people, and print a table.
 
@@ -126,7 +128,7 @@ def evaluate_command(
     from tokenpose.jobs import evaluate
 
     processes = join_processes()  # before the model is made: each has a device of its own
-    network = load_model(model, weights, choose_device(device))
+    network = load_model(model, weights, choose_device(device), optimized)
     result = evaluate(
         network,
         data,

@@ -17,6 +17,7 @@ from tokenpose.commands.options import (
     Device,
     FlipTest,
     Model,
+    Optimized,
     SingleBoxes,
     Weights,
     box_finder,
@@ -48,6 +49,7 @@ def predict_command(
     flip_test: FlipTest = False,
     batch_size: BatchSize = 64,
     device: Device = None,
+    optimized: Optimized = False,
 ) -> None:
     """Find people's keypoints; write a picture and a COCO JSON per image.
 
@@ -81,7 +83,7 @@ def predict_command(
 
     photographs = choose_photographs(find_image_files(images, wanted), boxes, wanted, output)
     find_boxes = box_finder(bool(box or boxes), detected, detector, detection_threshold, target)
-    predictor = PosePredictor(load_model(model, weights, target), decoder=decoder, flip_test=flip_test)
+    predictor = PosePredictor(load_model(model, weights, target, optimized), decoder=decoder, flip_test=flip_test)
     output.mkdir(parents=True, exist_ok=True)
     people = 0
     failed: list[Photograph] = []

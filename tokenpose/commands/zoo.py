@@ -1,4 +1,4 @@
-"""`tokenpose list` and `tokenpose convert`."""
+"""`tokenpose list`, `tokenpose convert` and `tokenpose export`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tokenpose.commands.app import app
+from tokenpose.commands.options import Model, Weights, load_named
 
 
 @app.command("list", short_help="List model names.")
@@ -55,4 +56,26 @@ def convert_command(
     network = create_model(model, weights=checkpoint)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_weights(network, output, network.card)
+    typer.echo(output)
+
+
+@app.command("export", short_help="Write the network as an ONNX file.")
+def export_command(
+    output: Annotated[Path, typer.Option("--output", metavar="FILE.onnx", help="Where the network goes.")],
+    model: Model = None,
+    weights: Weights = None,
+) -> None:
+    """Write the network as an ONNX file: normalised crops in, heatmaps out, any batch.
+
+    What ONNX Runtime computes from it is compared with the model before it is there. Needs: pip install
+    "tokenpose[export]".
+
+    \b
+    Example:
+      tokenpose export --model tokenpose_s_v1 --output tokenpose_s_v1.onnx
+    """
+    from tokenpose.export import export_onnx
+
+    _, network = load_named(model, weights, "cpu")
+    export_onnx(network, output)
     typer.echo(output)

@@ -10,7 +10,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+Queries = Float[Tensor, "batch heads rows head_width"]
+Keys = Float[Tensor, "batch heads tokens head_width"]
 Rows = Float[Tensor, "batch heads keypoints tokens"]
+
+
+def attend_fused(query: Queries, key: Keys, value: Keys, scale: float) -> Queries:
+    """PyTorch's scaled_dot_product_attention: no matrix of tokens by tokens is kept."""
+    return functional.scaled_dot_product_attention(query, key, value, scale=scale)
+
+
+def attend_padded(query: Queries, key: Keys, value: Keys, scale: float) -> Queries:
+    """The same with each head's width filled up with zeros to a multiple of 8: kernels for half precision need it."""
+    width = query.shape[-1]
+    missing = -width % 8
+    query, key, value = (functional.pad(part, (0, missing)) for part in (query, key, value))
+    return functional.scaled_dot_product_attention(query, key, value, scale=scale)[..., :width]
+
+
+def attend_explicit(query: Queries, key: Keys, value: Keys, scale: float) -> Queries:
+    """By two matrix products, the second transposed: narrow heads are its rows then, which suits a CPU's registers."""
+    rows = (query * scale) @ key.transpose(-2, -1)
+    rows = torch.softmax(rows, dim=-1)
+    return (value.transpose(-2, -1).contiguous() @ rows.transpose(-2, -1)).transpose(-2, -1)
+
+
+PATHS = {"fused": attend_fused, "padded": attend_padded, "explicit": attend_explicit}
+"""Ways to the same attention; `tokenpose.optimize` measures which is the fastest where it runs."""
 
 
 class Attention(nn.Module):
@@ -22,17 +48,24 @@ class Attention(nn.Module):
         self.scale = scale
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.output = nn.Linear(width, width)
+        self.path = "fused"
         self.observer: Callable[[Tensor, Tensor], None] | None = None  # sees (query, key) while a recording lasts
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens width"], queries: int | None = None
     ) -> Float[Tensor, "batch rows width"]:
         """Attend from the first ``queries`` tokens (None: from all) to all tokens."""
+        return self.output(self.gather(tokens, queries))
+
+    def gather(
+        self, tokens: Float[Tensor, "batch tokens width"], queries: int | None = None
+    ) -> Float[Tensor, "batch rows width"]:
+        """What `forward` projects: the values that the first ``queries`` tokens attend to, head beside head."""
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.observer is not None:
             self.observer(query, key)
-        attended = functional.scaled_dot_product_attention(query[:, :, :queries], key, value, scale=self.scale)
-        return self.output(attended.transpose(1, 2).flatten(2))
+        attended = PATHS[self.path](query[:, :, :queries], key, value, self.scale)
+        return attended.transpose(1, 2).flatten(2)
 
 
 @dataclass

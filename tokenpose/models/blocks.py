@@ -45,6 +45,28 @@ class VitBlock(nn.Module):
         return rows + self.mlp(self.mlp_norm(rows))
 
 
+class LeanVitBlock(nn.Module):
+    """A `VitBlock` for inference on a CPU: the same parts and sums, with the residuals added inside matrix products."""
+
+    def __init__(self, block: VitBlock) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = block.attention_norm, block.attention
+        self.mlp_norm, self.mlp = block.mlp_norm, block.mlp
+
+    def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "batch rows width"]:
+        """(batch, tokens, width) -> the same, or its first ``queries`` rows."""
+        gathered = self.attention.gather(self.attention_norm(tokens), queries)
+        rows = tokens[:, :queries].flatten(0, 1)
+        rows = _add_product(rows, gathered.flatten(0, 1), self.attention.output)
+        hidden = functional.gelu(self.mlp[0](self.mlp_norm(rows)))
+        return _add_product(rows, hidden, self.mlp[2]).view(gathered.shape)
+
+
+def _add_product(rows: Tensor, inputs: Tensor, linear: Any) -> Tensor:
+    """rows + linear(inputs), with one pass over memory less."""
+    return torch.addmm(rows, inputs, linear.weight.t()).add_(linear.bias)
+
+
 @register_block("gated")
 class GatedBlock(nn.Module):
     """RMS norm and SwiGLU in place of LayerNorm and GELU; two thirds of the hidden width, so as many parameters."""

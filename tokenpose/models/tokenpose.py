@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -24,12 +25,18 @@ class TokenPose(nn.Module):
     """Names of parameters that the weights did not bring; empty where all came from the file or none was read."""
     card: dict[str, Any]
     """Where the weights come from, by the file that they were read from; empty without one."""
+    is_optimized: bool
+    """Whether its parts were exchanged for inference, by `tokenpose.optimize`."""
+    chunk: int | None
+    """How many images of a batch go through at once, None: all. Where memory is slow, few are faster."""
 
     def __init__(self, spec: ModelSpec, backbone_pretrained: bool = False) -> None:
         super().__init__()
         self.spec = spec
         self.newly_initialised = ()
         self.card = {}
+        self.is_optimized = False
+        self.chunk = None
         backbone: Any = make_backbone(spec, backbone_pretrained)
         self.backbone = backbone
         self.tokenizer = Tokenizer(spec, backbone.channels)
@@ -50,6 +57,8 @@ class TokenPose(nn.Module):
                 f"this model takes crops of (height, width) = {self.spec.image_size}; got {tuple(images.shape[-2:])}; "
                 "crop with tokenpose.create_transform(model), or create the model with another image_size"
             )
+        if self.chunk is not None and images.shape[0] > self.chunk:
+            return torch.cat([self.read(self.backbone(some)) for some in images.split(self.chunk)])
         return self.read(self.backbone(images))
 
     def read(

@@ -105,7 +105,8 @@ def write_weights(
     """Write a model's weights with its spec and card. ``half``: float16 but for batch-norm statistics.
 
     A compiled model is written as what it was compiled from, float64 as float32.
-    Raises TypeError for other modules, OSError where there is no room or no right to write.
+    Raises TypeError for other modules, ValueError for an optimised model, OSError where there is no room or no right
+    to write.
     """
     model = _plain(model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -127,7 +128,8 @@ def save_pretrained(model: nn.Module, folder: str | Path, card: Mapping[str, Any
     """Write a model into a folder: model.safetensors (with spec and card inside), config.json, README.md.
 
     ``create_model("local-dir:folder")`` reads it back. ``card``: plain values that say where the weights
-    come from; None: those that the model was loaded with. Raises TypeError for other modules than a TokenPose.
+    come from; None: those that the model was loaded with. Raises TypeError for other modules than a TokenPose, and
+    ValueError for an optimised model.
     """
     folder = Path(folder).expanduser()
     write_folder(model, folder, card, f"local-dir:{folder.name}")
@@ -144,10 +146,13 @@ def write_folder(model: nn.Module, folder: Path, card: Mapping[str, Any] | None,
 
 
 def _plain(model: nn.Module) -> TokenPose:
-    """The TokenPose that a compiled one was made from, or the model itself. Raises TypeError for anything else."""
+    """The TokenPose that a compiled one was made from, or the model itself. Raises TypeError for anything else, and
+    ValueError for an optimised one."""
     plain = model._orig_mod if isinstance(model, torch._dynamo.eval_frame.OptimizedModule) else model
     if not isinstance(plain, TokenPose):
         raise TypeError(f"a TokenPose is needed; got {type(plain).__name__}: of a wrapper give the model inside")
+    if plain.is_optimized:
+        raise ValueError("an optimised model can't be written: write the model that was given to tokenpose.optimize")
     return plain
 
 

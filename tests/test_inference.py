@@ -1,0 +1,325 @@
+"""optimize: the copy's heatmaps, keypoints and attention are the model's."""
+
+import copy
+import json
+import logging
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tokenpose.attention import attention_maps
+from tokenpose.geometry.decode import decode
+from tokenpose.inference import optimize
+from tokenpose.models.attention import PATHS, record_attention
+from tokenpose.models.backbones import backbones
+from tokenpose.models.create import create_model
+from tokenpose.models.fusion import FusedBackbone, FusedConvolution
+from tokenpose.models.official import convert_official
+from tokenpose.models.spec import ModelSpec
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.weights import save_pretrained, write_weights
+from tokenpose.models.zoo import find_tag
+from tokenpose.predictor import predict
+from tokenpose.skeletons import Skeleton
+
+from .models.reference import random_weight, sine_table
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+SMALL = ModelSpec(
+    backbone="stem", image_size=(64, 48), skeleton=Skeleton.from_count(5), width=48, heads=4, depth=3
+)  # fmt: skip
+
+
+def with_statistics(model: TokenPose) -> TokenPose:
+    """Batch norms that do something, as if they had been trained; biases too."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.normal_(0, 0.2, generator=generator)
+        elif isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.data.normal_(0, 0.2, generator=generator)
+    return model
+
+
+def make(spec: ModelSpec = SMALL) -> TokenPose:
+    torch.manual_seed(0)
+    return with_statistics(TokenPose(spec)).eval()
+
+
+def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """As a share of the largest value."""
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["tokenpose_t", "tokenpose_s_v1", "tokenpose_s_v2", "tokenpose_b", "tokenpose_l_d6", "tokenpose_l_d24"]
+)
+@torch.inference_mode()
+def test_heatmaps_of_every_architecture_are_the_models(name, generator):
+    model = with_statistics(create_model(f"{name}.coco_256x192", depth=2, image_size=(128, 96)))
+    fast = optimize(model)
+    for batch in (1, 5):
+        crops = torch.randn(batch, 3, 128, 96, generator=generator)
+        assert difference(fast(crops), model(crops)) <= 1e-4
+    if name != "tokenpose_t":
+        assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [("t", "tokenpose_t"), ("s_v1", "tokenpose_s_v1"), ("b", "tokenpose_b"), ("l_d24", "tokenpose_l_d24")],
+)
+@torch.inference_mode()
+def test_optimised_heatmaps_are_the_golden_ones(golden, case, name):
+    keys = json.loads((golden / f"{case}.keys.json").read_text())
+    gain = 4.0 if case.startswith("s") else 1.8
+    state = {key: random_weight(key, tuple(shape), gain) for key, shape in keys["state_dict"].items()}
+    model = TokenPose(find_tag(f"{name}.coco_256x192")[2]).eval()
+    state[next(key for key in state if key.endswith("pos_embedding"))] = sine_table(model.spec.grid_size, 192).float()
+    model.load_state_dict(convert_official(state), strict=True)
+    values = np.random.RandomState(1234).standard_normal((1, 3, *keys["image_size_hw"]))
+    heatmaps = optimize(model)(torch.from_numpy(values.astype(np.float32)))
+    expected = load_file(golden / f"{case}.safetensors")["heatmaps"]
+    assert difference(heatmaps, expected) <= 1e-4
+
+
+def test_the_model_stays_as_it_was():
+    model = make().train()
+    before = copy.deepcopy(model.state_dict())
+    fast = optimize(model)
+    assert model.training
+    assert not model.is_optimized
+    assert model.chunk is None
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert fast.is_optimized
+    assert not fast.training
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+
+
+def test_predicted_keypoints_are_the_models():
+    model = make()
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    boxes = [[10, 5, 60, 80], [40, 20, 110, 85], [0, 0, 120, 90]]
+    expected, found = predict(model, image, boxes, flip_test=False), predict(optimize(model), image, boxes)
+    cells = 110 * 1.25 / 12  # the largest box's pixels a heatmap cell
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, rtol=0, atol=0.01 * cells)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-4 * np.abs(expected.scores).max())
+
+
+def test_attention_of_the_copy_is_the_models():
+    model = make()
+    fast = optimize(model)
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    expected, found = (attention_maps(one, image, [10, 5, 60, 80]) for one in (model, fast))
+    np.testing.assert_allclose(found.to_image, expected.to_image, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.rollout_to_image, expected.rollout_to_image, rtol=0, atol=1e-5)
+    crops = torch.randn(1, 3, 64, 48)
+    with torch.inference_mode(), record_attention(fast) as recording:
+        recorded = fast(crops)
+    assert len(recording.rows) == 3
+    assert torch.equal(recorded, fast(crops))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_way_of_attention_is_the_same(path):
+    model, crops = make(), torch.randn(2, 3, 64, 48)
+    other = copy.deepcopy(model)
+    for group in other.encoder.groups:
+        for block in group:
+            block.attention.path = path
+    assert difference(other(crops), model(crops)) <= 1e-5
+
+
+def test_batches_are_split_and_joined_in_order():
+    fast = optimize(make())
+    crops = torch.randn(7, 3, 64, 48)
+    together = {}
+    for chunk in (None, 1, 2, 7):
+        fast.chunk = chunk
+        together[chunk] = fast(crops)
+    for chunk, heatmaps in together.items():
+        assert difference(heatmaps, together[None]) <= 1e-5, chunk
+    assert fast(crops[:0]).shape == (0, 5, 16, 12)
+
+
+def test_copy_can_be_copied_and_pickled():
+    fast = optimize(make())
+    crops = torch.randn(1, 3, 64, 48)
+    assert torch.equal(copy.deepcopy(fast)(crops), fast(crops))
+    assert torch.equal(pickle.loads(pickle.dumps(fast))(crops), fast(crops))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@torch.inference_mode()
+def test_other_precisions_are_kept(dtype, generator):
+    model = make().to(dtype)
+    fast = optimize(model)
+    assert {parameter.dtype for parameter in fast.parameters()} == {dtype}
+    crops = torch.randn(3, 3, 64, 48, generator=generator).to(dtype)
+    expected, found = decode(model(crops), "soft-argmax"), decode(fast(crops), "soft-argmax")
+    assert (found.keypoints - expected.keypoints).abs().max() <= 0.3  # heatmap cells
+    assert difference(fast(crops), model(crops)) <= {torch.bfloat16: 5e-2, torch.float16: 1e-2}.get(dtype, 1e-6)
+
+
+def test_copy_moved_to_another_precision_still_works():
+    fast = optimize(make())
+    crops = torch.randn(1, 3, 64, 48)
+    expected = fast(crops)
+    assert difference(fast.double()(crops.double()), expected.double()) <= 1e-5
+
+
+@torch.inference_mode()
+def test_works_under_autocast():
+    model = make()
+    fast = optimize(model)
+    crops = torch.randn(2, 3, 64, 48)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = fast(crops)
+    assert difference(found.float(), model(crops)) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "stride", "norms_left"),
+    [
+        ("timm/resnet18", 8, 0),
+        ("timm/regnetx_002", 8, 0),
+        ("timm/mobilenetv3_small_100", 8, 0),
+        ("timm/hrnet_w18_small", 8, None),
+        ("timm/convnext_atto", 8, 0),
+        ("timm/vit_tiny_patch16_224", 16, 0),
+    ],
+)
+@torch.inference_mode()
+def test_backbones_of_timm(backbone, stride, norms_left, generator):
+    size = (224, 224) if "vit" in backbone else (128, 96)
+    patch = (2, 2) if stride == 16 else (4, 3)
+    model = with_statistics(
+        create_model("tokenpose_s_v1.coco_256x192", backbone=backbone, backbone_stride=stride, patch_size=patch,
+                     image_size=size, depth=1)
+    )  # fmt: skip
+    fast = optimize(model)
+    crops = torch.randn(3, 3, *size, generator=generator)
+    assert difference(fast(crops), model(crops)) <= 1e-4
+    if norms_left is not None:
+        assert sum(isinstance(module, nn.BatchNorm2d) for module in fast.modules()) == norms_left
+
+
+class Branching(nn.Module):
+    """A backbone that looks at values."""
+
+    channels, stride = 3, 1
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.norm(self.convolution(images))
+        return maps if maps.mean() > 0 else -maps
+
+
+def test_backbone_that_torch_fx_cannot_follow_is_left_and_named(caplog):
+    if "branching" not in backbones:
+        backbones.add("branching", Branching)
+    model = make(SMALL.replace(backbone="branching", backbone_stride=1, patch_size=(16, 12)))
+    with caplog.at_level(logging.WARNING, "tokenpose"):
+        fast = optimize(model)
+    assert "backbone 'branching' stays as it is" in caplog.text
+    crops = torch.randn(2, 3, 64, 48)
+    assert difference(fast(crops), model(crops)) <= 1e-4
+
+
+def test_what_cannot_be_optimised_says_so():
+    model = make()
+    fast = optimize(model)
+    with pytest.raises(TypeError, match=r"TokenPose is needed.*got Linear"):
+        optimize(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="optimised already"):
+        optimize(fast)
+    with pytest.raises(ValueError, match=r"given to torch\.compile"):
+        optimize(torch.compile(model))
+    with record_attention(model), pytest.raises(ValueError, match="being recorded"):
+        optimize(model)
+
+
+def test_optimised_models_are_not_written(tmp_path):
+    fast = optimize(make())
+    for write in (lambda: write_weights(fast, tmp_path / "x.safetensors"), lambda: save_pretrained(fast, tmp_path)):
+        with pytest.raises(ValueError, match=r"optimised model can't be written.*tokenpose\.optimize"):
+            write()
+    assert list(tmp_path.iterdir()) == []
+
+
+class Toy(nn.Module):
+    """What follows convolutions in all ways that fusion must tell apart."""
+
+    channels, stride = 8, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(c, 8, 3, padding=1, bias=False) for c in (3, 8))
+        self.third, self.fourth = (nn.Conv2d(8, 8, 1) for _ in range(2))
+        self.norm1, self.norm2, self.norm3 = (nn.BatchNorm2d(8) for _ in range(3))
+        self.scale = nn.Parameter(torch.full((8, 1, 1), 0.5))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = torch.relu(self.norm1(self.first(images)))  # all three
+        second = self.second(first)
+        normed = self.norm2(second)  # and read again: the norm can't be folded
+        third = self.third(normed) + second  # an addition without ReLU
+        fourth = torch.relu(self.fourth(third) + third)  # its other side is read later: not to be overwritten
+        shifted = self.fourth(fourth) + self.scale  # not a map of the same shape; a convolution used twice
+        return self.norm3(shifted + third)
+
+
+@torch.inference_mode()
+def test_fusion_goes_as_far_as_nothing_else_reads_between(generator):
+    torch.manual_seed(0)
+    toy = with_statistics(Toy()).eval()
+    images = torch.randn(2, 3, 16, 12, generator=generator)
+    expected = toy(images)
+    fused = FusedBackbone(toy, images)
+    assert difference(fused(images), expected) <= 1e-5
+    fused.pack(images)
+    assert difference(fused(images), expected) <= 1e-5
+    assert difference(toy(images), expected) <= 1e-6
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in fused.modules()) == 2
+    convolutions = [module for module in fused.modules() if isinstance(module, FusedConvolution)]
+    assert len(convolutions) == 5
+    assert sum(module.relu for module in convolutions) == 2
+
+
+@torch.inference_mode()
+def test_maps_that_are_read_later_are_not_overwritten(generator):
+    class Later(nn.Module):
+        channels, stride = 4, 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            first = self.first(images)
+            second = self.second(first) + first
+            return self.third(second) + second + first
+
+    later = Later()
+    images = torch.randn(1, 3, 6, 5, generator=generator)
+    fused = FusedBackbone(later, images)
+    fused.pack(images)
+    assert difference(fused(images), later(images)) <= 1e-5
+    marked = [module.may_overwrite for module in fused.modules() if isinstance(module, FusedConvolution)]
+    assert sorted(marked) == [False, False, True]  # only what `third` adds is read for the last time

@@ -1,0 +1,135 @@
+"""export_onnx: the network as one ONNX file, compared with the live model before it returns."""
+
+import copy
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokenpose.models.tokenpose import TokenPose
+
+logger = logging.getLogger(__name__)
+
+INPUT, OUTPUT, SPEC = "crops", "heatmaps", "tokenpose.spec"
+TOLERANCE = 1e-4
+"""Largest difference, as a share of the largest heatmap value, at which float32 outputs count as equal."""
+
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+def export_onnx(model: nn.Module, file: str | Path) -> None:
+    """Write the network to an ONNX file: normalised crops (batch, 3, height, width) in, heatmaps (batch, keypoints,
+    rows, columns) out, any batch, float32.
+
+    Inputs and outputs are called "crops" and "heatmaps"; the model's spec is in the file's metadata as JSON, under
+    "tokenpose.spec". ONNX Runtime computes two batches from the file before it takes its place, and where they aren't
+    the live model's (1e-4 of the largest heatmap value) there is no file.
+
+    Raises ModuleNotFoundError without the ``export`` extra; TypeError for what is no TokenPose; ValueError for an
+    optimised or compiled model, for other precisions than float32, for parts that ONNX can't express and for a file
+    that disagrees; OSError where it can't be written.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(f'ONNX files need {", ".join(missing)}: pip install "tokenpose[export]"')
+    network = _exportable(model)
+    path = Path(file).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        partial = Path(folder) / "model.onnx"
+        _write(network, partial)
+        error = _compare(network, partial)
+        partial.replace(path)
+    logger.info("wrote %s, within %.1e of the live model", path, error)
+
+
+def _exportable(model: Any) -> TokenPose:
+    """A copy on the CPU, in eval mode and of plain parts. Raises TypeError and ValueError for what can't be one."""
+    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
+        raise ValueError("a compiled model can't be exported: export the model that was given to torch.compile")
+    if not isinstance(model, TokenPose):
+        raise TypeError(f"a TokenPose is needed, as tokenpose.create_model makes; got {type(model).__name__}")
+    if model.is_optimized:
+        raise ValueError("an optimised model can't be exported: export the model that was given to tokenpose.optimize")
+    others = sorted({str(parameter.dtype) for parameter in model.parameters()} - {"torch.float32"})
+    if others:
+        raise ValueError(f"ONNX files are written in float32; the model has {', '.join(others)}: model.float() first")
+    return copy.deepcopy(model).cpu().eval()
+
+
+def _write(network: TokenPose, path: Path) -> None:
+    """Raises ValueError, with the first line of what torch says, for parts that can't be expressed."""
+    try:
+        with _silence(), torch.inference_mode():
+            program = torch.onnx.export(
+                network,
+                (_some_crops(network, batch=2),),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
+        raise ValueError(
+            f"a model of backbone {network.spec.backbone!r} and block {network.spec.block!r} can't be written as ONNX: "
+            f"{_reason(error)}; its parts must consist of operations that torch.onnx.export knows"
+        ) from error
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    program.model.metadata_props[SPEC] = network.spec.to_json()
+    program.save(path, external_data=False)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What torch says while it exports is about itself; where it fails, it prints whole graphs before the error."""
+    logger, said = logging.getLogger("torch"), io.StringIO()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _compare(network: TokenPose, path: Path) -> float:
+    """The largest difference between file and model, as a share of the largest value, over two sizes of batch."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for batch in (1, 3):
+        crops = _some_crops(network, batch)
+        with torch.inference_mode():
+            expected = network(crops)
+        found = torch.from_numpy(session.run([OUTPUT], {INPUT: crops.numpy()})[0])
+        worst = max(worst, float((found - expected).abs().max() / expected.abs().max()))
+    if not worst <= TOLERANCE:  # NaN too
+        raise ValueError(
+            f"the ONNX file disagrees with the model by {worst:.1e} of the largest heatmap value, more than "
+            f"{TOLERANCE:.0e}, so it was not written: a part of the model does not survive torch.onnx.export"
+        )
+    return worst
+
+
+def _some_crops(network: TokenPose, batch: int) -> Float[Tensor, "batch 3 height width"]:
+    return torch.randn(batch, 3, *network.spec.image_size, generator=torch.Generator().manual_seed(batch))
+
+
+def _reason(error: BaseException) -> str:
+    """The first sentence of the innermost cause: torch wraps it in advice to its own developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip().rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,189 @@
+"""Fusion: a backbone for inference. Batch norms go into the convolutions before them, and the addition and the ReLU
+that may follow are done while a convolution writes its map."""
+
+import operator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from timm.layers import BatchNormAct2d
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Images = Float[Tensor, "batch 3 height width"]
+
+_RELUS = (functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_")
+_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+
+
+class FusedConvolution(nn.Module):
+    """A convolution, then the addition of a map, if one is given, and a ReLU, if ``relu``.
+
+    After `pack` by oneDNN's kernels, which do all three in one pass over memory; before by PyTorch's.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, relu: bool) -> None:
+        super().__init__()
+        self.convolution, self.relu = convolution, relu
+        self.packed: Tensor | None = None
+        self.packed_for: torch.Size | None = None
+        self.may_overwrite = False  # nobody reads the added map afterwards
+        padding: Any = convolution.padding
+        self.geometry = list(padding), list(convolution.stride), list(convolution.dilation), convolution.groups
+
+    def pack(self, size: torch.Size) -> None:
+        """Lay the weights out, once, for maps of that (batch, channels, rows, columns)."""
+        self.packed_for = size
+        self.packed = torch.ops.mkldnn._reorder_convolution_weight(
+            self.convolution.weight.detach(), *self.geometry, list(size)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": None}  # a layout of oneDNN's own, which can't be copied or pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.packed_for is not None:
+            self.pack(self.packed_for)
+
+    def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
+        """(batch, channels, rows, columns) -> the convolution's map; ``other`` has that map's shape."""
+        if self.packed is None or not maps.is_cpu or maps.dtype != torch.float32:
+            maps = self.convolution(maps)
+            if other is not None:
+                maps = maps.add_(other)
+            return maps.relu_() if self.relu else maps
+        operation: Any = torch.ops.mkldnn._convolution_pointwise
+        bias, relu = self.convolution.bias, "relu" if self.relu else None
+        if other is None:
+            return operation(maps, self.packed, bias, *self.geometry, relu or "none", [], "")
+        if self.may_overwrite:
+            operation = torch.ops.mkldnn._convolution_pointwise_
+            return operation.binary(other, maps, self.packed, bias, *self.geometry, "add", None, relu, [], None)
+        return operation.binary(maps, other, self.packed, bias, *self.geometry, "add", None, relu, [], None)
+
+
+class FusedBackbone(nn.Module):
+    """A backbone as a graph of FusedConvolutions and whatever else it does, in eval mode; maps lie channels last.
+
+    Parameters that don't change are shared, and laid out channels last. ``images`` show which sizes its maps have.
+    Raises what torch.fx does where it can't follow the backbone's forward: through a branch on values, for example.
+    """
+
+    def __init__(self, backbone: Any, images: Images) -> None:
+        super().__init__()
+        self.channels, self.stride = backbone.channels, backbone.stride
+        self.graph = _fuse(backbone, images).to(memory_format=torch.channels_last)
+
+    def forward(self, images: Images) -> Float[Tensor, "batch channels rows columns"]:
+        """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""
+        return self.graph(images.contiguous(memory_format=torch.channels_last))
+
+    def pack(self, images: Images) -> None:
+        """Have oneDNN do the convolutions, with weights laid out for images of that size; for float32 on a CPU."""
+        hooks = [
+            module.register_forward_pre_hook(lambda module, inputs: module.pack(inputs[0].shape))
+            for module in self.graph.modules()
+            if isinstance(module, FusedConvolution)
+        ]
+        self(images)
+        for hook in hooks:
+            hook.remove()
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, BatchNormAct2d) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _fuse(backbone: nn.Module, images: Images) -> fx.GraphModule:
+    traced = fx.GraphModule(backbone, _Tracer().trace(backbone))
+    for node in list(traced.graph.nodes):
+        node.type = None  # annotations of shapes can't be pickled
+        if type(_called(traced, node)) is nn.Identity:
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+    ShapeProp(traced).propagate(images)
+    for node in list(traced.graph.nodes):
+        if type(_called(traced, node)) is nn.Conv2d:  # no kind of it, which may pad or scale on its own
+            _fuse_convolution(traced, node)
+    _mark_last_readers(traced)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced.eval()
+
+
+def _fuse_convolution(traced: fx.GraphModule, node: fx.Node) -> None:
+    """Put one FusedConvolution in place of a convolution and what follows it, as far as nothing else reads between."""
+    convolution: Any = _called(traced, node)
+    if convolution.padding_mode != "zeros" or isinstance(convolution.padding, str):
+        return
+    done, other, activation = [node], None, None
+    norm: Any = _called(traced, _only_reader(node))
+    if _is_fixed_batch_norm(norm):
+        convolution = fuse_conv_bn_eval(convolution, norm)
+        done.append(_only_reader(node))
+        activation = getattr(norm, "act", None)  # timm's norms with an activation
+    if activation is None:
+        other = _added_map(_only_reader(done[-1]), done[-1])
+        if other is not None:
+            done.append(_only_reader(done[-1]))
+        follower = _only_reader(done[-1])
+        if _is_relu(traced, follower):
+            activation = nn.ReLU()
+            done.append(follower)
+    name = f"{str(node.target).replace('.', '_')}_{node.name}"
+    traced.add_module(name, FusedConvolution(convolution, relu=type(activation) is nn.ReLU))
+    with traced.graph.inserting_before(done[-1]):
+        fused = traced.graph.call_module(name, (node.args[0],) if other is None else (node.args[0], other))
+        fused.meta = done[-1].meta
+        if activation is not None and type(activation) is not nn.ReLU:
+            traced.add_module(f"{name}_activation", activation)
+            fused = traced.graph.call_module(f"{name}_activation", (fused,))
+            fused.meta = done[-1].meta
+    done[-1].replace_all_uses_with(fused)
+    for replaced in reversed(done):
+        traced.graph.erase_node(replaced)
+
+
+def _mark_last_readers(traced: fx.GraphModule) -> None:
+    """Let a FusedConvolution write into the map that it adds, where another made that map and none reads it later."""
+    place = {node: index for index, node in enumerate(traced.graph.nodes)}
+    for node in traced.graph.nodes:
+        module = _called(traced, node)
+        if isinstance(module, FusedConvolution) and len(node.args) == 2:
+            other = node.args[1]
+            is_last = all(place[reader] <= place[node] for reader in other.users)
+            module.may_overwrite = is_last and isinstance(_called(traced, other), FusedConvolution)
+
+
+def _called(traced: fx.GraphModule, node: Any) -> nn.Module | None:
+    """The module that a node calls, if it calls one."""
+    return traced.get_submodule(str(node.target)) if node is not None and node.op == "call_module" else None
+
+
+def _only_reader(node: fx.Node) -> Any:
+    """The node that reads this one's result, if there is one and no more."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _is_fixed_batch_norm(module: Any) -> bool:
+    kinds = (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d)
+    return type(module) in kinds and module.running_mean is not None and not module.training
+
+
+def _is_relu(traced: fx.GraphModule, node: Any) -> bool:
+    return node is not None and (node.target in _RELUS or type(_called(traced, node)) is nn.ReLU)
+
+
+def _added_map(node: Any, to: fx.Node) -> fx.Node | None:
+    """What an addition adds to a map, if it is another map of the same shape."""
+    if node is None or node.target not in _ADDITIONS or len(node.args) != 2 or node.kwargs:
+        return None
+    other = node.args[1] if node.args[0] is to else node.args[0]
+    if not isinstance(other, fx.Node) or other is to:
+        return None
+    shapes = [getattr(part.meta.get("tensor_meta"), "shape", None) for part in (other, node)]
+    return other if shapes[0] is not None and shapes[0] == shapes[1] else None
