@@ -45,6 +45,8 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "no auxiliary heatmaps": {"auxiliary": 0.0},
         "no patch heatmaps": {"patches": 0.0},
         "published start": {"start": "published"},
+        "no moving average": {"average": 0.0},
+        "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
     },
     "longer start": {
         "all helpers": {},

@@ -47,11 +47,11 @@ def optimize(model: TokenPose) -> TokenPose:
     on_cpu = device.type == "cpu"
     fast.float()  # half precision would round the folded weights twice
     images = _some_images(fast, batch=1)
-    with torch.inference_mode():
+    with torch.no_grad():
         _fuse_backbone(fast, images)
     fast.to(dtype)
     fast.is_optimized = True
-    with torch.inference_mode():
+    with torch.no_grad():
         if on_cpu and dtype == torch.float32:
             _prepare_for_cpu(fast, images)
         _choose_attention(fast, images.to(dtype))

@@ -1,0 +1,119 @@
+"""What a pass of an optimised model consists of: time, operations and bytes of each operator, and the floor under them.
+
+Usage: python benchmarks/operators.py [--models tokenpose_s_v1 ...] [--batches 1 8] [--output operators.json]
+
+Times are the profiler's own times of each operator, mean of some passes; operations and bytes (of the tensors that go
+in and come out) are counted from shapes. "floor" is the time that an operator's operations take at the rate of a matrix
+product of 2048, measured in the same process; what has no operations to count has none.
+"""
+
+import argparse
+import json
+import logging
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from speed import choose_device, describe_machine, measure_peak, with_weights
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+PASSES = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--models", nargs="+", default=["tokenpose_t", "tokenpose_s_v1", "tokenpose_b", "tokenpose_l_d24"]
+    )
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--output", type=Path, default=Path("operators.json"))
+    options = parser.parse_args()
+    found: dict[str, Any] = {"machine": describe_machine(), "passes": []}
+    for name in options.models:
+        for batch in options.batches:
+            with torch.inference_mode():
+                measured = measure(name, batch)
+            found["passes"].append(measured)
+            print_table(measured)
+    options.output.write_text(json.dumps(found, indent=1) + "\n")
+
+
+class Counter(TorchDispatchMode):
+    """Counts calls, operations and bytes of every operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, dict[str, float]] = defaultdict(lambda: {"calls": 0, "operations": 0, "bytes": 0})
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        count = self.counts[func.overloadpacket._qualified_op_name]
+        count["calls"] += 1
+        count["operations"] += count_operations(func.overloadpacket, args, kwargs or {}, result)
+        if not func.is_view:
+            results = result if isinstance(result, tuple | list) else (result,)
+            tensors = [part for part in (*args, *results) if isinstance(part, torch.Tensor)]
+            count["bytes"] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return result
+
+
+def count_operations(operator: Any, args: Any, kwargs: Any, result: Any) -> float:
+    if "_convolution_pointwise" in operator.__name__:  # its weights have oneDNN's layout, but their usual shape
+        weight = next(part for part in args[1:] if isinstance(part, torch.Tensor) and part.is_mkldnn)
+        return 2 * result.numel() * weight.numel() / weight.shape[0]
+    if "scaled_dot_product" in operator.__name__:
+        query, key = args[0], args[1]
+        return 4 * query.numel() * key.shape[-2]
+    return flop_registry[operator](*args, **kwargs, out_val=result) if operator in flop_registry else 0
+
+
+def measure(name: str, batch: int) -> dict[str, Any]:
+    import tokenpose
+
+    torch.manual_seed(0)
+    model = tokenpose.optimize(with_weights(tokenpose.create_model(f"{name}.coco_256x192")).to(choose_device()))
+    crops = torch.randn(batch, 3, *model.spec.image_size, device=choose_device())
+    for _ in range(3):
+        model(crops)
+    with torch.inference_mode(False), torch.no_grad(), Counter() as counter:  # inference mode would hide the operators
+        model(crops.clone())
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for _ in range(PASSES):
+            model(crops)
+    peak = measure_peak(torch.float32, choose_device())
+    rows = []
+    for event in profiler.key_averages():
+        counts = counter.counts.get(event.key, {"calls": event.count / PASSES, "operations": 0, "bytes": 0})
+        rows.append({
+            "operator": event.key, "calls": counts["calls"], "ms": event.self_cpu_time_total / PASSES / 1000,
+            "gflop": counts["operations"] / 1e9, "mb": counts["bytes"] / 1e6,
+            "floor_ms": 1000 * counts["operations"] / peak,
+        })  # fmt: skip
+    rows.sort(key=lambda row: -row["ms"])
+    return {"model": name, "batch": batch, "chunk": model.chunk, "peak_gflops": peak / 1e9, "rows": rows}
+
+
+def print_table(measured: dict[str, Any], most: int = 9) -> None:
+    rows = measured["rows"]
+    keys = ("ms", "gflop", "mb", "floor_ms")
+    others = {"operator": f"{len(rows) - most} others", "calls": sum(row["calls"] for row in rows[most:])}
+    others |= {key: sum(row[key] for row in rows[most:]) for key in keys}
+    total = {"operator": "all", "calls": sum(row["calls"] for row in rows)}
+    total |= {key: sum(row[key] for row in rows) for key in keys}
+    print(f"\n{measured['model']}, batch {measured['batch']}, matrix product {measured['peak_gflops']:.0f} GFLOP/s\n")
+    print("| operator | calls | ms | GFLOP | GFLOP/s | MB | GB/s | floor, ms |\n|---|---|---|---|---|---|---|---|")
+    for row in (*rows[:most], others, total):
+        rate = f"{1000 * row['gflop'] / row['ms']:.0f}" if row["gflop"] else ""
+        floor = f"{row['floor_ms']:.2f}" if row["gflop"] else ""
+        print(
+            f"| {row['operator']} | {row['calls']:.0f} | {row['ms']:.2f} | {row['gflop']:.2f} | {rate} | "
+            f"{row['mb']:.0f} | {row['mb'] / row['ms'] if row['ms'] else 0:.0f} | {floor} |"
+        )
+
+
+if __name__ == "__main__":
+    logging.getLogger("tokenpose").setLevel(logging.ERROR)
+    main()
