@@ -66,7 +66,7 @@ def main() -> None:
             batch: [
                 way
                 for way in options.ways
-                if (name, precision, batch, way) not in known and is_possible(way, precision)
+                if (name, precision, batch, way) not in known and is_possible(way, precision, name)
             ]
             for batch in options.batches
         }

@@ -6,8 +6,9 @@ Usage: python benchmarks/trials.py DATA OUTPUT --weights BASE.safetensors [--onl
 DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the first half
 of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
 or one part of the optimiser exchanged. "half bodies": on their 14 keypoints. "start": from nothing on all 9,000 persons
-at 64x48, once through, with one helper less; "longer start": three times through. Scores are PCK@0.2 on the 500
-validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not run again.
+at 64x48, once through, with one helper less or one part of the optimiser exchanged; "longer start": three times;
+"start of HRNet": the same with TokenPose-B, once. Scores are PCK@0.2 on the 500 validation persons. One line of
+OUTPUT/trials.jsonl a run; what is there already is not run again.
 Prints the table.
 """
 
@@ -52,8 +53,13 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "all helpers": {},
         "no auxiliary heatmaps": {"auxiliary": 0.0},
     },
+    "start of HRNet": {
+        "all helpers": {},
+        "no auxiliary heatmaps": {"auxiliary": 0.0},
+    },
 }
 
+HRNET = "tokenpose_b.lsp_256x192"
 FINE_TUNING = {"fine-tuning": ("4 renamed 100", "val_renamed"), "half bodies": ("14 100", "val")}
 
 
@@ -102,8 +108,9 @@ def run(
             "color": 0.2,
             "average": 0.99,
         }
+        architecture = HRNET if kind == "start of HRNet" else ARCHITECTURE
         model, settings = make_trainee(
-            read_recipe("lsp"), {**shared, **changes}, data.skeleton, ARCHITECTURE,
+            read_recipe("lsp"), {**shared, **changes}, data.skeleton, architecture,
             image_size=(64, 48), head_hidden=384, sigma=0.8,
         )  # fmt: skip
     folder = options.output / f"{kind.replace(' ', '-')}-{list(TRIALS[kind]).index(name)}-{seed}"

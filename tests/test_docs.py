@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 from typer.testing import CliRunner
 
 from tokenpose.cli import app
@@ -22,7 +24,7 @@ from tokenpose.training.recipes import list_recipes, read_recipe
 from .data.drawing import draw_people
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ["index.md", "models.md", "transforms.md", "detect.md", "attention.md", "hub.md", "extend.md"]
+PAGES = ["index.md", "models.md", "transforms.md", "detect.md", "attention.md", "hub.md", "extend.md", "speed.md"]
 BEFORE = """
 import warnings; warnings.simplefilter("error")
 import numpy as np
@@ -85,7 +87,7 @@ def test_blocks_are_found_at_their_lines_and_marked_ones_are_left_out():
 
 # Commands, in a folder of drawn people
 
-COMMANDS = ["finetune.md", "train.md", "distributed.md", "data.md", "check.md", "evaluate.md"]
+COMMANDS = ["finetune.md", "train.md", "distributed.md", "data.md", "check.md", "evaluate.md", "speed.md"]
 SHELL = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LAUNCHERS = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.accelerate_cli"}
 SMALL = "tokenpose_t.lsp_256x192"
@@ -112,6 +114,7 @@ def data(tmp_path_factory) -> Path:
     ]
     (folder / "boxes.json").write_text(json.dumps(boxes))
     (folder / "mine.toml").write_text("epochs = 2\n")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)).save(folder / "photo.jpg")
     torch.manual_seed(0)
     (folder / "weights").mkdir()
     write_weights(create_model(SMALL, image_size=(64, 48), depth=2, heads=4), folder / "weights" / "model.safetensors")
@@ -128,8 +131,10 @@ def workplace(data, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_of_the_page_run(name, workplace):
+def test_commands_of_the_page_run(name, workplace, request):
     page = (DOCS / name).read_text()
+    if name == "speed.md":
+        request.getfixturevalue("unchecked")
     if not any("train" in command[:2] for command in commands(page)):
         (workplace / "weights").rename(workplace / "run")
     for command in commands(page):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tokenpose.attention import attention_maps
 from tokenpose.geometry.decode import decode
@@ -140,6 +141,25 @@ def test_each_way_of_attention_is_the_same(path):
         for block in group:
             block.attention.path = path
     assert difference(other(crops), model(crops)) <= 1e-5
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+def test_no_matrix_of_tokens_by_tokens_is_made(optimised):
+    class Shapes(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                seen.add(tuple(result.shape[-2:]))
+            return result
+
+    seen: set[tuple[int, ...]] = set()
+    model = make(SMALL.replace(image_size=(256, 192), patch_size=(2, 2)))
+    model = optimize(model) if optimised else model
+    tokens = 5 + 768
+    with torch.no_grad(), Shapes():
+        model(torch.randn(2, 3, 256, 192))
+    assert (tokens, 48) in seen or (2 * tokens, 48) in seen
+    assert (tokens, tokens) not in seen
 
 
 def test_batches_are_split_and_joined_in_order():

@@ -13,6 +13,7 @@ from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import LSP
+from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
 from tokenpose.training.loop import Trainer, total_loss
 from tokenpose.training.settings import TrainingSettings
 
@@ -241,6 +242,16 @@ def test_resuming_with_other_settings_is_refused_by_name(people, tmp_path):
     message = r"checkpoint\.pt belongs to a run with other settings \(epochs, learning_rate\); use another output"
     with pytest.raises(ValueError, match=message):
         other.resume()
+
+
+def test_checkpoint_with_a_setting_that_there_is_not_is_refused_by_name(people, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(people, tmp_path, stop_after=1).train()
+    trainer = make_trainer(people, tmp_path)
+    state = read_checkpoint(trainer.checkpoint)
+    write_checkpoint(trainer.checkpoint, {**state, "settings": {**state["settings"], "momentum": 0.9}})
+    with pytest.raises(ValueError, match=r"belongs to a run with other settings \(momentum\); use another output"):
+        trainer.resume()
 
 
 def test_refused_resume_leaves_the_old_runs_settings_file(people, tmp_path):

@@ -153,7 +153,8 @@ class Trainer:
         """Continue where the checkpoint was written. Raises FileNotFoundError, or ValueError for other settings."""
         state = read_checkpoint(self.checkpoint)
         saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
-        differing = [key for key in current if key not in WITHOUT_EFFECT and saved.get(key) != current[key]]
+        names = {**current, **saved}  # those that only one of them knows, too
+        differing = [key for key in names if key not in WITHOUT_EFFECT and saved.get(key) != current.get(key)]
         if differing:
             raise ValueError(
                 f"{self.checkpoint} belongs to a run with other settings ({', '.join(differing)}); use another output"
