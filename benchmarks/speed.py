@@ -5,14 +5,16 @@ Usage: python benchmarks/speed.py [--models tokenpose_t ...] [--batches 1 8 64] 
 
 Each way has a process of its own, and they take turns: some calls each, round after round, while the others sleep, so
 that a slow moment of the machine meets all of them. The figure is the median call. "of peak": the published way's
-floating-point operations over the time, as a share of what a matrix product of 2048 (GPU: 8192) reaches in the same
-precision, turn by turn. "memory": the most that a pass takes beside weights and crops. "differs": the largest
-difference from the published way's float32 heatmaps, as a share of their largest value.
+floating-point operations over the time, as a share of what a matrix product of 2048 (GPU: 8192; half precision on a
+CPU: 512) reaches in the same precision, turn by turn. "memory": the most that a pass takes beside weights and crops.
+"differs": the largest difference from the published way's float32 heatmaps, as a share of their largest value.
 
 Ways: "published" (benchmarks/published.py), "eager" (create_model), "optimised" (tokenpose.optimize), "compiled"
-(torch.compile; on a GPU of the optimised model, with CUDA graphs), "onnxruntime" and "openvino" on what export_onnx
-writes (CPU), "vitpose" (transformers' VitPose-B, random weights, same crops). Then the stages of a photograph's way
-through the predictor, for 1, 8 and 64 people. What OUTPUT holds already is not measured again.
+(torch.compile with frozen weights; on a GPU of the optimised model, with CUDA graphs), "onnxruntime" and "openvino" on
+what export_onnx writes (CPU; OpenVINO for each size of batch), "vitpose" (transformers' VitPose-B, random weights, same
+crops). Then the stages of a photograph's way through the predictor, for 1, 8 and 64 people. What OUTPUT holds already
+is not measured again; where a way is missing, all ways of that model, precision and batch are. A batch of 64 has one
+turn.
 """
 
 import argparse
@@ -27,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +62,15 @@ def main() -> None:
         return
     found = json.loads(options.output.read_text()) if options.output.exists() else {"forward": [], "stages": []}
     found["machine"] = describe_machine()
-    for name, precision in itertools.product(options.models, options.precisions):
-        known = {(row["model"], row["precision"], row["batch"], row["way"]) for row in found["forward"]}
-        wanted = {
-            batch: [
-                way
-                for way in options.ways
-                if (name, precision, batch, way) not in known and is_possible(way, precision, name)
-            ]
-            for batch in options.batches
-        }
-        for row in race(name, precision, wanted, options.seconds):
-            found["forward"].append(row)
-            print(row, file=sys.stderr, flush=True)
-            options.output.write_text(json.dumps(found, indent=1) + "\n")
+    for name, precision, batch in itertools.product(options.models, options.precisions, options.batches):
+        cell = (name, precision, batch)
+        ways = [way for way in options.ways if is_possible(way, precision, name)]
+        known = {row["way"] for row in found["forward"] if of_cell(row) == cell}
+        if known.issuperset(ways):
+            continue
+        rows = race(*cell, ways, options.seconds)  # all of the cell anew: ratios are of one run
+        found["forward"] = [row for row in found["forward"] if of_cell(row) != cell or row["way"] not in ways] + rows
+        options.output.write_text(json.dumps(found, indent=1) + "\n")
     if not found["stages"]:
         found["stages"] = measure_stages(options)
         options.output.write_text(json.dumps(found, indent=1) + "\n")
@@ -106,31 +103,35 @@ class Worker:
         return json.loads(line)
 
 
-def race(name: str, precision: str, wanted: dict[int, list[str]], seconds: float) -> Iterator[dict[str, Any]]:
-    """The rows of one architecture and precision."""
-    workers = {way: Worker(name, precision, way) for way in sorted({way for ways in wanted.values() for way in ways})}
-    for batch, ways in wanted.items():
-        prepared = {way: workers[way].ask(prepare=batch) for way in ways}
-        times: dict[str, list[float]] = {way: [] for way in ways}
-        peaks = []
-        for number in range(ROUNDS):
-            for way in ways:
-                if number and times[way][0] > 3 * seconds:
-                    continue  # a single call of a slow one, after the one that prepared it
-                answer = workers[way].ask(seconds=seconds / ROUNDS)
-                times[way] += answer["times"]
-                peaks.append(answer["peak"])
+def of_cell(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["model"], row["precision"], row["batch"]
+
+
+def race(name: str, precision: str, batch: int, ways: list[str], seconds: float) -> list[dict[str, Any]]:
+    """The rows of one architecture, precision and size of batch."""
+    workers = {way: Worker(name, precision, way) for way in ways}
+    prepared = {way: workers[way].ask(prepare=batch) for way in ways}
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    peaks = []
+    for _ in range(ROUNDS if batch < 64 else 1):
         for way in ways:
-            spent, peak = statistics.median(times[way]), statistics.median(peaks)
-            operations = prepared[way]["operations"] * batch
-            yield {
-                "model": name, "precision": precision, "batch": batch, "way": way,
-                "ms_per_image": 1000 * spent / batch, "images_per_second": batch / spent,
-                "of_peak": operations / spent / peak, "peak_gflops": peak / 1e9,
-                "memory_mb": prepared[way]["memory"] / 1e6, "differs": prepared[way]["differs"],
-            }  # fmt: skip
+            answer = workers[way].ask(seconds=seconds / ROUNDS)
+            times[way] += answer["times"]
+            peaks.append(answer["peak"])
     for worker in workers.values():
         worker.process.terminate()
+    rows = []
+    for way in ways:
+        spent, peak = statistics.median(times[way]), statistics.median(peaks)
+        operations = prepared[way]["operations"] * batch
+        rows.append({
+            "model": name, "precision": precision, "batch": batch, "way": way,
+            "ms_per_image": 1000 * spent / batch, "images_per_second": batch / spent,
+            "of_peak": operations / spent / peak, "peak_gflops": peak / 1e9,
+            "memory_mb": prepared[way]["memory"] / 1e6, "differs": prepared[way]["differs"],
+        })  # fmt: skip
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
 
 
 def work(name: str, precision: str, way: str) -> None:
@@ -161,9 +162,7 @@ def work(name: str, precision: str, way: str) -> None:
 
 def prepare(run: Way, crops: torch.Tensor, published: Way | None) -> dict[str, Any]:
     """How much memory a pass takes, and how far its first heatmaps are from the published way's."""
-    run(crops[:1])  # whatever is made on first use
-    if len(crops) < 64:
-        run(crops)  # and for this size
+    run(crops)  # whatever is made on first use
     memory, heatmaps = measure_memory(lambda: run(crops))
     if published is None:
         return {"memory": memory, "differs": None}
@@ -172,12 +171,13 @@ def prepare(run: Way, crops: torch.Tensor, published: Way | None) -> dict[str, A
 
 
 def time_calls(run: Way, crops: torch.Tensor, seconds: float) -> list[float]:
-    """Calls in a row, of which the first, after another's turn, doesn't count unless it takes as long as the turn."""
-    times = [timed(lambda: run(crops))]
+    """Calls in a row; the first, which finds another's data in the caches, doesn't count."""
+    timed(lambda: run(crops))
+    times: list[float] = []
     ends = time.perf_counter() + seconds
-    while time.perf_counter() < ends:
+    while time.perf_counter() < ends or not times:
         times.append(timed(lambda: run(crops)))
-    return times[1:] if times[0] < seconds and len(times) > 1 else times
+    return times
 
 
 def with_weights(model: Any) -> Any:
@@ -209,8 +209,10 @@ def make_way(name: str, model: Any, folder: Path) -> Way:
     if name == "optimised":
         return tokenpose.optimize(model)
     if name == "compiled":
-        on_gpu = next(model.parameters()).is_cuda
-        return torch.compile(tokenpose.optimize(model), mode="reduce-overhead") if on_gpu else torch.compile(model)
+        if next(model.parameters()).is_cuda:
+            return torch.compile(tokenpose.optimize(model), mode="reduce-overhead", dynamic=False)
+        torch._inductor.config.freezing = True  # which folds batch norms and lays weights out
+        return torch.compile(model, dynamic=False)
     if name == "vitpose":
         return make_vitpose(model)
     path = folder / "model.onnx"
@@ -245,8 +247,16 @@ def make_openvino(path: Path) -> Way:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda crops: request.infer({"crops": crops.numpy()})["heatmaps"]
+    network = openvino.Core().read_model(path)
+    requests: dict[int, Any] = {}
+
+    def run(crops: torch.Tensor) -> Any:
+        if len(crops) not in requests:
+            network.reshape(list(crops.shape))
+            requests[len(crops)] = openvino.compile_model(network, "CPU", settings).create_infer_request()
+        return requests[len(crops)].infer({"crops": crops.numpy()})["heatmaps"]
+
+    return run
 
 
 # The way of a photograph
@@ -402,7 +412,9 @@ def print_tables(found: dict[str, Any]) -> None:
     print("| model | precision | batch | way | ms an image | images/s | times as fast | of peak | memory | differs |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     published = {
-        (row["model"], row["batch"]): row["ms_per_image"] for row in found["forward"] if row["way"] == "published"
+        (row["model"], row["batch"]): row["ms_per_image"]
+        for row in found["forward"]
+        if (row["way"], row["precision"]) == ("published", "fp32")
     }
     for row in sorted(
         found["forward"], key=lambda row: (ARCHITECTURES.index(row["model"]), row["precision"], row["batch"])

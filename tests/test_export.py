@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tokenpose import export
 from tokenpose.export import export_onnx
 from tokenpose.inference import optimize
+from tokenpose.models.attention import record_attention
 from tokenpose.models.blocks import VitBlock, blocks
 from tokenpose.models.create import create_model
 from tokenpose.models.spec import ModelSpec
@@ -145,6 +146,8 @@ def test_what_cannot_be_exported_says_so(tmp_path):
         export_onnx(optimize(model), path)
     with pytest.raises(ValueError, match=r"given to torch\.compile"):
         export_onnx(torch.compile(model), path)
+    with record_attention(model), pytest.raises(ValueError, match="being recorded"):
+        export_onnx(model, path)
     assert list(tmp_path.iterdir()) == []
 
 

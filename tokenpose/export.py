@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokenpose.models.attention import attentions_of
 from tokenpose.models.tokenpose import TokenPose
 
 logger = logging.getLogger(__name__)
@@ -32,11 +33,12 @@ def export_onnx(model: nn.Module, file: str | Path) -> None:
 
     Inputs and outputs are called "crops" and "heatmaps"; the model's spec is in the file's metadata as JSON, under
     "tokenpose.spec". ONNX Runtime computes two batches from the file before it takes its place, and where they aren't
-    the live model's (1e-4 of the largest heatmap value) there is no file.
+    the live model's (1e-4 of the largest heatmap value) there is no file. While torch writes it, what any thread prints
+    and warns of is swallowed.
 
     Raises ModuleNotFoundError without the ``export`` extra; TypeError for what is no TokenPose; ValueError for an
-    optimised or compiled model, for other precisions than float32, for parts that ONNX can't express and for a file
-    that disagrees; OSError where it can't be written.
+    optimised or compiled model, for one that is being recorded, for other precisions than float32, for parts that ONNX
+    can't express and for a file that disagrees; OSError where it can't be written.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
@@ -60,6 +62,8 @@ def _exportable(model: Any) -> TokenPose:
         raise TypeError(f"a TokenPose is needed, as tokenpose.create_model makes; got {type(model).__name__}")
     if model.is_optimized:
         raise ValueError("an optimised model can't be exported: export the model that was given to tokenpose.optimize")
+    if any(attention.observer is not None for block in attentions_of(model) for attention in block):
+        raise ValueError("this model is being recorded: export it before or afterwards")
     others = sorted({str(parameter.dtype) for parameter in model.parameters()} - {"torch.float32"})
     if others:
         raise ValueError(f"ONNX files are written in float32; the model has {', '.join(others)}: model.float() first")
@@ -107,7 +111,10 @@ def _compare(network: TokenPose, path: Path) -> float:
     """The largest difference between file and model, as a share of the largest value, over two sizes of batch."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # it has a dozen kinds of its own, without a common one
+        raise ValueError(f"ONNX Runtime can't read the file, so it was not written: {_reason(error)}") from error
     worst = 0.0
     for batch in (1, 3):
         crops = _some_crops(network, batch)

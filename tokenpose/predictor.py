@@ -156,9 +156,9 @@ class PosePredictor:
             framed.decoded.append(Decoded(*found))
 
     def _heatmaps(self, crops: Crops) -> Float[Tensor, "people keypoints rows columns"]:
-        heatmaps = self.model(crops)
         if not self.flip_test:
-            return heatmaps
+            return self.model(crops)
+        heatmaps = self.model(crops).clone()  # with CUDA graphs the next pass writes into the same memory
         mirrored = flip_heatmaps(self.model(crops.flip(-1)), self.model.spec.skeleton.flip_pairs)
         return (heatmaps + mirrored) / 2
 

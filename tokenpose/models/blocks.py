@@ -48,6 +48,16 @@ class VitBlock(nn.Module):
 class LeanVitBlock(nn.Module):
     """A `VitBlock` for inference on a CPU: the same parts and sums, with the residuals added inside matrix products."""
 
+    @staticmethod
+    def suits(block: nn.Module) -> bool:
+        """Whether it is a VitBlock of plain linear layers: no adapters, no hooks, which would be passed by."""
+        if type(block) is not VitBlock or len(block.mlp) != 3:
+            return False
+        linears = (block.attention.output, block.mlp[2])
+        plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
+        hooks = [hooks for linear in linears for hooks in (linear._forward_hooks, linear._forward_pre_hooks)]
+        return plain and not any(hooks) and type(block.mlp[1]) is nn.GELU
+
     def __init__(self, block: VitBlock) -> None:
         super().__init__()
         self.attention_norm, self.attention = block.attention_norm, block.attention
@@ -56,14 +66,15 @@ class LeanVitBlock(nn.Module):
     def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "batch rows width"]:
         """(batch, tokens, width) -> the same, or its first ``queries`` rows."""
         gathered = self.attention.gather(self.attention_norm(tokens), queries)
-        rows = tokens[:, :queries].flatten(0, 1)
-        rows = _add_product(rows, gathered.flatten(0, 1), self.attention.output)
+        rows = _add_product(tokens[:, :queries].flatten(0, 1), gathered.flatten(0, 1), self.attention.output)
         hidden = functional.gelu(self.mlp[0](self.mlp_norm(rows)))
         return _add_product(rows, hidden, self.mlp[2]).view(gathered.shape)
 
 
 def _add_product(rows: Tensor, inputs: Tensor, linear: Any) -> Tensor:
-    """rows + linear(inputs), with one pass over memory less."""
+    """rows + linear(inputs), with one pass over memory less; as it stands where autocast would round the rows."""
+    if torch.is_autocast_enabled(rows.device.type):
+        return rows + linear(inputs)
     return torch.addmm(rows, inputs, linear.weight.t()).add_(linear.bias)
 
 

@@ -14,8 +14,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Images = Float[Tensor, "batch 3 height width"]
 
-_RELUS = (functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_")
-_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_RELUS = {
+    "call_function": (functional.relu, functional.relu_, torch.relu, torch.relu_),
+    "call_method": ("relu", "relu_"),
+}
+_ADDITIONS = {"call_function": (operator.add, operator.iadd, torch.add), "call_method": ("add", "add_")}
 
 
 class FusedConvolution(nn.Module):
@@ -31,34 +34,39 @@ class FusedConvolution(nn.Module):
         self.packed_for: torch.Size | None = None
         self.may_overwrite = False  # nobody reads the added map afterwards
         padding: Any = convolution.padding
+        self.register_load_state_dict_post_hook(FusedConvolution._repack)
         self.geometry = list(padding), list(convolution.stride), list(convolution.dilation), convolution.groups
 
     def pack(self, size: torch.Size) -> None:
-        """Lay the weights out, once, for maps of that (batch, channels, rows, columns)."""
+        """Lay the weights out, once, for maps of that (batch, channels, rows, columns), where oneDNN is to be had."""
+        weight = self.convolution.weight.detach()
         self.packed_for = size
-        self.packed = torch.ops.mkldnn._reorder_convolution_weight(
-            self.convolution.weight.detach(), *self.geometry, list(size)
-        )
+        if torch.backends.mkldnn.is_available() and weight.is_cpu and weight.dtype == torch.float32:
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, list(size))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "packed": None}  # a layout of oneDNN's own, which can't be copied or pickled
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+    def _repack(self, _keys: object = None) -> None:
+        """After other weights were read, or in a copy: the packed ones are oneDNN's own and don't come along."""
         if self.packed_for is not None:
             self.pack(self.packed_for)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._repack()
+
     def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
         """(batch, channels, rows, columns) -> the convolution's map; ``other`` has that map's shape."""
-        if self.packed is None or not maps.is_cpu or maps.dtype != torch.float32:
+        differentiated = torch.is_grad_enabled() and maps.requires_grad  # which oneDNN's operators know nothing of
+        if self.packed is None or not maps.is_cpu or maps.dtype != torch.float32 or differentiated:
             maps = self.convolution(maps)
-            if other is not None:
-                maps = maps.add_(other)
+            maps = maps if other is None else maps.add_(other)
             return maps.relu_() if self.relu else maps
         operation: Any = torch.ops.mkldnn._convolution_pointwise
         bias, relu = self.convolution.bias, "relu" if self.relu else None
         if other is None:
-            return operation(maps, self.packed, bias, *self.geometry, relu or "none", [], "")
+            return operation.default(maps, self.packed, bias, *self.geometry, relu or "none", [], "")
         if self.may_overwrite:
             operation = torch.ops.mkldnn._convolution_pointwise_
             return operation.binary(other, maps, self.packed, bias, *self.geometry, "add", None, relu, [], None)
@@ -69,7 +77,7 @@ class FusedBackbone(nn.Module):
     """A backbone as a graph of FusedConvolutions and whatever else it does, in eval mode; maps lie channels last.
 
     Parameters that don't change are shared, and laid out channels last. ``images`` show which sizes its maps have.
-    Raises what torch.fx does where it can't follow the backbone's forward: through a branch on values, for example.
+    Raises ValueError where torch.fx can't follow the backbone's forward: through a branch on values, for example.
     """
 
     def __init__(self, backbone: Any, images: Images) -> None:
@@ -99,13 +107,7 @@ class _Tracer(fx.Tracer):
 
 
 def _fuse(backbone: nn.Module, images: Images) -> fx.GraphModule:
-    traced = fx.GraphModule(backbone, _Tracer().trace(backbone))
-    for node in list(traced.graph.nodes):
-        node.type = None  # annotations of shapes can't be pickled
-        if type(_called(traced, node)) is nn.Identity:
-            node.replace_all_uses_with(node.args[0])
-            traced.graph.erase_node(node)
-    ShapeProp(traced).propagate(images)
+    traced = _trace(backbone, images)
     for node in list(traced.graph.nodes):
         if type(_called(traced, node)) is nn.Conv2d:  # no kind of it, which may pad or scale on its own
             _fuse_convolution(traced, node)
@@ -113,6 +115,22 @@ def _fuse(backbone: nn.Module, images: Images) -> fx.GraphModule:
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced.eval()
+
+
+def _trace(backbone: nn.Module, images: Images) -> fx.GraphModule:
+    """The backbone as a graph that knows its maps' shapes, without Identities."""
+    try:
+        traced = fx.GraphModule(backbone, _Tracer().trace(backbone))
+        for node in list(traced.graph.nodes):
+            node.type = None  # annotations of shapes can't be pickled
+            if type(_called(traced, node)) is nn.Identity:
+                node.replace_all_uses_with(node.args[0])
+                traced.graph.erase_node(node)
+        ShapeProp(traced).propagate(images)
+    except Exception as error:  # of the backbone's own code, which runs with stand-ins for tensors: anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"torch.fx can't follow it ({reason})") from error
+    return traced
 
 
 def _fuse_convolution(traced: fx.GraphModule, node: fx.Node) -> None:
@@ -149,14 +167,19 @@ def _fuse_convolution(traced: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _mark_last_readers(traced: fx.GraphModule) -> None:
-    """Let a FusedConvolution write into the map that it adds, where another made that map and none reads it later."""
+    """Let a FusedConvolution write into the map that it adds, where another made that map, none but FusedConvolutions
+    read it (others might pass on a view of it), none later, and it isn't this one's input too."""
     place = {node: index for index, node in enumerate(traced.graph.nodes)}
+
+    def is_fused(node: fx.Node) -> bool:
+        return isinstance(_called(traced, node), FusedConvolution)
+
     for node in traced.graph.nodes:
-        module = _called(traced, node)
-        if isinstance(module, FusedConvolution) and len(node.args) == 2:
+        if is_fused(node) and len(node.args) == 2:
             other = node.args[1]
-            is_last = all(place[reader] <= place[node] for reader in other.users)
-            module.may_overwrite = is_last and isinstance(_called(traced, other), FusedConvolution)
+            readers_done = all(is_fused(reader) and place[reader] <= place[node] for reader in other.users)
+            module: Any = _called(traced, node)
+            module.may_overwrite = is_fused(other) and readers_done and other is not node.args[0]
 
 
 def _called(traced: fx.GraphModule, node: Any) -> nn.Module | None:
@@ -175,12 +198,14 @@ def _is_fixed_batch_norm(module: Any) -> bool:
 
 
 def _is_relu(traced: fx.GraphModule, node: Any) -> bool:
-    return node is not None and (node.target in _RELUS or type(_called(traced, node)) is nn.ReLU)
+    if node is None:
+        return False
+    return node.target in _RELUS.get(node.op, ()) or type(_called(traced, node)) is nn.ReLU
 
 
 def _added_map(node: Any, to: fx.Node) -> fx.Node | None:
     """What an addition adds to a map, if it is another map of the same shape."""
-    if node is None or node.target not in _ADDITIONS or len(node.args) != 2 or node.kwargs:
+    if node is None or node.target not in _ADDITIONS.get(node.op, ()) or len(node.args) != 2 or node.kwargs:
         return None
     other = node.args[1] if node.args[0] is to else node.args[0]
     if not isinstance(other, fx.Node) or other is to:

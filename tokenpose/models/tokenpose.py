@@ -28,7 +28,7 @@ class TokenPose(nn.Module):
     is_optimized: bool
     """Whether its parts were exchanged for inference, by `tokenpose.optimize`."""
     chunk: int | None
-    """How many images of a batch go through at once, None: all. Where memory is slow, few are faster."""
+    """How many images of a batch go through at once on a CPU, None: all. Where memory is slow, few are faster."""
 
     def __init__(self, spec: ModelSpec, backbone_pretrained: bool = False) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class TokenPose(nn.Module):
                 f"this model takes crops of (height, width) = {self.spec.image_size}; got {tuple(images.shape[-2:])}; "
                 "crop with tokenpose.create_transform(model), or create the model with another image_size"
             )
-        if self.chunk is not None and images.shape[0] > self.chunk:
+        if self.chunk is not None and images.is_cpu and images.shape[0] > self.chunk:
             return torch.cat([self.read(self.backbone(some)) for some in images.split(self.chunk)])
         return self.read(self.backbone(images))
 
