@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tokenpose import inference
 from tokenpose.attention import attention_maps
 from tokenpose.geometry.decode import decode
 from tokenpose.inference import optimize
@@ -34,6 +35,12 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 SMALL = ModelSpec(
     backbone="stem", image_size=(64, 48), skeleton=Skeleton.from_count(5), width=48, heads=4, depth=3
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _few_chunks(monkeypatch) -> None:
+    """Measuring large batches takes most of an optimisation's time."""
+    monkeypatch.setattr(inference, "_CHUNKS", (1, 2))
 
 
 def with_statistics(model: TokenPose) -> TokenPose:
@@ -61,11 +68,9 @@ def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["tokenpose_t", "tokenpose_s_v1", "tokenpose_s_v2", "tokenpose_b", "tokenpose_l_d6", "tokenpose_l_d24"]
-)
+@pytest.mark.parametrize("name", ["tokenpose_t", "tokenpose_s_v1", "tokenpose_s_v2", "tokenpose_b", "tokenpose_l_d6"])
 @torch.inference_mode()
-def test_heatmaps_of_every_architecture_are_the_models(name, generator):
+def test_heatmaps_of_the_architectures_are_the_models(name, generator):
     model = with_statistics(create_model(f"{name}.coco_256x192", depth=2, image_size=(128, 96)))
     fast = optimize(model)
     for batch in (1, 5):
@@ -79,7 +84,7 @@ def test_heatmaps_of_every_architecture_are_the_models(name, generator):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "name"),
-    [("t", "tokenpose_t"), ("s_v1", "tokenpose_s_v1"), ("b", "tokenpose_b"), ("l_d24", "tokenpose_l_d24")],
+    [("t", "tokenpose_t"), ("s_v1", "tokenpose_s_v1")],
 )
 @torch.inference_mode()
 def test_optimised_heatmaps_are_the_golden_ones(golden, case, name):
@@ -165,6 +170,14 @@ def test_no_matrix_of_tokens_by_tokens_is_made(optimised):
     assert (tokens, tokens) not in seen
 
 
+@pytest.mark.parametrize(("costs", "chosen"), [([3, 2, 1.5, 1.6], 4), ([1, 1.5], 1), ([7, 6, 5, 4, 3, 2, 1], None)])
+def test_chunk_grows_for_as_long_as_an_image_takes_less(costs, chosen, monkeypatch):
+    monkeypatch.setattr(inference, "_CHUNKS", (1, 2, 4, 8, 16, 32, 64))
+    seconds = iter([cost * chunk for cost, chunk in zip(costs, inference._CHUNKS, strict=False)])
+    monkeypatch.setattr(inference, "_time", lambda run, calls: next(seconds))
+    assert inference._choose_chunk(make()) == chosen
+
+
 def test_batches_are_split_and_joined_in_order():
     fast = optimize(make())
     crops = torch.randn(7, 3, 64, 48)
@@ -224,7 +237,6 @@ def test_autocast_rounds_the_copy_no_more_than_the_model():
         ("timm/resnet18", 8, 0),
         ("timm/regnetx_002", 8, 0),
         ("timm/mobilenetv3_small_100", 8, 0),
-        ("timm/hrnet_w18_small", 8, None),
         ("timm/convnext_atto", 8, 0),
         ("timm/vit_tiny_patch16_224", 16, 0),
     ],
@@ -240,8 +252,7 @@ def test_backbones_of_timm(backbone, stride, norms_left, generator):
     fast = optimize(model)
     crops = torch.randn(3, 3, *size, generator=generator)
     assert difference(fast(crops), model(crops)) <= 1e-4
-    if norms_left is not None:
-        assert sum(isinstance(module, nn.BatchNorm2d) for module in fast.modules()) == norms_left
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in fast.modules()) == norms_left
 
 
 class Branching(nn.Module):
