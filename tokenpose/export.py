@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tokenpose.models.attention import attentions_of
-from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.tokenpose import TokenPose, require_plain
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +55,7 @@ def export_onnx(model: nn.Module, file: str | Path) -> None:
 
 def _exportable(model: Any) -> TokenPose:
     """A copy on the CPU, in eval mode and of plain parts. Raises TypeError and ValueError for what can't be one."""
-    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
-        raise ValueError("a compiled model can't be exported: export the model that was given to torch.compile")
-    if not isinstance(model, TokenPose):
-        raise TypeError(f"a TokenPose is needed, as tokenpose.create_model makes; got {type(model).__name__}")
-    if model.is_optimized:
-        raise ValueError("an optimised model can't be exported: export the model that was given to tokenpose.optimize")
-    if any(attention.observer is not None for block in attentions_of(model) for attention in block):
-        raise ValueError("this model is being recorded: export it before or afterwards")
+    model = require_plain(model, "export", "exported")
     others = sorted({str(parameter.dtype) for parameter in model.parameters()} - {"torch.float32"})
     if others:
         raise ValueError(f"ONNX files are written in float32; the model has {', '.join(others)}: model.float() first")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tokenpose.models.attention import PATHS, attentions_of
 from tokenpose.models.blocks import LeanVitBlock
 from tokenpose.models.fusion import FusedBackbone
-from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.tokenpose import TokenPose, require_plain
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def optimize(model: TokenPose) -> TokenPose:
     Raises TypeError for what is no TokenPose; ValueError for a compiled or an optimised model, for one that is being
     recorded, and where the outputs differ.
     """
-    _check(model)
+    require_plain(model, "optimise", "optimised")
     weights = next(model.parameters())
     device, dtype = weights.device, weights.dtype
     exact = torch.float64 if dtype == torch.float64 else torch.float32
@@ -50,26 +50,14 @@ def optimize(model: TokenPose) -> TokenPose:
     with torch.no_grad():
         images = _some_images(fast, batch=1)
         _fuse_backbone(fast, images)
-        _compare(fast, reference)
-        fast.to(device, dtype)
         if device.type == "cpu" and dtype == torch.float32:
             _prepare_for_cpu(fast, images)
-            _compare(fast, reference)
+        _compare(fast, reference)
+        fast.to(device, dtype)
         _choose_attention(fast)
         if device.type == "cpu":
             fast.chunk = _choose_chunk(fast)
     return fast
-
-
-def _check(model: Any) -> None:
-    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
-        raise ValueError("a compiled model can't be optimised: optimise the model that was given to torch.compile")
-    if not isinstance(model, TokenPose):
-        raise TypeError(f"a TokenPose is needed, as tokenpose.create_model makes; got {type(model).__name__}")
-    if model.is_optimized:
-        raise ValueError("this model is optimised already")
-    if any(attention.observer is not None for block in attentions_of(model) for attention in block):
-        raise ValueError("this model is being recorded: optimise it before or afterwards")
 
 
 def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"]) -> None:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokenpose.models.attention import attentions_of
 from tokenpose.models.backbones import make_backbone
 from tokenpose.models.blocks import Encoder
 from tokenpose.models.heads import HeatmapHead
@@ -68,6 +69,24 @@ class TokenPose(nn.Module):
     ) -> Heatmaps:
         """The head's outputs from the backbone's map: tokens, encoder, head. ``watch`` sees the tokens after blocks."""
         return self.head(self.encoder(self.tokenizer(features), self.tokenizer.block_positions, watch))
+
+
+def require_plain(model: Any, verb: str, done: str) -> TokenPose:
+    """The model, if its parts are its own: "optimise" and "optimised" are what is to be done with it, for the error.
+
+    Raises TypeError for what is no TokenPose; ValueError for a compiled or optimised one and for one being recorded.
+    """
+    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
+        raise ValueError(f"a compiled model can't be {done}: {verb} the model that was given to torch.compile")
+    if not isinstance(model, TokenPose):
+        raise TypeError(f"a TokenPose is needed, as tokenpose.create_model makes; got {type(model).__name__}")
+    if model.is_optimized:
+        raise ValueError(
+            f"this model is optimised already and can't be {done}: {verb} the one that was given to tokenpose.optimize"
+        )
+    if any(attention.observer is not None for block in attentions_of(model) for attention in block):
+        raise ValueError(f"this model is being recorded: {verb} it before or afterwards")
+    return model
 
 
 def activate(logits: Heatmaps, spec: ModelSpec) -> Heatmaps:
