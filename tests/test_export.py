@@ -168,5 +168,7 @@ def test_without_the_extra_the_remedy_is_named(tmp_path, monkeypatch):
 
 def test_folder_without_right_to_write_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("")
+    with pytest.raises(IsADirectoryError, match=r"is a folder: name the ONNX file"):
+        export_onnx(make(), tmp_path)
     with pytest.raises(OSError, match="file"):
         export_onnx(make(), tmp_path / "file" / "model.onnx")

@@ -44,6 +44,8 @@ def export_onnx(model: nn.Module, file: str | Path) -> None:
         raise ModuleNotFoundError(f'ONNX files need {", ".join(missing)}: pip install "tokenpose[export]"')
     network = _exportable(model)
     path = Path(file).expanduser()
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the ONNX file, {path / 'model.onnx'} for example")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         partial = Path(folder) / "model.onnx"
