@@ -5,11 +5,11 @@ Usage: python benchmarks/trials.py DATA OUTPUT --weights BASE.safetensors [--onl
 
 DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the first half
 of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
-or one part of the optimiser exchanged. "half bodies": on their 14 keypoints. "start": from nothing on all 9,000 persons
-at 64x48, once through, with one helper less or one part of the optimiser exchanged; "longer start": three times;
-"start of HRNet": the same with TokenPose-B, once. Scores are PCK@0.2 on the 500 validation persons. One line of
-OUTPUT/trials.jsonl a run; what is there already is not run again.
-Prints the table.
+or one part of the optimiser exchanged. "half bodies": on their 14 keypoints; "longer fine-tuning": for 100 epochs; "by
+heart": of 50 persons, for 400. "start": from nothing on all 9,000 persons at 64x48, once through, with other helpers or
+one part of the optimiser exchanged; "longer start": three times; "start of HRNet": the same with TokenPose-B, once.
+Scores are PCK@0.2 on the 500 validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not
+run again. Prints the table.
 """
 
 import argparse
@@ -40,11 +40,24 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "half body 0.3, published coin": {"half_body": 0.3},
         "half body 0.3, fair coin": {"half_body": 0.3, "half_body_coin": "fair"},
     },
+    "longer fine-tuning": {
+        "zoom, turn, flip": {},
+        "+ blur 0.3": {"blur": 0.3},
+        "+ erasing 0.3": {"erasing": 0.3},
+        "+ half body 0.3, published coin": {"half_body": 0.3},
+        "+ half body 0.3, fair coin": {"half_body": 0.3, "half_body_coin": "fair"},
+    },
+    "by heart": {
+        "zoom, turn, flip": {},
+        "+ erasing 0.3": {"erasing": 0.3},
+    },
     "start": {
         "all helpers": {},
         "no guidance": {"guidance": 0.0},
         "no auxiliary heatmaps": {"auxiliary": 0.0},
         "no patch heatmaps": {"patches": 0.0},
+        "auxiliary heatmaps alone": {"guidance": 0.0, "patches": 0.0},
+        "no helper": {"guidance": 0.0, "patches": 0.0, "auxiliary": 0.0},
         "published start": {"start": "published"},
         "no moving average": {"average": 0.0},
         "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
@@ -60,7 +73,13 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 HRNET = "tokenpose_b.lsp_256x192"
-FINE_TUNING = {"fine-tuning": ("4 renamed 100", "val_renamed"), "half bodies": ("14 100", "val")}
+FINE_TUNING = {
+    "fine-tuning": ("4 renamed 100", "val_renamed"),
+    "half bodies": ("14 100", "val"),
+    "longer fine-tuning": ("14 100", "val"),
+    "by heart": ("14 50", "val"),
+}
+EPOCHS = {"longer fine-tuning": 100, "by heart": 400, "longer start": 3}
 
 
 def main() -> None:
@@ -94,6 +113,7 @@ def run(
     began = time.monotonic()
     if kind in FINE_TUNING:
         train, val = FINE_TUNING[kind]
+        shared |= {"epochs": EPOCHS[kind]} if kind in EPOCHS else {}
         data = read_training_data(files[train], files[val], places(options.data))
         model, settings = make_trainee(
             read_recipe("finetune"), {**shared, **changes}, data.skeleton, "tokenpose_s_v1", weights=options.weights
@@ -102,7 +122,7 @@ def run(
         train = options.data / "person_keypoints_train.json"
         data = read_training_data(train, files["val"], places(options.data))
         shared |= {
-            "epochs": 3 if kind == "longer start" else 1,
+            "epochs": EPOCHS.get(kind, 1),
             "batch_size": 32,
             "warmup_steps": 50,
             "color": 0.2,
