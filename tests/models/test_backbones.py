@@ -139,7 +139,8 @@ def test_parameters_that_the_map_does_not_need_are_frozen_where_timm_keeps_them(
     with torch.device("meta"):
         backbone = make_backbone(spec("timm/hrnet_w18_small", 4))
     frozen = {name for name, parameter in backbone.named_parameters() if not parameter.requires_grad}
-    assert {name.split("fuse_layers.")[0] for name in frozen} == {"network.model.stage4.0."}
+    fused = {name for name in frozen if "incre_modules" not in name}  # which timm before 1.0.31 makes for all maps
+    assert {name.split(".stage4.0.fuse_layers.")[0] for name in fused} in ({"network.model"}, {"network"})
 
 
 @torch.no_grad()
@@ -156,6 +157,8 @@ def test_maps_with_channels_last_are_turned(generator):
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "test_vit_relpos"])
 def test_timm_models_of_one_image_size_are_built_for_the_specs(name):
+    if name not in timm.list_models():
+        pytest.skip(f"timm {timm.__version__} has no {name}")
     backbone = make_backbone(spec(f"timm/{name}", 16, image_size=(128, 96))).eval()
     assert backbone(torch.zeros(1, 3, 128, 96)).shape == (1, backbone.channels, 8, 6)
 
