@@ -212,6 +212,17 @@ def test_precision_is_kept_and_autograd_may_be_on(dtype, generator):
     assert not fast(crops).requires_grad
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_not_finite_is_not_hidden(value):
+    model = make()
+    crops = torch.randn(3, 3, 64, 48)
+    crops[1, 2, 10, 20] = value
+    expected, found = model(crops), optimize(model)(crops)
+    assert expected[1].isnan().all()
+    assert found[1].isnan().all()
+    assert difference(found[::2], expected[::2]) <= 1e-5
+
+
 def test_copy_moved_to_another_precision_still_works():
     fast = optimize(make())
     crops = torch.randn(1, 3, 64, 48)

@@ -87,7 +87,10 @@ class FusedBackbone(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, "batch channels rows columns"]:
         """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""
-        return self.graph(images.contiguous(memory_format=torch.channels_last))
+        features = self.graph(images.contiguous(memory_format=torch.channels_last))
+        if features.is_cpu and features.dtype == torch.float32 and not features.requires_grad:
+            features[:, :1].add_(0 * images.sum(dim=(1, 2, 3), keepdim=True))  # oneDNN's ReLU makes 0 of NaN
+        return features
 
     def pack(self, images: Images) -> None:
         """Have oneDNN do the convolutions, with weights laid out for images of that size; for float32 on a CPU."""
