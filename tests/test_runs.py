@@ -438,8 +438,20 @@ def test_data_without_people_is_refused(people, tmp_path):
     for annotation in content["annotations"]:
         annotation["iscrowd"] = 1
     (tmp_path / "crowd.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"crowd\.json has no labelled people; left out: \{'crowd': 8\}"):
+    with pytest.raises(ValueError, match=r"crowd\.json has no labelled people; left out: 8 crowd"):
         read_training_data(tmp_path / "crowd.json", people, people.parent)
+
+
+def test_people_held_out_with_other_keypoints_are_refused_by_file(people, tmp_path):
+    content = json.loads(people.read_text())
+    names = content["categories"][0]["keypoints"]
+    content["categories"][0]["keypoints"] = [f"other_{name}" for name in names]
+    (tmp_path / "others.json").write_text(json.dumps(content))
+    data = read_training_data(people, tmp_path / "others.json", people.parent, flip_pairs="none")
+    model = TokenPose(TINY.replace(skeleton=data.skeleton))
+    message = rf"{people.name} and .*others\.json share no keypoint name: the first has {names[0]}.*, the second other_"
+    with pytest.raises(ValueError, match=message):
+        train_model(model, data, tmp_path / "run", SETTINGS)
 
 
 # What a reader found

@@ -15,7 +15,6 @@ from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.data.combine import read_datasets
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
-from tokenpose.evaluation.run import shared_keypoints
 from tokenpose.jobs import Places, measure_pck
 from tokenpose.models.create import create_model, load_model
 from tokenpose.models.spec import ModelSpec
@@ -47,7 +46,7 @@ class TrainingData:
     def __post_init__(self) -> None:
         for samples in (self.people, self.held_out):
             if not len(samples):
-                raise ValueError(f"{samples.origin} has no labelled people; left out: {samples.skipped or 'none'}")
+                raise ValueError(f"{samples.origin} has no labelled people; left out: {samples.left_out}")
 
     @property
     def skeleton(self) -> Skeleton:
@@ -62,7 +61,11 @@ class TrainingData:
                 f"{self.people.origin} has the keypoints {', '.join(self.skeleton.keypoints)}; the model has "
                 f"{', '.join(keypoints)}: create the model with keypoints=[...] of the data"
             )
-        shared_keypoints(model.spec.skeleton, self.held_out.skeleton)
+        if not set(keypoints) & set(self.held_out.skeleton.keypoints):
+            raise ValueError(
+                f"{self.people.origin} and {self.held_out.origin} share no keypoint name: the first has "
+                f"{', '.join(keypoints)}, the second {', '.join(self.held_out.skeleton.keypoints)}"
+            )
 
 
 def read_training_data(

@@ -62,9 +62,7 @@ def test_order_exchanges_pairs_and_leaves_the_rest():
 
 
 def test_unknown_pairs_are_refused():
-    with pytest.raises(
-        ValueError, match=r"which keypoints change sides: .* give the Skeleton flip_pairs, \(\) if none does"
-    ):
+    with pytest.raises(ValueError, match=r"which keypoints change sides: .* give flip_pairs .* if none does"):
         flip_order(5, None)
     with pytest.raises(ValueError, match=r"their names don't tell \('left_wing' has no partner 'right_wing'\); give"):
         flip_order(2, None, ["head", "left_wing"])

@@ -47,11 +47,15 @@ class Samples:
         part = self.file_of(sample).partition(":")[0] if len(origins) > 1 else "0"
         return f"{number} of {origins[int(part)]}"
 
+    @property
+    def left_out(self) -> str:
+        """How many annotations, and why: "1 crowd, 2 no labelled keypoint", or "none"."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none"
+
     def describe(self) -> str:
         """What was read and left out, in one line: "people.json: 3 annotations: 2 people; left out: 1 crowd"."""
-        left_out = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none"
         line = f"{self.origin}: {_count(len(self) + sum(self.skipped.values()), 'annotation', 'annotations')}"
-        line += f": {_count(len(self), 'person', 'people')}; left out: {left_out}"
+        line += f": {_count(len(self), 'person', 'people')}; left out: {self.left_out}"
         keypoints = _count(self.outside, "keypoint", "keypoints")
         return f"{line}; {keypoints} outside their image, kept" if self.outside else line
 

@@ -51,7 +51,7 @@ def measure(
     Raises ValueError for a metric that was asked for by name and doesn't apply, and where none does.
     """
     if not len(samples):
-        raise ValueError(f"{data} has no labelled people; left out: {samples.skipped or 'none'}")
+        raise ValueError(f"{data} has no labelled people; left out: {samples.left_out}")
     shared = shared_keypoints(framing.skeleton, samples.skeleton)
     truth = read_ground_truth(data) if settings.may("coco") else None
     refused = {name: reason for name, reason in _refuse(data, samples, shared, truth, settings) if settings.may(name)}

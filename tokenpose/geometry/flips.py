@@ -20,7 +20,7 @@ def flip_order(keypoints: int, flip_pairs: Pairs | None, names: Sequence[str] = 
         reason = f"their names don't tell ({why_no_flip_pairs(names)})" if names else "their names don't tell"
         raise ValueError(
             f"mirroring needs to know which keypoints change sides: {reason}; "
-            "give the Skeleton flip_pairs, () if none does, or turn mirroring off (flip 0)"
+            "give flip_pairs (a Skeleton's, or --flip-pairs; () or none if none does), or turn mirroring off (flip 0)"
         )
     order = list(range(keypoints))
     for first, second in flip_pairs:
