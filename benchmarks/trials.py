@@ -1,5 +1,4 @@
-"""What single options bring, each with two seeds: an option stays in the package where it was published or gains more
-than seeds differ.
+"""What single options bring, each with two seeds.
 
 Usage: python benchmarks/trials.py DATA OUTPUT --weights BASE.safetensors [--only KIND ...] [--seeds 0 1]
 

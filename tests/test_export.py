@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 from pathlib import Path
 
 import jaxtyping
@@ -172,3 +173,9 @@ def test_folder_without_right_to_write_is_an_os_error(tmp_path):
         export_onnx(make(), tmp_path)
     with pytest.raises(OSError, match="file"):
         export_onnx(make(), tmp_path / "file" / "model.onnx")
+
+
+def test_exporters_keep_their_logs_to_themselves(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    export_onnx(make(), tmp_path / "model.onnx")
+    assert [record.name.partition(".")[0] for record in caplog.records] == ["tokenpose"]

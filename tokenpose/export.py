@@ -89,16 +89,18 @@ def _write(network: TokenPose, path: Path) -> None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """What torch says while it exports is about itself; where it fails, it prints whole graphs before the error."""
-    logger, said = logging.getLogger("torch"), io.StringIO()
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """What exporters say is about themselves; where torch fails, it prints whole graphs before the error."""
+    loggers, said = [logging.getLogger(name) for name in ("torch", "onnx_ir", "onnxscript")], io.StringIO()
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _compare(network: TokenPose, path: Path) -> float:
