@@ -68,9 +68,11 @@ def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tokenpose_t", "tokenpose_s_v1", "tokenpose_s_v2", "tokenpose_b", "tokenpose_l_d6"])
+@pytest.mark.parametrize(
+    "name", ["tokenpose_t", "tokenpose_s_v1", "tokenpose_s_v2", "tokenpose_b", "tokenpose_l_d6", "tokenpose_l_d24"]
+)
 @torch.inference_mode()
-def test_heatmaps_of_the_architectures_are_the_models(name, generator):
+def test_heatmaps_of_every_architecture_are_the_models(name, generator):
     model = with_statistics(create_model(f"{name}.coco_256x192", depth=2, image_size=(128, 96)))
     fast = optimize(model)
     for batch in (1, 5):
@@ -84,7 +86,7 @@ def test_heatmaps_of_the_architectures_are_the_models(name, generator):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "name"),
-    [("t", "tokenpose_t"), ("s_v1", "tokenpose_s_v1")],
+    [("t", "tokenpose_t"), ("s_v1", "tokenpose_s_v1"), ("b", "tokenpose_b"), ("l_d24", "tokenpose_l_d24")],
 )
 @torch.inference_mode()
 def test_optimised_heatmaps_are_the_golden_ones(golden, case, name):
@@ -158,12 +160,12 @@ def test_no_matrix_of_tokens_by_tokens_is_made(optimised):
             return result
 
     seen: set[tuple[int, ...]] = set()
-    model = make(SMALL.replace(image_size=(256, 192)))
+    model = make(SMALL.replace(image_size=(256, 192), patch_size=(2, 2)))
     model = optimize(model) if optimised else model
     for group in model.encoder.groups:
         for block in group:
             block.attention.path = "fused"  # "explicit" makes one for as long as a block lasts
-    tokens = 5 + 256
+    tokens = 5 + 768
     with torch.no_grad(), Shapes():
         model(torch.randn(2, 3, 256, 192))
     assert (tokens, 48) in seen or (2 * tokens, 48) in seen
@@ -239,6 +241,7 @@ def test_autocast_rounds_the_copy_no_more_than_the_model():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         of_model, of_copy = model(crops).float(), fast(crops).float()
     assert difference(of_copy, exact) <= 1.5 * difference(of_model, exact)
+    assert difference(of_copy, exact) <= 0.05
 
 
 @pytest.mark.slow
@@ -248,6 +251,7 @@ def test_autocast_rounds_the_copy_no_more_than_the_model():
         ("timm/resnet18", 8, 0),
         ("timm/regnetx_002", 8, 0),
         ("timm/mobilenetv3_small_100", 8, 0),
+        ("timm/hrnet_w18_small", 8, None),
         ("timm/convnext_atto", 8, 0),
         ("timm/vit_tiny_patch16_224", 16, 0),
     ],
@@ -263,7 +267,8 @@ def test_backbones_of_timm(backbone, stride, norms_left, generator):
     fast = optimize(model)
     crops = torch.randn(3, 3, *size, generator=generator)
     assert difference(fast(crops), model(crops)) <= 1e-4
-    assert sum(isinstance(module, nn.BatchNorm2d) for module in fast.modules()) == norms_left
+    if norms_left is not None:
+        assert sum(isinstance(module, nn.BatchNorm2d) for module in fast.modules()) == norms_left
 
 
 class Branching(nn.Module):

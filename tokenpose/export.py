@@ -33,7 +33,7 @@ def export_onnx(model: nn.Module, file: str | Path) -> None:
     Inputs and outputs are called "crops" and "heatmaps"; the model's spec is in the file's metadata as JSON, under
     "tokenpose.spec". ONNX Runtime computes two batches from the file before it takes its place, and where they aren't
     the live model's (1e-4 of the largest heatmap value) there is no file. While torch writes it, what any thread prints
-    and warns of is swallowed.
+    and warns of is swallowed, and what torch, onnx_ir and onnxscript log.
 
     Raises ModuleNotFoundError without the ``export`` extra; TypeError for what is no TokenPose; ValueError for an
     optimised or compiled model, for one that is being recorded, for other precisions than float32, for parts that ONNX
