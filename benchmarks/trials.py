@@ -5,8 +5,8 @@ Usage: python benchmarks/trials.py DATA OUTPUT --weights BASE.safetensors [--onl
 DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the first half
 of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
 or one part of the optimiser exchanged. "half bodies": on their 14 keypoints; "longer fine-tuning": for 100 epochs; "by
-heart": of 50 persons, for 400. "start": from nothing on all 9,000 persons at 64x48, once through, with other helpers or
-one part of the optimiser exchanged; "longer start": three times; "start of HRNet": the same with TokenPose-B, once.
+heart": of 50 persons, for 400. "start": from nothing on all 9,000 persons at 64x48, once through, without a helper or
+with one part of the optimiser exchanged; "longer start": three times; "start of HRNet": the same with TokenPose-B, once.
 Scores are PCK@0.2 on the 500 validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not
 run again. Prints the table.
 """
@@ -51,23 +51,19 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "+ erasing 0.3": {"erasing": 0.3},
     },
     "start": {
-        "all helpers": {},
-        "no guidance": {"guidance": 0.0},
-        "no auxiliary heatmaps": {"auxiliary": 0.0},
-        "no patch heatmaps": {"patches": 0.0},
-        "auxiliary heatmaps alone": {"guidance": 0.0, "patches": 0.0},
-        "no helper": {"guidance": 0.0, "patches": 0.0, "auxiliary": 0.0},
-        "published start": {"start": "published"},
-        "no moving average": {"average": 0.0},
+        "both helpers": {},
+        "no helper": {"guidance": 0.0, "patches": 0.0},
+        "no clipping": {"clip": 0.0},
+        "no warm-up": {"warmup_steps": 0},
         "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
     },
     "longer start": {
-        "all helpers": {},
-        "no auxiliary heatmaps": {"auxiliary": 0.0},
+        "both helpers": {},
+        "no guidance": {"guidance": 0.0},
+        "no patch heatmaps": {"patches": 0.0},
     },
     "start of HRNet": {
-        "all helpers": {},
-        "no auxiliary heatmaps": {"auxiliary": 0.0},
+        "both helpers": {},
     },
 }
 
@@ -145,12 +141,12 @@ def run(
 
 
 def print_table(lines: list[dict[str, Any]]) -> None:
-    for kind, trials in TRIALS.items():
+    for kind in dict.fromkeys(line["kind"] for line in lines):
         print(f"\n| {kind} | PCK@0.2, seed by seed | mean |\n|---|---|---|")
-        for name in trials:
-            scores = [line["pck"] for line in lines if (line["kind"], line["trial"]) == (kind, name)]
-            if scores:
-                print(f"| {name} | {', '.join(map(str, scores))} | {sum(scores) / len(scores):.2f} |")
+        of_kind = [line for line in lines if line["kind"] == kind]
+        for name in dict.fromkeys(line["trial"] for line in of_kind):
+            scores = [line["pck"] for line in of_kind if line["trial"] == name]
+            print(f"| {name} | {', '.join(map(str, scores))} | {sum(scores) / len(scores):.2f} |")
 
 
 if __name__ == "__main__":

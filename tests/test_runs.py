@@ -154,14 +154,12 @@ def test_loss_that_does_not_go_with_the_activation_is_refused(people, tmp_path, 
 
 
 def test_squared_error_trains_without_helpers(people, tmp_path):
-    settings = TrainingSettings(
-        **{**vars(SETTINGS), "loss": "squared_error", "guidance": 0.0, "auxiliary": 0.0, "patches": 0.0}
-    )
+    settings = TrainingSettings(**{**vars(SETTINGS), "loss": "squared_error", "guidance": 0.0, "patches": 0.0})
     model = TokenPose(TINY.replace(heatmap_activation="identity"))
     train_model(model, data_of(people), tmp_path, settings)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] == lines[-1]["heatmaps"] < lines[0]["heatmaps"]
-    assert not {"auxiliary", "patches", "guidance"} & lines[-1].keys()
+    assert not {"patches", "guidance"} & lines[-1].keys()
 
 
 def test_missing_images_and_annotations_are_refused(people, tmp_path):
@@ -309,7 +307,7 @@ def test_frozen_backbone_stays_as_it_was_statistics_included(people, tmp_path):
 def test_hard_keypoints_and_published_optimisation_train(people, tmp_path):
     settings = replace(
         SETTINGS, loss="hard_keypoints", hardest=3, optimizer="adam", schedule="multi_step", milestones=(2,),
-        weight_decay=1e-4, clip=0.0, average=0.0, guidance=0.0, auxiliary=0.0, patches=0.0,
+        weight_decay=1e-4, clip=0.0, average=0.0, guidance=0.0, patches=0.0,
     )  # fmt: skip
     model = TokenPose(TINY.replace(heatmap_activation="identity"))
     train_model(model, data_of(people), tmp_path, settings)

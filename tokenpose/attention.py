@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from tokenpose.files import written_whole
 from tokenpose.geometry.affine import compose, invert, resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_image
 from tokenpose.geometry.decode import decode
@@ -265,7 +266,7 @@ class AttentionMaps:
         }
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
         arrays |= {"keypoints": self.pose.keypoints, "scores": self.pose.scores, "boxes": self.pose.boxes}
-        with Path(path).open("wb") as file:
+        with written_whole(path) as partial, partial.open("wb") as file:
             np.savez_compressed(file, facts=np.array(json.dumps(facts)), **arrays)
 
     @classmethod

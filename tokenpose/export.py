@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokenpose.files import named
 from tokenpose.models.tokenpose import TokenPose, require_plain
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def export_onnx(model: nn.Module, file: str | Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the ONNX file, {path / 'model.onnx'} for example")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+    with named(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         partial = Path(folder) / "model.onnx"
         _write(network, partial)
         error = _compare(network, partial)

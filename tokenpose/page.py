@@ -19,6 +19,7 @@ from PIL import Image
 
 from tokenpose.attention import AttentionMaps, Heads, attention_maps
 from tokenpose.data.boxes import Box, ImageBoxes, read_boxes_file
+from tokenpose.files import write_text
 from tokenpose.geometry.affine import invert
 from tokenpose.images import RgbImage, read_image
 from tokenpose.models.tokenpose import TokenPose
@@ -113,9 +114,7 @@ def write_page(panels: Sequence[Panel], path: str | Path) -> None:
     if not 1 <= len(panels) <= MOST_PANELS:
         raise ValueError(f"a page shows 1 to {MOST_PANELS} people side by side; got {len(panels)}")
     people = [_describe(panel) for panel in panels]
-    Path(path).write_text(
-        _fill(files("tokenpose").joinpath("page.html").read_text("utf-8"), people), "utf-8", "replace"
-    )
+    write_text(path, _fill(files("tokenpose").joinpath("page.html").read_text("utf-8"), people))
 
 
 def _fill(template: str, people: Sequence[dict[str, Any]]) -> str:

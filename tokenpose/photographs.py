@@ -16,6 +16,7 @@ from PIL import Image
 from tokenpose.data.boxes import Box, ImageBoxes, read_boxes_file
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
+from tokenpose.files import named, write_text
 from tokenpose.images import RgbImage, read_image, read_images
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
@@ -178,7 +179,7 @@ def write_poses(photograph: Photograph, poses: Poses, threshold: float, draw_box
         "width": pixels.shape[1],
         "height": pixels.shape[0],
     }
-    photograph.record.write_text(json.dumps(_coco_file(image, poses)) + "\n", encoding="utf-8")
+    write_text(photograph.record, json.dumps(_coco_file(image, poses)) + "\n")
 
 
 def _coco_file(image: Mapping[str, Any], poses: Poses) -> dict[str, Any]:
@@ -199,7 +200,8 @@ def _coco_file(image: Mapping[str, Any], poses: Poses) -> dict[str, Any]:
 def save_picture(picture: np.ndarray, path: Path) -> None:
     """Write an RGB array as the format that the suffix names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, quality=92)
+    with named(path):
+        Image.fromarray(picture).save(path, quality=92)
 
 
 def draw_sheet(predictor: PosePredictor, samples: Samples, source: Source, count: int, threshold: float) -> np.ndarray:

@@ -122,7 +122,6 @@ def train_model(
     depth = model.spec.groups * model.spec.depth
     network = Supervised(
         model,
-        auxiliary=settings.auxiliary > 0,
         patch_blocks=_patch_blocks(settings, depth),
         guided_blocks=_guided_blocks(settings, depth),
     )

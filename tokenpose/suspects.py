@@ -18,6 +18,7 @@ from tokenpose.data.doctor import Diagnosis
 from tokenpose.data.findings import CHECKS, SEVERITIES, Finding, Place
 from tokenpose.data.records import Records
 from tokenpose.data.sources import ImageSource
+from tokenpose.files import write_text
 from tokenpose.poses import Poses
 from tokenpose.visualize import crop_picture, draw_poses, scale_to_fit
 
@@ -88,7 +89,7 @@ def write_suspects(
         f"<title>{_text(title)}</title><style>{STYLE}</style></head>\n<body>\n<h1>{_text(title)}</h1>\n"
         f"{_overview(diagnosis)}{sections}</body></html>\n"
     )
-    Path(path).write_text(page, "utf-8", "replace")
+    write_text(path, page)
 
 
 def _text(value: object) -> str:

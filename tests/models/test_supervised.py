@@ -14,16 +14,15 @@ def test_without_helpers_there_are_only_the_models_logits(tiny, build, images):
     model = build(tiny.replace(heatmap_activation="softmax"))
     predictions = Supervised(model)(images)
     assert torch.equal(predictions.logits, model.logits(images))
-    assert predictions.auxiliary is predictions.patches is predictions.attention is None
+    assert predictions.patches is predictions.attention is None
 
 
 @torch.no_grad()
 def test_helpers_have_the_heatmaps_size_and_change_no_logits(tiny, build, images):
     model = build(tiny)
-    network = Supervised(model, auxiliary=True, patch_blocks=(0, 1), guided_blocks=(1, 2)).eval()
+    network = Supervised(model, patch_blocks=(0, 1), guided_blocks=(1, 2)).eval()
     predictions = network(images)
     assert torch.equal(predictions.logits, model.logits(images))
-    assert predictions.auxiliary.shape == (2, 5, 16, 12)
     assert predictions.patches.shape == (2, 2, 5, 16, 12)
     assert predictions.attention.shape == (2, 2, 5, 16)
 
@@ -53,10 +52,9 @@ def test_each_visual_token_gives_the_cells_of_its_patch(tiny, build, images):
 
 
 def test_gradients_reach_the_helpers(tiny, build, images):
-    network = Supervised(build(tiny), auxiliary=True, patch_blocks=(0,), guided_blocks=(0,))
+    network = Supervised(build(tiny), patch_blocks=(0,), guided_blocks=(0,))
     predictions = network(images)
-    (predictions.auxiliary.sum() + predictions.patches.sum() + predictions.attention[..., 0].sum()).backward()
-    assert network.auxiliary[0].weight.grad is not None
+    (predictions.patches.sum() + predictions.attention[..., 0].sum()).backward()
     assert network.patch_heads["0"].linear.weight.grad is not None
     assert network.model.encoder.groups[0][0].attention.qkv.weight.grad.abs().max() > 0
 

@@ -69,7 +69,7 @@ def make_trainer(people, output, settings=SETTINGS, stop_after=10**9, validate=N
     batches = Interrupted(dataset, SPEC, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
     batches.left = stop_after
     torch.manual_seed(seed)
-    network = Supervised(TokenPose(SPEC), auxiliary=True, patch_blocks=(0,), guided_blocks=(0, 1))
+    network = Supervised(TokenPose(SPEC), patch_blocks=(0,), guided_blocks=(0, 1))
     accelerator = Accelerator(cpu=True, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
     return Trainer(network, batches, validate or count_parameters, settings, output, accelerator, SPEC.grid_size)
 
@@ -120,12 +120,10 @@ def test_losses_fall_and_every_epoch_is_logged(people, tmp_path):
     assert log[-1]["samples"] == 36 * 4
     assert [line["epoch"] for line in log if "size" in line] == [5, 10, 12]  # the last epoch is always validated
     assert figures["size"] == pytest.approx(log[-1]["size"], abs=1e-4)
-    for part in ("loss", "heatmaps", "auxiliary", "patches", "guidance"):
+    for part in ("loss", "heatmaps", "patches", "guidance"):
         assert log[-1][part] < 0.95 * log[0][part], part
     for line in log:
-        assert line["loss"] == pytest.approx(
-            sum(line[p] for p in ("heatmaps", "auxiliary", "patches", "guidance")), abs=1e-3
-        )
+        assert line["loss"] == pytest.approx(sum(line[p] for p in ("heatmaps", "patches", "guidance")), abs=1e-3)
     assert log[-1]["rate"] == pytest.approx(0, abs=1e-12)
     assert log[0]["seconds"] <= log[-1]["seconds"]
 
@@ -318,10 +316,8 @@ def test_total_loss_weighs_its_parts(people, tmp_path):
     with torch.no_grad():
         predictions = trainer.network.eval()(batch.crops)
     single = total_loss(predictions, batch, TrainingSettings(guidance=1.0), SPEC.grid_size)
-    weighed = total_loss(
-        predictions, batch, TrainingSettings(guidance=0.25, auxiliary=2.0, patches=0.5), SPEC.grid_size
-    )
-    factors = {"heatmaps": 1.0, "auxiliary": 2.0, "patches": 0.5, "guidance": 0.25}
+    weighed = total_loss(predictions, batch, TrainingSettings(guidance=0.25, patches=0.5), SPEC.grid_size)
+    factors = {"heatmaps": 1.0, "patches": 0.5, "guidance": 0.25}
     for part, factor in factors.items():
         assert weighed[part].item() == pytest.approx(factor * single[part].item(), rel=1e-5)
     assert weighed["loss"].item() == pytest.approx(sum(weighed[part].item() for part in factors), rel=1e-6)

@@ -64,7 +64,7 @@ def make_network() -> Supervised:
         depth=2,
         positions="learnable",
     )
-    return Supervised(TokenPose(spec), auxiliary=True, patch_blocks=(0,))
+    return Supervised(TokenPose(spec), patch_blocks=(0,))
 
 
 def test_published_adam_decays_everything():
@@ -115,7 +115,6 @@ def test_only_matrices_and_kernels_decay():
         "model.head.3.bias",
         "model.backbone.bn1.weight",
         "model.backbone.layer1.0.downsample.1.weight",
-        "auxiliary.1.weight",
     ):
         assert name in free
     for name in (
@@ -124,7 +123,6 @@ def test_only_matrices_and_kernels_decay():
         "model.head.3.weight",
         "model.backbone.conv1.weight",
         "model.backbone.layer1.0.downsample.0.weight",
-        "auxiliary.0.weight",
         "patch_heads.0.linear.weight",
     ):
         assert name in decayed

@@ -13,7 +13,7 @@ from ..data.drawing import draw_people
 ROOT = Path(__file__).parents[2]
 MODEL = (  # without batch norm, whose statistics are each process's own
     *("--model", "tokenpose_t", "--image-size", "64x48", "--spec", "depth=2", "--spec", "heads=4"),
-    *("--spec", "width=48", "--spec", "patch_size=[16,12]", "--auxiliary", "0"),
+    *("--spec", "width=48", "--spec", "patch_size=[16,12]"),
 )
 RUN = (
     *("--epochs", "3", "--batch-size", "5", "--warmup-steps", "1", "--validate-every", "1", "--predictions", "2"),

@@ -30,7 +30,7 @@ def test_coco_is_the_published_training():
     assert (settings.schedule, settings.milestones, settings.epochs) == ("multi_step", (200, 260), 300)
     assert (settings.batch_size, settings.warmup_steps, settings.clip, settings.average) == (128, 0, 0, 0)
     assert (settings.loss, settings.start) == ("squared_error", "published")
-    assert settings.guidance == settings.auxiliary == settings.patches == 0
+    assert settings.guidance == settings.patches == 0
     augmentation = settings.augmentation
     assert (augmentation.scale, augmentation.rotation, augmentation.rotation_probability) == (0.35, 45, 0.6)
     assert (augmentation.flip, augmentation.half_body, augmentation.half_body_coin) == (0.5, 0.3, "published")

@@ -22,7 +22,6 @@ FAULTS = [
     ({"weight_decay": -0.1}, r"weight_decay must not be negative; got -0\.1"),
     ({"warmup_steps": -1}, "warmup_steps must not be negative; got -1"),
     ({"guidance": -0.5}, r"guidance must not be negative; got -0\.5"),
-    ({"auxiliary": -0.5}, r"auxiliary must not be negative; got -0\.5"),
     ({"patches": -0.5}, r"patches must not be negative; got -0\.5"),
     ({"workers": -1}, "workers must not be negative; got -1"),
     ({"checkpoint_seconds": -1.0}, r"checkpoint_seconds must not be negative; got -1\.0"),

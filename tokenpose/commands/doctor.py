@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tokenpose.commands.app import app, count, progress
+from tokenpose.files import write_text
 
 if TYPE_CHECKING:
     from tokenpose.data.doctor import Diagnosis, FileSummary
@@ -87,7 +88,7 @@ def check_command(
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
     if output is not None:
-        output.write_text(json.dumps(diagnosis.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(output, json.dumps(diagnosis.to_dict(), indent=2) + "\n")
     if sheet is not None:
         from tokenpose.suspects import write_suspects
 

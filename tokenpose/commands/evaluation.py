@@ -19,6 +19,7 @@ from tokenpose.commands.options import (
     choose_device,
     load_model,
 )
+from tokenpose.files import write_text
 
 if TYPE_CHECKING:
     from tokenpose.data.samples import Samples
@@ -150,7 +151,7 @@ def evaluate_command(
     typer.echo(str(result))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(result.to_csv() if output.suffix.lower() == ".csv" else result.to_json(), encoding="utf-8")
+        write_text(output, result.to_csv() if output.suffix.lower() == ".csv" else result.to_json())
     if sheet is not None:
         from tokenpose.data.annotations import read_annotations
         from tokenpose.data.sources import ImageSource

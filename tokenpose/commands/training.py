@@ -96,7 +96,6 @@ def train_command(
     guided_blocks: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Blocks whose attention is guided.")
     ] = None,
-    auxiliary: Annotated[float | None, typer.Option(help="Weight of auxiliary heatmaps; 0: none.")] = None,
     patches: Annotated[float | None, typer.Option(help="Weight of heatmaps read off visual tokens; 0: none.")] = None,
     patch_blocks: Annotated[str | None, typer.Option(metavar="N,N,...", help="Blocks they are read after.")] = None,
     precision: Annotated[str | None, typer.Option(help='"fp32", "bf16" or "fp16".')] = None,

@@ -20,8 +20,6 @@ class Predictions:
     """What one training pass gives: the model's heatmap logits, and what was asked for beside them."""
 
     logits: Maps
-    auxiliary: Maps | None = None
-    """Read off the backbone's map."""
     patches: Float[Tensor, "read_blocks batch keypoints rows columns"] | None = None
     """Read off the visual tokens after some blocks."""
     attention: Float[Tensor, "guided_blocks batch keypoints visual"] | None = None
@@ -29,18 +27,16 @@ class Predictions:
 
 
 class Supervised(nn.Module):
-    """Wraps a model for training: heads on the backbone's map and on the visual tokens, and the attention of some
-    blocks, beside the outputs. Only the model itself is kept after training.
+    """Wraps a model for training: heads on the visual tokens and the attention of some blocks beside the outputs. Only
+    the model itself is kept after training.
 
-    ``auxiliary``: a convolutional head on the backbone's map. ``patch_blocks``: after which blocks a linear layer reads
-    heatmaps off the visual tokens; not the last, which has none. ``guided_blocks``: whose attention is given.
-    Raises ValueError for blocks that aren't there.
+    ``patch_blocks``: after which blocks a linear layer reads heatmaps off the visual tokens; not the last, which has
+    none. ``guided_blocks``: whose attention is given. Raises ValueError for blocks that aren't there.
     """
 
     def __init__(
         self,
         model: TokenPose,
-        auxiliary: bool = False,
         patch_blocks: Sequence[int] = (),
         guided_blocks: Sequence[int] = (),
     ) -> None:
@@ -55,7 +51,6 @@ class Supervised(nn.Module):
             )
         self.model = model
         self.guided_blocks = tuple(guided_blocks)
-        self.auxiliary = AuxiliaryHead(model) if auxiliary else None
         self.patch_heads = nn.ModuleDict({str(block): PatchHead(model) for block in patch_blocks})
 
     @property
@@ -67,8 +62,7 @@ class Supervised(nn.Module):
         """Everything that torch.compile can take on its own: all but the blocks whose attention is given."""
         blocks = [block for group in self.model.encoder.groups for block in group]
         free = [block for number, block in enumerate(blocks) if number not in self.guided_blocks]
-        heads = [head for head in (self.auxiliary, *self.patch_heads.values()) if head is not None]
-        return [self.model.backbone, *free, self.model.head, *heads]
+        return [self.model.backbone, *free, self.model.head, *self.patch_heads.values()]
 
     def forward(self, crops: Float[Tensor, "batch 3 height width"]) -> Predictions:
         """Normalised crops -> what the losses need."""
@@ -84,22 +78,8 @@ class Supervised(nn.Module):
             logits = self.model.read(features, watch)
         return Predictions(
             logits=logits,
-            auxiliary=self.auxiliary(features) if self.auxiliary is not None else None,
             patches=torch.stack(patches) if patches else None,
             attention=_visual_attention(recording) if recording is not None else None,
-        )
-
-
-class AuxiliaryHead(nn.Sequential):
-    """Heatmap logits straight from the backbone's map, resampled to the heatmap's size."""
-
-    def __init__(self, model: TokenPose, hidden: int = 64) -> None:
-        super().__init__(
-            nn.Conv2d(model.backbone.channels, hidden, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Conv2d(hidden, len(model.spec.skeleton), kernel_size=1),
-            nn.Upsample(size=model.spec.output_size, mode="bilinear", align_corners=True),
         )
 
 

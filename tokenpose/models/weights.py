@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tokenpose.files import write_text, written_whole
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 
@@ -114,14 +115,11 @@ def write_weights(
     if half:
         tensors = {name: tensor.half() if _may_be_half(name, tensor) else tensor for name, tensor in tensors.items()}
     metadata = {"format": "pt", "spec": model.spec.to_json(), "card": json.dumps(dict(card or {}))}
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file(tensors, partial, metadata)
-        partial.replace(path)
-    except (SafetensorError, OSError) as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(f"the weights {path} can't be written ({error})") from error
+    with written_whole(path) as partial:
+        try:
+            save_file(tensors, partial, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def save_pretrained(model: nn.Module, folder: str | Path, card: Mapping[str, Any] | None = None) -> None:
@@ -141,8 +139,8 @@ def write_folder(model: nn.Module, folder: Path, card: Mapping[str, Any] | None,
     folder.mkdir(parents=True, exist_ok=True)
     card = model.card if card is None else card
     write_weights(model, folder / WEIGHTS_FILE, card)
-    (folder / CONFIG_FILE).write_text(json.dumps(json.loads(model.spec.to_json()), indent=2) + "\n", encoding="utf-8")
-    (folder / CARD_FILE).write_text(_model_card(model, card, name), encoding="utf-8")
+    write_text(folder / CONFIG_FILE, json.dumps(json.loads(model.spec.to_json()), indent=2) + "\n")
+    write_text(folder / CARD_FILE, _model_card(model, card, name))
 
 
 def _plain(model: nn.Module) -> TokenPose:

@@ -27,17 +27,6 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         raise OSError(f"the checkpoint {path} can't be written ({reason or error}); {kept}") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises OSError that names it."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(f"{path} can't be written ({error})") from error
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Raises FileNotFoundError, or ValueError where the file is not a checkpoint."""
     if not path.exists():

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_LOSSES = ("loss", "heatmaps", "auxiliary", "patches", "guidance")
+from tokenpose.files import written_whole
+
+_LOSSES = ("loss", "heatmaps", "patches", "guidance")
 
 
 def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -29,9 +31,8 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
         if names and names != ["rate"]:
             axes.legend(fontsize=8)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=120)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
 
 
 _LOG_ONLY = ("epoch", "step", "samples", "seconds", "waiting", "resumed_at", "rate")

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from tokenpose.data.augment import Batch
 from tokenpose.data.batches import TrainingBatches
-from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint, write_text
+from tokenpose.files import write_text
+from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
 from tokenpose.training.curve import draw_curve
 from tokenpose.training.diagnosis import diagnose
 from tokenpose.training.interruptions import Interruptions
@@ -38,8 +39,6 @@ class Predictions(Protocol):
 
     @property
     def logits(self) -> Tensor: ...
-    @property
-    def auxiliary(self) -> Tensor | None: ...
     @property
     def patches(self) -> Tensor | None: ...
     @property
@@ -77,9 +76,6 @@ def total_loss(
         of_weights = batch.weights.sum() / totals.weights.clamp(min=1)
     share = of_people if measure is not cross_entropy else of_weights
     parts = {"heatmaps": share * measure(predictions.logits, batch.heatmaps, batch.weights)}
-    if predictions.auxiliary is not None:
-        auxiliary = measure(predictions.auxiliary, batch.heatmaps, batch.weights)
-        parts["auxiliary"] = share * settings.auxiliary * auxiliary
     if predictions.patches is not None:
         blocks = [measure(maps, batch.heatmaps, batch.weights) for maps in predictions.patches]
         parts["patches"] = share * settings.patches * torch.stack(blocks).mean()

@@ -55,9 +55,6 @@ class TrainingSettings:
     where the keypoint is."""
     guided_blocks: tuple[int, ...] | None = None
     """None: all but the first third."""
-    auxiliary: float = 1.0
-    """Weight of the loss on heatmaps that a small convolutional head, dropped afterwards, reads off the backbone's
-    map."""
     patches: float = 1.0
     """Weight of the loss on heatmaps that a linear layer, dropped afterwards, reads off the visual tokens after
     ``patch_blocks``."""
@@ -121,8 +118,7 @@ class TrainingSettings:
 _AT_LEAST_ONE = ("epochs", "batch_size", "accumulate", "hardest", "validate_every")
 _POSITIVE = ("learning_rate", "backbone_rate")
 _NOT_NEGATIVE = (
-    "weight_decay", "warmup_steps", "clip", "guidance", "auxiliary", "patches", "workers", "checkpoint_seconds",
-    "predictions",
+    "weight_decay", "warmup_steps", "clip", "guidance", "patches", "workers", "checkpoint_seconds", "predictions",
 )  # fmt: skip
 _LISTS = (
     ("milestones", int, "epochs"), ("guided_blocks", int, "block numbers"), ("patch_blocks", int, "block numbers"),

@@ -1,0 +1,42 @@
+"""Files that are written whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Gives a place beside the file to write to, which takes the file's own place in the end.
+
+    Where that fails, or is interrupted, an older file stays as it was. Links are followed, and what is no file
+    (/dev/stdout, a pipe) is written to as it is. Raises OSError of the kind that stopped it, which names the file.
+    """
+    path = Path(path)
+    with named(path):
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        target = path.resolve()
+        partial = target.with_name(target.name + ".partial")
+        try:
+            yield partial
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """OSErrors from inside name the file: on a full disk, they name none."""
+    try:
+        yield
+    except OSError as error:
+        kind = type(error) if error.errno is not None else OSError
+        raise kind(f"{path} can't be written ({error.strerror or error})") from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file whole or not at all, in UTF-8; what can't be encoded becomes "?". Raises OSError that names it."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="replace")
