@@ -6,7 +6,8 @@ DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks
 of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
 or one part of the optimiser exchanged. "half bodies": on their 14 keypoints; "longer fine-tuning": for 100 epochs; "by
 heart": of 50 persons, for 400. "start": from nothing on all 9,000 persons at 64x48, once through, without a helper or
-with one part of the optimiser exchanged; "longer start": three times; "start of HRNet": the same with TokenPose-B, once.
+with one part of the optimiser exchanged; "longer start": three times; "start of HRNet": with TokenPose-B, once.
+
 Scores are PCK@0.2 on the 500 validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not
 run again. Prints the table.
 """
@@ -33,6 +34,9 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "no moving average": {"average": 0.0},
         "frozen backbone": {"freeze_backbone": True},
         "a tenth of the rate for the backbone": {"backbone_rate": 0.1},
+        "no guidance": {"guidance": 0.0},
+        "no clipping": {"clip": 0.0},
+        "no warm-up": {"warmup_steps": 0},
     },
     "half bodies": {
         "none": {},

@@ -550,7 +550,7 @@ def test_training_twice_from_one_seed_gives_the_same_weights(labelled, photos):
 TRAIN_USAGE = {
     "a size is HEIGHTxWIDTH, 256x192 for example; got '256'": ("--image-size", "256"),
     "a change is FIELD=VALUE, depth=6 for example; got 'depth'": ("--spec", "depth"),
-    "whole numbers are needed, 4,5,6 for example; got '4;5'": ("--guided-blocks", "4;5"),
+    "whole numbers are needed, 4,5,6 for example; got '4;5'": ("--milestones", "4;5"),
 }
 
 

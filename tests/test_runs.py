@@ -38,7 +38,7 @@ TINY = ModelSpec(
     heatmap_activation="softmax", sigma=1.0, skeleton=LSP,
 )  # fmt: skip
 SETTINGS = TrainingSettings(
-    epochs=3, batch_size=4, warmup_steps=1, average=0.5, guided_blocks=(0, 1), patch_blocks=(0,), validate_every=2,
+    epochs=3, batch_size=4, warmup_steps=1, average=0.5, validate_every=2,
     augmentation=Augmentation(scale=0.1, rotation=10.0),
 )  # fmt: skip
 CHANGES = {
@@ -104,8 +104,8 @@ def test_training_gives_a_weights_file_that_loads_and_measures_the_same(people, 
 def test_training_learns_where_drawn_keypoints_are(people, tmp_path):
     # every keypoint has a colour of its own: a stem sees it, and 60 epochs are enough to know the eight by heart
     settings = TrainingSettings(
-        epochs=60, batch_size=8, learning_rate=2e-3, warmup_steps=10, average=0.9, guided_blocks=(0, 1),
-        patch_blocks=(0,), validate_every=60, augmentation=Augmentation(scale=0.0, rotation=0.0, flip=0.0),
+        epochs=60, batch_size=8, learning_rate=2e-3, warmup_steps=10, average=0.9,
+        validate_every=60, augmentation=Augmentation(scale=0.0, rotation=0.0, flip=0.0),
     )  # fmt: skip
     spec = TINY.replace(backbone="stem", backbone_stride=4, patch_size=(4, 3))
     torch.manual_seed(0)
@@ -179,8 +179,7 @@ def test_fine_tuning_gives_a_model_of_the_datas_keypoints(people, tmp_path, name
 
 
 def test_fine_tuning_with_changes_of_the_architecture(people, tmp_path):
-    changes = {**CHANGES, "guided_blocks": (0,), "patch_blocks": (0,)}
-    model = finetune("tiny", people, people, people.parent, tmp_path, pretrained=False, settings=changes, depth=3)
+    model = finetune("tiny", people, people, people.parent, tmp_path, pretrained=False, settings=CHANGES, depth=3)
     assert model.spec.depth == 3
 
 
@@ -327,7 +326,7 @@ from tokenpose.training.recipes import Recipe
 people = {str(people)!r}
 data = read_training_data(people, people, str(Path(people).parent))
 for compiled in (False, True):
-    changes = dict(epochs=2, batch_size=4, warmup_steps=1, compile=compiled, predictions=0, guided_blocks=(1,))
+    changes = dict(epochs=2, batch_size=4, warmup_steps=1, compile=compiled, predictions=0)
     spec = dict(image_size=(64, 48), depth=3, heads=4, width=48)
     model, settings = make_trainee(Recipe(), changes, data.skeleton, "tokenpose_s_v1.lsp_256x192", **spec)
     train_model(model, data, Path(str(compiled)), settings)

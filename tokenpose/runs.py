@@ -323,15 +323,13 @@ def _draw_predictions(model: TokenPose, data: TrainingData, settings: TrainingSe
 
 
 def _guided_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
-    if not settings.guidance:
-        return ()
-    return tuple(range(depth // 3, depth)) if settings.guided_blocks is None else settings.guided_blocks
+    """All but the first third."""
+    return tuple(range(depth // 3, depth)) if settings.guidance else ()
 
 
 def _patch_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
-    if not settings.patches or depth < 2:
-        return ()
-    return (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patch_blocks is None else settings.patch_blocks
+    """Halfway, and before the last block."""
+    return (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patches and depth > 1 else ()
 
 
 def _file_name(samples: Samples) -> str:

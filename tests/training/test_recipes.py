@@ -59,7 +59,7 @@ def test_changes_win_over_the_recipe_whether_of_training_or_augmentation():
 
 
 def test_settings_of_a_run_are_a_recipe(tmp_path):
-    settings = read_recipe("lsp").settings({"epochs": 7, "flip": 0.25, "guided_blocks": (1, 2)})
+    settings = read_recipe("lsp").settings({"epochs": 7, "flip": 0.25, "milestones": (1, 2)})
     path = tmp_path / "settings.json"
     path.write_text(json.dumps(asdict(settings)))
     assert read_recipe(path).settings() == settings
@@ -72,8 +72,8 @@ WRONG = {
     "[augmentation]\nrotate = 3.0\n": "augmentation: there are no settings rotate",
     "[augmentation]\nflip = 3.0\n": "flip is a probability, in 0..1; got 3.0",
     "augmentation = 3\n": "augmentation is a table of settings; got 3",
-    'guided_blocks = ["a"]\n': "guided_blocks must be a list of block numbers; got ('a',)",
-    "guided_blocks = 3\n": "guided_blocks must be a list of block numbers; got 3",
+    'milestones = ["a"]\n': "milestones must be a list of epochs; got ('a',)",
+    "milestones = 3\n": "milestones must be a list of epochs; got 3",
     "milestones = [1.5]\n": "milestones must be a list of epochs; got (1.5,)",
     'trackers = "tensorboard"\n': "trackers must be a list of names; got 'tensorboard'",
     '[model]\npretrained = "no"\n': "model: pretrained must be true or false; got 'no'",

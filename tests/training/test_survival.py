@@ -45,7 +45,7 @@ spec = ModelSpec(
     heatmap_activation="softmax", sigma=1.0, skeleton=LSP,
 )
 settings = TrainingSettings(
-    epochs=12, batch_size=4, warmup_steps=1, average=0.5, guided_blocks=(0, 1), patch_blocks=(0,), validate_every=3,
+    epochs=12, batch_size=4, warmup_steps=1, average=0.5, validate_every=3,
     checkpoint_seconds=0.0, predictions=1,
 )
 

@@ -93,11 +93,7 @@ def train_command(
     ] = None,
     hardest: Annotated[int | None, typer.Option(help="Keypoints of a person that count for hard_keypoints.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Weight of attention guidance; 0: none.")] = None,
-    guided_blocks: Annotated[
-        str | None, typer.Option(metavar="N,N,...", help="Blocks whose attention is guided.")
-    ] = None,
     patches: Annotated[float | None, typer.Option(help="Weight of heatmaps read off visual tokens; 0: none.")] = None,
-    patch_blocks: Annotated[str | None, typer.Option(metavar="N,N,...", help="Blocks they are read after.")] = None,
     precision: Annotated[str | None, typer.Option(help='"fp32", "bf16" or "fp16".')] = None,
     compile: Annotated[bool | None, typer.Option(help="Compile what isn't guided.")] = None,
     channels_last: Annotated[bool | None, typer.Option(help="Memory order of convolutions.")] = None,
@@ -180,8 +176,8 @@ def _training_defaults() -> dict[str, Any]:
 def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that were given, as values."""
     given = {name: options[name] for name in _training_defaults() if options[name] is not None}
-    for name in {"guided_blocks", "patch_blocks", "milestones"} & given.keys():
-        given[name] = _read_numbers(given[name], "--" + name.replace("_", "-"))
+    if "milestones" in given:
+        given["milestones"] = _read_numbers(given["milestones"], "--milestones")
     if "trackers" in given:
         given["trackers"] = tuple(name.strip() for name in given["trackers"].split(","))
     return given

@@ -51,15 +51,11 @@ class TrainingSettings:
     hardest: int = 8
     """How many keypoints of each person count for "hard_keypoints"."""
     guidance: float = 0.5
-    """Weight of the cross-entropy between a keypoint token's attention over the visual tokens in ``guided_blocks`` and
-    where the keypoint is."""
-    guided_blocks: tuple[int, ...] | None = None
-    """None: all but the first third."""
+    """Weight of the cross-entropy between a keypoint token's attention over the visual tokens, in all blocks but the
+    first third, and where the keypoint is."""
     patches: float = 1.0
-    """Weight of the loss on heatmaps that a linear layer, dropped afterwards, reads off the visual tokens after
-    ``patch_blocks``."""
-    patch_blocks: tuple[int, ...] | None = None
-    """None: halfway, and the last but one."""
+    """Weight of the loss on heatmaps that a linear layer, dropped afterwards, reads off the visual tokens halfway
+    and before the last block."""
     precision: Precision = "fp32"
     compile: bool = False
     """Compile what isn't recorded for guidance: backbone, head and blocks."""
@@ -96,7 +92,7 @@ class TrainingSettings:
     def _check_lists(self) -> None:
         for name, kind, what in _LISTS:
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, tuple) and all(type(entry) is kind for entry in value)):
+            if not (isinstance(value, tuple) and all(type(entry) is kind for entry in value)):
                 raise ValueError(f"{name} must be a list of {what}; got {value!r}")
 
     def _check_numbers(self) -> None:
@@ -120,10 +116,7 @@ _POSITIVE = ("learning_rate", "backbone_rate")
 _NOT_NEGATIVE = (
     "weight_decay", "warmup_steps", "clip", "guidance", "patches", "workers", "checkpoint_seconds", "predictions",
 )  # fmt: skip
-_LISTS = (
-    ("milestones", int, "epochs"), ("guided_blocks", int, "block numbers"), ("patch_blocks", int, "block numbers"),
-    ("trackers", str, "names"),
-)  # fmt: skip
+_LISTS = (("milestones", int, "epochs"), ("trackers", str, "names"))
 _CHOICES = {
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
