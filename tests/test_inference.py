@@ -439,15 +439,17 @@ def test_modules_keep_their_own_modes():
     assert model.encoder.training
 
 
-def test_adapted_linear_layers_are_not_passed_by():
+@pytest.mark.parametrize(("name", "shape"), [("output", (48, 48)), ("qkv", (48, 144))])
+def test_adapted_linear_layers_are_not_passed_by(name, shape):
     class Adapted(nn.Linear):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return super().forward(inputs) + 1
 
     model = make()
-    adapted = Adapted(48, 48)
-    adapted.load_state_dict(model.encoder.groups[0][0].attention.output.state_dict())
-    model.encoder.groups[0][0].attention.output = adapted
+    attention = model.encoder.groups[0][0].attention
+    adapted = Adapted(*shape, bias=getattr(attention, name).bias is not None)
+    adapted.load_state_dict(getattr(attention, name).state_dict())
+    setattr(attention, name, adapted)
     crops = torch.randn(1, 3, 64, 48)
     with torch.no_grad():
         assert difference(optimize(model)(crops), model(crops)) <= 1e-5

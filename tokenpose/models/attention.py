@@ -46,7 +46,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.scale = scale
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv: Any = nn.Linear(width, 3 * width, bias=False)
         self.output = nn.Linear(width, width)
         self.path = "fused"
         self.observer: Callable[[Tensor, Tensor], None] | None = None  # sees (query, key) while a recording lasts

@@ -46,7 +46,8 @@ class VitBlock(nn.Module):
 
 
 class LeanVitBlock(nn.Module):
-    """A `VitBlock` for inference on a CPU: the same parts and sums, with the residuals added inside matrix products."""
+    """A `VitBlock` for inference on a CPU: the same parts and sums, with the residuals added inside matrix products,
+    and zeros inside the one that has no bias."""
 
     @staticmethod
     def suits(block: nn.Module) -> bool:
@@ -54,14 +55,14 @@ class LeanVitBlock(nn.Module):
         if type(block) is not VitBlock or len(block.mlp) != 3:
             return False
         linears = (block.attention.output, block.mlp[2])
-        plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
-        hooks = [hooks for linear in linears for hooks in (linear._forward_hooks, linear._forward_pre_hooks)]
-        return plain and not any(hooks) and type(block.mlp[1]) is nn.GELU
+        return all(_is_plain(linear, bias=True) for linear in linears) and type(block.mlp[1]) is nn.GELU
 
     def __init__(self, block: VitBlock) -> None:
         super().__init__()
         self.attention_norm, self.attention = block.attention_norm, block.attention
         self.mlp_norm, self.mlp = block.mlp_norm, block.mlp
+        if _is_plain(self.attention.qkv, bias=False):
+            self.attention.qkv = ZeroBiasLinear(self.attention.qkv)
 
     def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "batch rows width"]:
         """(batch, tokens, width) -> the same, or its first ``queries`` rows."""
@@ -69,6 +70,27 @@ class LeanVitBlock(nn.Module):
         rows = _add_product(tokens[:, :queries].flatten(0, 1), gathered.flatten(0, 1), self.attention.output)
         hidden = functional.gelu(self.mlp[0](self.mlp_norm(rows)))
         return _add_product(rows, hidden, self.mlp[2]).view(gathered.shape)
+
+
+class ZeroBiasLinear(nn.Module):
+    """A linear layer without bias, with one of zeros: for some hundred rows PyTorch's product is a sixth faster so."""
+
+    bias: Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = linear.weight
+        self.register_buffer("bias", linear.weight.new_zeros(linear.out_features), persistent=False)
+
+    def forward(self, rows: Tokens) -> Float[Tensor, "batch tokens outputs"]:
+        """(batch, tokens, width) -> (batch, tokens, outputs)."""
+        return functional.linear(rows, self.weight, self.bias)
+
+
+def _is_plain(linear: Any, bias: bool) -> bool:
+    """Whether it is a linear layer and nothing else: no adapter, no hook."""
+    hooked = type(linear) is nn.Linear and (linear._forward_hooks or linear._forward_pre_hooks)
+    return type(linear) is nn.Linear and (linear.bias is not None) is bias and not hooked
 
 
 def _add_product(rows: Tensor, inputs: Tensor, linear: Any) -> Tensor:
