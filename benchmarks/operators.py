@@ -2,25 +2,28 @@
 
 Usage: python benchmarks/operators.py [--models tokenpose_s_v1 ...] [--batches 1 8] [--output operators.json]
 
-Times are the profiler's own times of each operator, mean of some passes; operations and bytes (of the tensors that go
-in and come out) are counted from shapes. "floor" is the time that an operator's operations take at the rate of a matrix
-product of 2048, measured in the same process; what has no operations to count has none.
+Times are the profiler's own times of each operator, mean of some passes; "alone" is the same calls, each the shortest
+of some repetitions on the same data, which then lies in the caches. Operations, exponentials and bytes (of the tensors
+that go in and come out) are counted from shapes. "floor" is the time that operations take at the rate of a matrix
+product of 2048, and exponentials and GELUs at that of a tensor of half a million values, measured in the same process;
+what has nothing to count has none.
 """
 
 import argparse
 import json
 import logging
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from speed import choose_device, describe_machine, measure_peak, with_weights
+from speed import choose_device, describe_machine, measure_peak, timed, with_weights
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-PASSES = 10
+PASSES, REPETITIONS = 10, 7
 
 
 def main() -> None:
@@ -46,18 +49,32 @@ class Counter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts: dict[str, dict[str, float]] = defaultdict(lambda: {"calls": 0, "operations": 0, "bytes": 0})
+        self.counts: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(COUNTED, 0))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         count = self.counts[func.overloadpacket._qualified_op_name]
         count["calls"] += 1
         count["operations"] += count_operations(func.overloadpacket, args, kwargs or {}, result)
+        count["exponentials"] += count_exponentials(func.overloadpacket, args)
+        count["gelus"] += args[0].numel() if func.overloadpacket.__name__ == "gelu" else 0
         if not func.is_view:
+            count["alone"] += min(timed(lambda: func(*args, **(kwargs or {}))) for _ in range(REPETITIONS))
             results = result if isinstance(result, tuple | list) else (result,)
             tensors = [part for part in (*args, *results) if isinstance(part, torch.Tensor)]
             count["bytes"] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return result
+
+
+COUNTED = ("calls", "operations", "exponentials", "gelus", "bytes", "alone")
+
+
+def count_exponentials(operator: Any, args: Any) -> float:
+    """One for each value of a softmax, inside attention too."""
+    if "scaled_dot_product" in operator.__name__:
+        query, key = args[0], args[1]
+        return query.numel() / query.shape[-1] * key.shape[-2]
+    return args[0].numel() if operator.__name__ == "_softmax" else 0
 
 
 def count_operations(operator: Any, args: Any, kwargs: Any, result: Any) -> float:
@@ -84,13 +101,20 @@ def measure(name: str, batch: int) -> dict[str, Any]:
         for _ in range(PASSES):
             model(crops)
     peak = measure_peak(torch.float32, choose_device())
+    values = torch.randn(500_000, device=choose_device())
+    exponential, gelu = (
+        min(timed(partial(function, values)) for _ in range(50)) / len(values)
+        for function in (partial(torch.exp, out=torch.empty_like(values)), torch.nn.functional.gelu)
+    )
     rows = []
     for event in profiler.key_averages():
-        counts = counter.counts.get(event.key, {"calls": event.count / PASSES, "operations": 0, "bytes": 0})
+        counts = counter.counts.get(event.key, dict.fromkeys(COUNTED, 0) | {"calls": event.count / PASSES})
         rows.append({
             "operator": event.key, "calls": counts["calls"], "ms": event.self_cpu_time_total / PASSES / 1000,
             "gflop": counts["operations"] / 1e9, "mb": counts["bytes"] / 1e6,
-            "floor_ms": 1000 * counts["operations"] / peak,
+            "alone_ms": 1000 * counts["alone"],
+            "floor_ms": 1000
+            * (counts["operations"] / peak + counts["exponentials"] * exponential + counts["gelus"] * gelu),
         })  # fmt: skip
     rows.sort(key=lambda row: -row["ms"])
     return {"model": name, "batch": batch, "chunk": model.chunk, "peak_gflops": peak / 1e9, "rows": rows}
@@ -98,19 +122,19 @@ def measure(name: str, batch: int) -> dict[str, Any]:
 
 def print_table(measured: dict[str, Any], most: int = 9) -> None:
     rows = measured["rows"]
-    keys = ("ms", "gflop", "mb", "floor_ms")
+    keys = ("ms", "alone_ms", "gflop", "mb", "floor_ms")
     others = {"operator": f"{len(rows) - most} others", "calls": sum(row["calls"] for row in rows[most:])}
     others |= {key: sum(row[key] for row in rows[most:]) for key in keys}
     total = {"operator": "all", "calls": sum(row["calls"] for row in rows)}
     total |= {key: sum(row[key] for row in rows) for key in keys}
     print(f"\n{measured['model']}, batch {measured['batch']}, matrix product {measured['peak_gflops']:.0f} GFLOP/s\n")
-    print("| operator | calls | ms | GFLOP | GFLOP/s | MB | GB/s | floor, ms |\n|---|---|---|---|---|---|---|---|")
+    print("| operator | calls | ms | alone, ms | GFLOP | GFLOP/s | MB | floor, ms |\n|---|---|---|---|---|---|---|---|")
     for row in (*rows[:most], others, total):
         rate = f"{1000 * row['gflop'] / row['ms']:.0f}" if row["gflop"] else ""
-        floor = f"{row['floor_ms']:.2f}" if row["gflop"] else ""
+        floor = f"{row['floor_ms']:.2f}" if row["floor_ms"] else ""
         print(
-            f"| {row['operator']} | {row['calls']:.0f} | {row['ms']:.2f} | {row['gflop']:.2f} | {rate} | "
-            f"{row['mb']:.0f} | {row['mb'] / row['ms'] if row['ms'] else 0:.0f} | {floor} |"
+            f"| {row['operator']} | {row['calls']:.0f} | {row['ms']:.2f} | {row['alone_ms']:.2f} | "
+            f"{row['gflop']:.2f} | {rate} | {row['mb']:.0f} | {floor} |"
         )
 
 
