@@ -58,7 +58,7 @@ class Counter(TorchDispatchMode):
         count["operations"] += count_operations(func.overloadpacket, args, kwargs or {}, result)
         count["exponentials"] += count_exponentials(func.overloadpacket, args)
         count["gelus"] += args[0].numel() if func.overloadpacket.__name__ == "gelu" else 0
-        if not func.is_view:
+        if not func.is_view:  # what works in place goes on adding to the same map
             count["alone"] += min(timed(lambda: func(*args, **(kwargs or {}))) for _ in range(REPETITIONS))
             results = result if isinstance(result, tuple | list) else (result,)
             tensors = [part for part in (*args, *results) if isinstance(part, torch.Tensor)]

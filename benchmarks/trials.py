@@ -14,6 +14,7 @@ run again. Prints the table.
 
 import argparse
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
     "start": {
         "both helpers": {},
         "no helper": {"guidance": 0.0, "patches": 0.0},
+        "squared error": {"loss": "squared_error"},
+        "no guidance": {"guidance": 0.0},
+        "no patch heatmaps": {"patches": 0.0},
+        "published start": {"start": "published"},
+        "no moving average": {"average": 0.0},
         "no clipping": {"clip": 0.0},
         "no warm-up": {"warmup_steps": 0},
         "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
@@ -132,7 +138,7 @@ def run(
             read_recipe("lsp"), {**shared, **changes}, data.skeleton, architecture,
             image_size=(64, 48), head_hidden=384, sigma=0.8,
         )  # fmt: skip
-    folder = options.output / f"{kind.replace(' ', '-')}-{list(TRIALS[kind]).index(name)}-{seed}"
+    folder = options.output / re.sub(r"\W+", "-", f"{kind} {name} {seed}")
     written = train_model(model, data, folder, settings, resume=(folder / "checkpoint.pt").exists())
     log = [json.loads(line) for line in (written.parent / "log.jsonl").read_text().splitlines()]
     line = {

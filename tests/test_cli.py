@@ -538,6 +538,31 @@ def test_training_writes_weights_that_evaluate_reads(labelled, photos):
         assert sheet.size == (2 * (482 + 6) + 6, 240 + 18 + 12)
 
 
+def test_training_says_what_was_left_out_and_each_epoch(labelled, photos):
+    result = run("train", "--train", labelled, "--val", labelled, "--images", photos, "--output", "run", *TINY)
+    assert "labelled.json: 3 annotations: 3 people; left out: none" in result.stderr
+    assert "epoch 1, step 1, samples 3" in result.stderr
+
+
+def test_one_of_several_categories_is_trained_and_measured(labelled, photos):
+    content = json.loads(labelled.read_text())
+    content["categories"].append({**content["categories"][0], "id": 2, "name": "statue"})
+    labelled.write_text(json.dumps(content))
+    place = ("--images", photos)
+    given = ("--train", labelled, "--val", labelled, *place, "--output", "run", *TINY)
+    assert "it has: person, statue; say which: category" in run("train", *given, exit_code=1).stderr
+    run("train", *given, "--category", "person")
+    measured = run("evaluate", "--weights", "run/model.safetensors", "--data", labelled, *place, "--category", "person")
+    assert "PCK by torso: 3 people, 42 keypoints" in measured.stdout
+    given = ("--weights", "run/model.safetensors", "--data", labelled, *place, "--category", "statue")
+    assert "has no labelled people" in run("evaluate", *given, exit_code=1).stderr
+
+
+def test_box_threshold_goes_with_boxes(labelled, photos):
+    given = ("--data", labelled, "--images", photos, "--box-threshold", "0.5")
+    assert "labelled boxes have no scores" in run("evaluate", *given, exit_code=2).stderr
+
+
 def test_training_twice_from_one_seed_gives_the_same_weights(labelled, photos):
     first, second = (
         run("train", "--train", labelled, "--val", labelled, "--images", photos, "--output", output, *TINY)
@@ -551,6 +576,7 @@ TRAIN_USAGE = {
     "a size is HEIGHTxWIDTH, 256x192 for example; got '256'": ("--image-size", "256"),
     "a change is FIELD=VALUE, depth=6 for example; got 'depth'": ("--spec", "depth"),
     "whole numbers are needed, 4,5,6 for example; got '4;5'": ("--milestones", "4;5"),
+    "a change is OLD=NEW, upper_neck=neck for example; got 'neck'": ("--rename", "neck"),
 }
 
 

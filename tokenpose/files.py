@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         partial = target.with_name(target.name + ".partial")
         try:
             yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())  # or a power cut may leave the new name without the content
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

@@ -39,6 +39,7 @@ def evaluate(
     decoder: str = "dark",
     batch_size: int = 64,
     ground_truth: str | Path | None = None,
+    category: str | None = None,
 ) -> Evaluation:
     """Measure a model on an annotation file's labelled people; prints as a table, becomes JSON and CSV.
 
@@ -52,6 +53,7 @@ def evaluate(
     the worse goes, or ``soft_nms`` is the threshold of soft suppression. Sigmas are the skeleton's, estimated where it
     has none (`tokenpose.data.sigmas.estimate_sigmas`), and the result says so.
 
+    ``category``: the name of the one to measure, where a COCO file has several with keypoints.
     ``ground_truth``: for MPII's files, the MATLAB file with the head sizes that the published PCKh is measured by.
 
     Keypoints are matched by name; those that the model doesn't have are left out, and COCO's figures with them. Under
@@ -71,8 +73,9 @@ def evaluate(
         batch_size=batch_size,
     )
     predict_many = _predict_many(PosePredictor(model, decoder, flip_test), batch_size)
-    people = read_annotations(data, ground_truth=ground_truth)
-    return measure(predict_many, model.spec, Path(data), people, ImageSource(images), settings, join_processes())
+    people = read_annotations(data, category, ground_truth)
+    source, processes = ImageSource(images), join_processes()
+    return measure(predict_many, model.spec, Path(data), people, source, settings, processes, category)
 
 
 def measure_pck(

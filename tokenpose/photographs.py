@@ -16,7 +16,7 @@ from PIL import Image
 from tokenpose.data.boxes import Box, ImageBoxes, read_boxes_file
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
-from tokenpose.files import named, write_text
+from tokenpose.files import write_text, written_whole
 from tokenpose.images import RgbImage, read_image, read_images
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
@@ -197,11 +197,19 @@ def _coco_file(image: Mapping[str, Any], poses: Poses) -> dict[str, Any]:
     }
 
 
+def _format_of(path: Path) -> str:
+    """Pillow's name for a suffix. Raises ValueError for one that it doesn't know."""
+    form = Image.registered_extensions().get(path.suffix.lower())
+    if form is None:
+        raise ValueError(f"{path} is no picture that can be written: end it in .png or .jpg")
+    return form
+
+
 def save_picture(picture: np.ndarray, path: Path) -> None:
     """Write an RGB array as the format that the suffix names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with named(path):
-        Image.fromarray(picture).save(path, quality=92)
+    with written_whole(path) as partial:
+        Image.fromarray(picture).save(partial, _format_of(path), quality=92)
 
 
 def draw_sheet(predictor: PosePredictor, samples: Samples, source: Source, count: int, threshold: float) -> np.ndarray:

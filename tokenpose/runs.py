@@ -75,16 +75,18 @@ def read_training_data(
     *,
     rename: Mapping[str, str] | None = None,
     flip_pairs: str | None = None,
+    category: str | None = None,
 ) -> TrainingData:
     """Read annotation files, one or several for each; images are opened when they are needed.
 
     Each file may name its own images, "FILE=PLACE"; the others' are in ``images``. Keypoints of the same name are one;
     ``rename`` gives keypoints of the training files, and of those to validate on that have them, other names.
     ``flip_pairs``: which change sides, "left_a:right_a,left_b:right_b" or "none", where the names don't tell.
+    ``category``: the name of the one to learn, where COCO files have several with keypoints.
     Raises what `tokenpose.data.combine.read_datasets` raises.
     """
-    people, source = read_datasets(train, images, rename=rename)
-    held_out, held_out_source = read_datasets(val, images, rename=rename, must_rename=False)
+    people, source = read_datasets(train, images, rename=rename, category=category)
+    held_out, held_out_source = read_datasets(val, images, rename=rename, must_rename=False, category=category)
     if flip_pairs is not None:
         pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)
         people = replace(people, skeleton=replace(people.skeleton, flip_pairs=pairs))
@@ -163,13 +165,14 @@ def finetune(
     settings: Mapping[str, Any] | None = None,
     rename: Mapping[str, str] | None = None,
     flip_pairs: str | None = None,
+    category: str | None = None,
     resume: bool = False,
     **model_changes: Any,
 ) -> TokenPose:
     """Fine-tune a model by name on the keypoints of annotation files; returns it with the averaged weights.
 
-    ``train`` and ``val``: COCO keypoint files, or MPII's, one or several; ``rename`` and ``flip_pairs`` as in
-    `tokenpose.runs.read_training_data`. ``images``: folders, tar and zip files, globs.
+    ``train`` and ``val``: COCO keypoint files, or MPII's, one or several; ``rename``, ``flip_pairs`` and ``category``
+    as in `tokenpose.runs.read_training_data`. ``images``: folders, tar and zip files, globs.
     The data's keypoints are the model's; tokens of keypoints with the same name start from the pretrained ones, or from
     those of ``weights=...``, a "local-dir:..." or a "hf-hub:..." name. ``recipe`` as in
     `tokenpose.training.recipes.read_recipe`; ``epochs``, ``learning_rate``, ``batch_size`` and ``settings``, fields of
@@ -178,7 +181,7 @@ def finetune(
     """
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     changes = {**{key: value for key, value in given.items() if value is not None}, **(settings or {})}
-    data = read_training_data(train, val, images, rename=rename, flip_pairs=flip_pairs)
+    data = read_training_data(train, val, images, rename=rename, flip_pairs=flip_pairs, category=category)
     chosen = read_recipe(recipe)
     choice: dict[str, Any] = {"name": name, "pretrained": pretrained, **model_changes}
     model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)

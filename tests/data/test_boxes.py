@@ -146,6 +146,11 @@ MESSAGES = {
     "'a.jpg' needs a list of boxes [[x1, y1, x2, y2], ...]; got 'b'": {"a.jpg": "b"},
     "an image needs id and file_name; got {'id': 1}": {"images": [{"id": 1}], "annotations": []},
     "record 0 needs bbox, and file_name or image_id; got 'a'": {"images": [], "annotations": ["a"]},
+    "record 0: an image_id is a number or text; got [1]": [{"image_id": [1], "bbox": [1, 2, 3, 4]}],
+    "record 0: a box is four numbers x, y, width, height; got [1000": [{"image_id": 1, "bbox": [10**400, 2, 3, 4]}],
+    "record 0: a score is a number; got 1000": [{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 10**400}],
+    "an image needs id and file_name; got {'id': [1]": {"images": [{"id": [1], "file_name": "a"}], "annotations": []},
+    "a category is an object; got 1": {"annotations": [], "categories": [1]},
 }
 
 

@@ -161,6 +161,7 @@ FAULTS = {
     "image": (content(record(image_id=99)), "annotation 7 is of image 99, which is not listed"),
     "box": (content(without(record(), "bbox")), r"annotation 7 needs a bbox of x, y, width, height; it has \[\]"),
     "box length": (content(record(bbox=[1, 2, 3])), r"annotation 7 needs a bbox of .*; it has \[1, 2, 3\]"),
+    "crowd as text": (content(record(iscrowd="0")), "annotation 7 must have as iscrowd 0 or 1; it has '0'"),
     "width": (content(images=[without(IMAGE, "width")]), "image 3 has no width"),
     "file": (content(images=[without(IMAGE, "file_name")]), "image 3 has no file_name"),
     "id": (content(images=[without(IMAGE, "id")]), r"image a\.jpg has no id"),

@@ -114,6 +114,9 @@ ONE_FAULT = {
     "missing": (change_image(file_name="x.png"), "missing images", "error", "there is no image x.png in "),
     "size": (change_image(width=240, height=300), "image sizes", "error", "it is 120 x 150, and the file says 240"),
     "other size": (change_image(width=100), "image sizes", "error", "it is 120 x 150, and the file says 100 x 150"),
+    "crowd as text": (change(iscrowd="0"), "records", "error", "its iscrowd is '0', neither 0 nor 1"),
+    "area": (change(area=-1), "records", "error", "its area is -1, not square pixels"),
+    "count as text": (change(num_keypoints="3"), "records", "error", "its num_keypoints is '3', not a count"),
     "flat box": (change(bbox=[20, 30, 0, 50]), "boxes", "error", "its box 0 x 50 at (20, 30) has no area"),
     "box elsewhere": (
         change(bbox=[200, 30, 50, 50]), "boxes", "error",
@@ -146,6 +149,7 @@ RECORDS = {
     "unlisted": "annotation 7",
     "image id is a list": "annotation 7",
     "no category": "annotation 7",
+    "crowd as text": "annotation 7",
     "no id": "annotation at position 7",
     "id twice": "annotation 8",
     "image id twice": "image 16 (007.png)",

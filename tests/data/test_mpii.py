@@ -152,6 +152,8 @@ FAULTS = {
     "center null": ([record(center=[1, None])], r"record 0: center must be 2 finite numbers; it is \[1, None\]"),
     "scale text": ([record(scale="2")], "record 0: scale must be a finite number; it is '2'"),
     "scale nan": ([record(scale=float("nan"))], "record 0: scale must be a finite number; it is nan"),
+    "scale huge": ([record(scale=10**400)], "record 0: scale must be a finite number; it is 1000"),
+    "joint huge": ([record(joints=[*JOINTS[1:], [1, 10**400]])], "record 0: joints must be 16 points x, y; it is "),
     "15 joints": ([record(joints=JOINTS[1:])], "record 0: joints must be 16 points x, y; it is "),
     "joint": ([record(joints=[*JOINTS[1:], [1]])], "record 0: joints must be 16 points x, y; it is "),
     "joint nan": (

@@ -168,6 +168,21 @@ def test_missing_area_is_053_of_the_box(write):
     assert truth.filled == {"area": 1}
 
 
+def test_missing_area_of_a_box_without_one_is_none(write):
+    bare = without("area")
+    bare["bbox"] = [10, 10, -20, 30]
+    assert [entry["area"] for entry in read(write(bare, record())).annotations] == [0, 10_000]
+
+
+def test_category_is_chosen_by_name(write, tmp_path):
+    content = json.loads(write(record(), record(category_id=2)).read_text())
+    content["categories"].append({**content["categories"][0], "id": 2, "name": "wasp"})
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps(content))
+    assert read_ground_truth(path, "wasp").category["id"] == 2
+    assert [entry["category_id"] for entry in read_ground_truth(path, "wasp").annotations] == [2]
+
+
 def test_missing_counts_are_counted_and_nobody_is_a_crowd(write):
     empty = record(keypoints=[0] * 9)
     del empty["num_keypoints"]
@@ -199,6 +214,10 @@ WRONG = {
     "annotation 7 needs a bbox of x, y, width, height; it has [1, 2, 3, 'a']": record(
         id=7, bbox=[1, 2, 3, "a"], iscrowd=1
     ),
+    "annotation 7 needs a bbox of x, y, width, height; it has 5": record(id=7, bbox=5, iscrowd=1),
+    "annotation 7 has keypoints 5; 3 keypoints need 9": record(id=7, keypoints=5, iscrowd=1),
+    "annotation 7 is of image [1], which is no id": record(id=7, image_id=[1], iscrowd=1),
+    "annotation 7 needs an area in square pixels; it has 1000": record(id=7, area=10**400),
     "annotation 7 has keypoints that are no finite numbers: [nan": record(id=7, keypoints=[math.nan, *SEEN[1:]]),
 }
 

@@ -1,9 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
+import timm
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import nn
 
 from tokenpose.data.augment import Augmentation
 from tokenpose.data.batches import TrainingBatches, WindowDataset
@@ -14,7 +17,7 @@ from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import LSP
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
-from tokenpose.training.loop import Trainer, total_loss
+from tokenpose.training.loop import Trainer, _synchronise_batch_norms, total_loss
 from tokenpose.training.settings import TrainingSettings
 
 from ..data.drawing import draw_people
@@ -263,6 +266,40 @@ def test_refused_resume_leaves_the_old_runs_settings_file(people, tmp_path):
 def test_resuming_without_a_checkpoint_is_refused(people, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .* to resume from"):
         make_trainer(people, tmp_path).resume()
+
+
+def test_weights_that_are_not_finite_are_neither_validated_nor_saved(people, tmp_path, monkeypatch):
+    settings = TrainingSettings(**{**vars(SETTINGS), "batch_size": 12, "validate_every": 1})
+    validated = []
+    trainer = make_trainer(people, tmp_path, settings, validate=lambda network: validated.append(network) or {})
+    bias = trainer.network.model.head[3].bias.data
+    monkeypatch.setattr(trainer.schedule, "step", lambda: bias.fill_(float("nan")))  # in place of a step that explodes
+    message = r"weights are not finite after step 1: model\.head\.3\.bias; learning rate 0\.002: try a lower one"
+    with pytest.raises(FloatingPointError, match=message):
+        trainer.train()
+    assert not validated
+    assert not trainer.checkpoint.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_full_disk_is_told_with_the_logs_name(people, tmp_path):
+    def validate(network) -> dict[str, float]:
+        trainer.log.symlink_to("/dev/full")
+        return {}
+
+    settings = TrainingSettings(**{**vars(SETTINGS), "validate_every": 1})
+    trainer = make_trainer(people, tmp_path, settings, validate=validate)
+    with pytest.raises(OSError, match=r"log\.jsonl can't be written \(No space left on device\)"):
+        trainer.train()
+
+
+def test_synchronised_batch_norms_keep_their_activations(generator):
+    backbone = timm.create_model("mobilenetv3_small_050", features_only=True, out_indices=(1,)).eval()
+    images = torch.randn(2, 3, 64, 48, generator=generator)
+    expected = backbone(images)[0]
+    converted = _synchronise_batch_norms(backbone, torch.device("cuda")).eval()
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules())
+    assert torch.equal(converted(images)[0], expected)
 
 
 def test_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(people, tmp_path):

@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from tokenpose.training.checkpoints import read_checkpoint
 
 from ..data.drawing import draw_people
 
@@ -19,6 +22,7 @@ RUN = (
     *("--epochs", "3", "--batch-size", "5", "--warmup-steps", "1", "--validate-every", "1", "--predictions", "2"),
     *("--color", "0.2", "--blur", "0.3", "--erasing", "0.3", "--half-body", "0.3", "--average", "0.9"),
 )
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 LAUNCHERS = {
     "torchrun": ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tokenpose"),
     "accelerate": ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "tokenpose"),
@@ -28,7 +32,7 @@ LAUNCHERS = {
 def launch(folder: Path, launcher: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *launcher, *arguments], cwd=folder, text=True, capture_output=True, timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
     )  # fmt: skip
 
 
@@ -79,6 +83,30 @@ def test_run_of_two_processes_is_resumed_by_one(people, alone, tmp_path):
     _, again = train(people, tmp_path, "run", "--resume", "--workers", "1", "--cache", "none")
     assert log.read_text() == before  # nothing was left to do
     assert_same_losses(again, alone)
+
+
+@pytest.mark.slow
+def test_signal_stops_both_after_the_same_step_and_one_process_goes_on(people, tmp_path):
+    options = ("--epochs", "60", "--validate-every", "1000", "--checkpoint-seconds", "1000", "--predictions", "0")
+    alone = train(people, tmp_path, "alone", *options)[1]
+    data = ("--train", str(people), "--val", str(people), "--images", str(people.parent))
+    log = tmp_path / "run" / "log.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, *LAUNCHERS["torchrun"], "-v", "train", *data, "--output", "run", *MODEL, *RUN, *options],
+        cwd=tmp_path, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 2):
+        time.sleep(0.05)
+    process.terminate()  # the launcher passes it on
+    _, errors = process.communicate(timeout=60)
+    step = read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"]
+    assert 9 <= step < 180
+    assert errors.count(f"stopped by a signal at step {step} of 180; the checkpoint has step {step}") == 1
+    _, resumed = train(people, tmp_path, "run", "--resume", *options)
+    assert [line["epoch"] for line in resumed] == list(range(1, 61))
+    for line, its in zip(alone, resumed, strict=True):
+        if "resumed_at" not in its:  # its means are those of the rest of the epoch
+            assert its["loss"] == pytest.approx(line["loss"], abs=1e-4), line["epoch"]
 
 
 @pytest.mark.slow

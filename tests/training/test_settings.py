@@ -10,7 +10,7 @@ FAULTS = [
     ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
     ({"validate_every": -1}, "validate_every must be at least 1; got -1"),
     ({"learning_rate": 0.0}, r"learning_rate must be positive; got 0\.0"),
-    ({"learning_rate": float("nan")}, "learning_rate must be positive; got nan"),
+    ({"learning_rate": float("nan")}, "learning_rate must be a finite number; got nan"),
     ({"backbone_rate": 0.0}, r"backbone_rate must be positive; got 0\.0"),
     ({"clip": -1.0}, r"clip must not be negative; got -1\.0"),
     ({"accumulate": 0}, "accumulate must be at least 1; got 0"),
@@ -25,6 +25,8 @@ FAULTS = [
     ({"patches": -0.5}, r"patches must not be negative; got -0\.5"),
     ({"workers": -1}, "workers must not be negative; got -1"),
     ({"checkpoint_seconds": -1.0}, r"checkpoint_seconds must not be negative; got -1\.0"),
+    ({"learning_rate": float("inf")}, "learning_rate must be a finite number; got inf"),
+    ({"seed": 10**30}, "seed must be a whole number of at most 63 bits; got 1000"),
     ({"average": 1.0}, r"average must be in \[0, 1\); got 1\.0"),
 ]
 

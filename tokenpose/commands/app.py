@@ -67,6 +67,12 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def show_log() -> None:
+    """Let a command say on standard error what it does, without -v: for those that take long."""
+    if is_main_process():
+        logging.getLogger("tokenpose").setLevel(logging.INFO)
+
+
 def report(error: Exception) -> None:
     """One line on standard error."""
     typer.echo(f"error: {' '.join(str(error).split())}", err=True)

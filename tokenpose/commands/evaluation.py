@@ -65,7 +65,12 @@ def evaluate_command(
         Path | None,
         typer.Option("--ground-truth", metavar="FILE.mat", help="MPII's head sizes, for the published PCKh."),
     ] = None,
-    box_threshold: Annotated[float, typer.Option("--box-threshold", help="Boxes of a lower score are left out.")] = 0.0,
+    category: Annotated[
+        str | None, typer.Option("--category", metavar="NAME", help="Which one, where several have keypoints.")
+    ] = None,
+    box_threshold: Annotated[
+        float | None, typer.Option("--box-threshold", help="Of --boxes those of a lower score are left out.")
+    ] = None,
     metric: Annotated[
         list[Metric] | None, typer.Option("--metric", help="Measure this; repeatable. Default: all that apply.")
     ] = None,
@@ -124,6 +129,8 @@ def evaluate_command(
     _check_suffix(sheet, PICTURES, "a sheet is", "--sheet")
     if sheet_order is SheetOrder.WORST and boxes is not None:
         raise typer.BadParameter("who is worst can be told with labelled boxes only", param_hint="--sheet-order")
+    if box_threshold is not None and boxes is None:
+        raise typer.BadParameter("labelled boxes have no scores; it goes with --boxes", param_hint="--box-threshold")
 
     from tokenpose.evaluation.processes import join_processes
     from tokenpose.jobs import evaluate
@@ -138,13 +145,14 @@ def evaluate_command(
         thresholds=threshold or None,
         unit=None if unit is None else unit.value,
         boxes=boxes,
-        box_threshold=box_threshold,
+        box_threshold=box_threshold or 0.0,
         nms=nms,
         soft_nms=soft_nms,
         flip_test=flip_test,
         decoder=decoder,
         batch_size=batch_size,
         ground_truth=ground_truth,
+        category=category,
     )
     if not processes.is_main:
         return
@@ -158,7 +166,7 @@ def evaluate_command(
         from tokenpose.photographs import draw_sheet, save_picture
         from tokenpose.predictor import PosePredictor
 
-        people, source = read_annotations(data, ground_truth=ground_truth), ImageSource(images)
+        people, source = read_annotations(data, category, ground_truth), ImageSource(images)
         if sheet_order is SheetOrder.WORST:
             people = _worst_first(people, result.person_errors)
         predictor = PosePredictor(network, decoder, flip_test)

@@ -119,11 +119,12 @@ def read_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def split_change(text: str) -> tuple[str, str]:
-    """FIELD=VALUE."""
+def split_change(text: str, option: str) -> tuple[str, str]:
+    """FIELD=VALUE, or OLD=NEW."""
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise typer.BadParameter(f"a change is FIELD=VALUE, depth=6 for example; got {text!r}", param_hint="--spec")
+        form = {"--spec": "FIELD=VALUE, depth=6", "--rename": "OLD=NEW, upper_neck=neck"}[option]
+        raise typer.BadParameter(f"a change is {form} for example; got {text!r}", param_hint=option)
     return name, value
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tokenpose.commands.app import app, is_main_process
+from tokenpose.commands.app import app, is_main_process, show_log
 from tokenpose.commands.options import read_size, read_value, split_change
 
 
@@ -44,6 +44,9 @@ def train_command(
     flip_pairs: Annotated[
         str | None,
         typer.Option(metavar="A:B,C:D", help='Which keypoints change sides, or "none", where the names don\'t tell.'),
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which one, where several of a COCO file have keypoints.")
     ] = None,
     recipe: Annotated[
         str | None,
@@ -136,7 +139,9 @@ def train_command(
           --output run/ --recipe lsp --image-size 128x96 --epochs 100
     """
     changes = _changes(locals())  # which are the options, by the settings' names
-    model_changes = {name: read_value(value) for name, value in map(split_change, spec or ())}
+    show_log()
+    changed_fields = dict(split_change(change, "--spec") for change in spec or ())
+    model_changes = {name: read_value(value) for name, value in changed_fields.items()}
     if image_size is not None:
         model_changes["image_size"] = read_size(image_size)
     if preview is not None and preview.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -147,8 +152,8 @@ def train_command(
 
     chosen = Recipe() if recipe is None else read_recipe(recipe)
     chosen.settings(changes)  # refuses what makes no sense before files are read
-    names = dict(map(split_change, rename or ()))
-    data = read_training_data(train, val, images, rename=names, flip_pairs=flip_pairs)
+    names = dict(split_change(change, "--rename") for change in rename or ())
+    data = read_training_data(train, val, images, rename=names, flip_pairs=flip_pairs, category=category)
     given: dict[str, Any] = {"name": model, "pretrained": pretrained, "weights": weights, **model_changes}
     network, settings = make_trainee(chosen, changes, data.skeleton, **given)
     if preview is not None:
@@ -179,7 +184,7 @@ def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
     if "milestones" in given:
         given["milestones"] = _read_numbers(given["milestones"], "--milestones")
     if "trackers" in given:
-        given["trackers"] = tuple(name.strip() for name in given["trackers"].split(","))
+        given["trackers"] = tuple(filter(None, map(str.strip, given["trackers"].split(","))))
     return given
 
 

@@ -2,12 +2,13 @@
 
 import json
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
+
+from tokenpose.data.plain import is_number
 
 logger = logging.getLogger(__name__)
 
@@ -103,14 +104,15 @@ def _from_names(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]
 def _from_annotations(content: Mapping[str, Any], category_id: int | None, path: Path) -> dict[str, ImageBoxes]:
     names = {}
     for image in content.get("images") or ():
-        if not isinstance(image, dict) or "id" not in image or "file_name" not in image:
+        if not isinstance(image, dict) or not _is_id(image.get("id")) or "file_name" not in image:
             raise ValueError(f"{path}: an image needs id and file_name; got {image!r:.100}")
         names[image["id"]] = str(image["file_name"])
-    people = {
-        category.get("id")
-        for category in content.get("categories") or ()
-        if category.get("keypoints") or category.get("name") == "person"
-    }
+    people = []
+    for category in content.get("categories") or ():
+        if not isinstance(category, dict):
+            raise ValueError(f"{path}: a category is an object; got {category!r:.100}")
+        if category.get("keypoints") or category.get("name") == "person":
+            people.append(category.get("id"))
 
     def counts(record: Any) -> bool:
         if not isinstance(record, dict):
@@ -133,6 +135,8 @@ def _from_records(
         if category_id is not None and record.get("category_id", category_id) != category_id:
             continue
         image_id = record.get("image_id")
+        if not (image_id is None or _is_id(image_id)):
+            raise ValueError(f"{path}: record {index}: an image_id is a number or text; got {image_id!r:.100}")
         name = str(record.get("file_name", names.get(image_id, image_id)))
         x, y, width, height = _numbers(record["bbox"], f"{path}: record {index}", "x, y, width, height")
         people = found.setdefault(name, ImageBoxes(image_id=image_id))
@@ -141,18 +145,18 @@ def _from_records(
     return found
 
 
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | float | str)
+
+
 def _score(score: Any, where: str) -> float:
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+    if not is_number(score):
         raise ValueError(f"{where}: a score is a number; got {score!r:.100}")
     return float(score)
 
 
 def _numbers(box: Any, where: str, meaning: str) -> Box:
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(isinstance(n, int | float) and math.isfinite(n) for n in box)
-    ):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise ValueError(f"{where}: a box is four numbers {meaning}; got {box!r:.100}")
     first, second, third, fourth = map(float, box)
     return first, second, third, fourth

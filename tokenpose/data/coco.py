@@ -171,7 +171,8 @@ class _Categories:
         if len(fitting) != 1:
             names = ", ".join(str(entry.get("name")) for entry in having) or "none"
             wanted = "exactly one category with keypoints" if name is None else f"one category {name!r} with keypoints"
-            raise ValueError(f"{self.path} must have {wanted}; with keypoints it has: {names}")
+            remedy = "; say which: category" if name is None and len(fitting) > 1 else ""
+            raise ValueError(f"{self.path} must have {wanted}; with keypoints it has: {names}{remedy}")
         _require(fitting[0], ("id",), "category", self.path)
         try:
             return fitting[0]["id"], Skeleton.from_coco_category(fitting[0])
@@ -201,7 +202,10 @@ class _Annotations:
         read = annotation.get
         self._categories.append(read("category_id"))
         self._images.append(read("image_id"))
-        self._crowds.append(bool(read("iscrowd")))
+        crowd = read("iscrowd")
+        if crowd not in (None, 0, 1):
+            self._odd[len(self.ids), "iscrowd"] = f"{crowd!r:.60}"
+        self._crowds.append(bool(crowd))
         self._add_numbers(read("keypoints") or [], read("bbox") or [], read("area"))
         self.ids.append(read("id"))
 
@@ -226,6 +230,7 @@ class _Annotations:
         if None in self._categories:
             self._refuse(self._categories.index(None), "has no category_id")
         rows = np.flatnonzero(np.array([other == category for other in self._categories], dtype=bool))
+        self._refuse_odd(rows, "iscrowd", "0 or 1")
         crowd = np.frombuffer(self._crowds, dtype=bool)[rows]
         return rows[~crowd], int(crowd.sum())
 

@@ -27,13 +27,14 @@ def read_datasets(
     *,
     rename: Mapping[str, str] | None = None,
     must_rename: bool = True,
+    category: str | None = None,
 ) -> tuple[Samples, Source]:
     """Read one annotation file, or several as one, and where their images are; logs a line for each file.
 
     A file may bring its own places, "lsp.json=lsp/*.tar" (several: with ``os.pathsep`` between them, as in PATH); the
     images of the others are in ``images``. A path that exists as it stands is taken as it is. ``rename``: other names
     for keypoints, {"upper_neck": "neck"}, in each file that has them: keypoints of one name are one. A name that no
-    file has is refused, unless ``must_rename`` is off.
+    file has is refused, unless ``must_rename`` is off. ``category``: which one, where several have keypoints.
 
     Raises FileNotFoundError, LookupError for names to rename that no file has, and ValueError.
     """
@@ -41,7 +42,7 @@ def read_datasets(
     shared = None if images is None else ImageSource(images)
     parts: list[tuple[Samples, Source]] = []
     for path, places in map(split_places, given):
-        samples = read_annotations(path)
+        samples = read_annotations(path, category)
         source = ImageSource(places) if places else shared
         if source is None:
             raise ValueError(f"where are the images of {path}? give images, or {path}=PLACE")

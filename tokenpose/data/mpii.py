@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tokenpose.data.json_records import JsonRecords
+from tokenpose.data.plain import is_number
 from tokenpose.data.samples import Samples
 from tokenpose.skeletons import MPII
 
@@ -105,7 +106,7 @@ def _read_person(record: Any, place: str) -> _Person:
         raise ValueError(f"{place} has no {', '.join(missing)}")
     if not isinstance(record["image"], str):
         raise ValueError(f"{place}: image must be text; it is {record['image']!r:.60}")
-    if not _is_number(record["scale"]):
+    if not is_number(record["scale"]):
         raise ValueError(f"{place}: scale must be a finite number; it is {record['scale']!r:.60}")
     x, y = _numbers(record, "center", 2, place)
     keypoints, visible = _read_joints(record, place)
@@ -118,7 +119,7 @@ def _read_joints(record: Mapping[str, Any], place: str) -> tuple[Float[np.ndarra
     visible = np.array(_numbers(record, "joints_vis", COUNT, place)) > 0
     try:
         keypoints = np.array(record["joints"], dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         keypoints = np.zeros(0)
     if keypoints.shape != (COUNT, 2) or not np.isfinite(keypoints[visible]).all():
         raise ValueError(f"{place}: joints must be {COUNT} points x, y; it is {record['joints']!r:.60}")
@@ -133,13 +134,13 @@ def _read_head(record: Mapping[str, Any], place: str) -> float:
     return HEAD * math.hypot(x2 - x1, y2 - y1)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _numbers(record: Mapping[str, Any], name: str, count: int, place: str) -> list[float]:
     values = record[name]
-    if not isinstance(values, list) or len(values) != count or not all(map(_is_number, values)):
+    if (
+        not isinstance(values, list)
+        or len(values) != count
+        or not all(isinstance(value, bool) or is_number(value) for value in values)
+    ):
         raise ValueError(f"{place}: {name} must be {count} finite numbers; it is {values!r:.60}")
     return [float(value) for value in values]
 

@@ -1,5 +1,6 @@
-"""Plain values of settings, as they come from files and command lines."""
+"""Plain values, as they come from files and command lines."""
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -13,7 +14,17 @@ def check_kinds(settings: Any) -> None:
     """
     for entry in fields(settings):
         value, kind = getattr(settings, entry.name), type(entry.default)
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and is_number(value):
             object.__setattr__(settings, entry.name, float(value))
         elif kind in _KINDS and type(value) is not kind:
             raise ValueError(f"{entry.name} must be {_KINDS[kind]}; got {value!r}")
+        if kind is float and not is_number(value):
+            raise ValueError(f"{entry.name} must be a finite number; got {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number: no truth value, and no integer too large for a float."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tokenpose.data.findings import Finding, Place, Severity
+from tokenpose.data.plain import is_number
 from tokenpose.data.samples import Samples
 from tokenpose.skeletons import Skeleton
 
@@ -260,7 +261,10 @@ class _Reader:
             self._note(record, f"its id {identity} was given to an annotation before", **values)
         else:
             seen.add(identity)
-        if annotation.get("iscrowd"):
+        crowd = annotation.get("iscrowd")
+        if crowd not in (None, 0, 1):
+            self._note(record, f"its iscrowd is {crowd!r:.40}, neither 0 nor 1", **values)
+        if crowd:
             return
         if image_row is None:
             self._note(record, f"it is of image {image!r}, which is not listed", **values)
@@ -290,6 +294,10 @@ class _Reader:
         if box is None or any(np.isnan(box)):
             self._note(record, f"its bbox is {annotation.get('bbox')!r:.60}, not x, y, width, height", **values)
         counted, area = _number(annotation.get("num_keypoints")), _number(annotation.get("area"))
+        for field, what in (("num_keypoints", "a count"), ("area", "square pixels")):
+            value = annotation.get(field)
+            if value is not None and not (is_number(value) and value >= 0):
+                self._note(record, f"its {field} is {value!r:.40}, not {what}", **values)
         self.rows.append((identity, image, box or [float("nan")] * 4, keypoints, counted, area))
 
 

@@ -1,7 +1,6 @@
 """COCO's AP and AR through pycocotools, from the annotation file itself."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -16,6 +15,7 @@ from jaxtyping import Float
 
 from tokenpose.data.augment import Framing
 from tokenpose.data.boxes import ImageBoxes, read_boxes_file
+from tokenpose.data.plain import is_number
 from tokenpose.data.sigmas import SHARE_OF_BOX
 from tokenpose.evaluation.oks import oks_nms, soft_oks_nms
 from tokenpose.evaluation.run import Boxes, Predicted, by_image
@@ -74,8 +74,9 @@ class CocoResult:
         return f"sigmas estimated for {', '.join(estimated)}, COCO's for the others"
 
 
-def read_ground_truth(path: str | Path) -> GroundTruth | None:
+def read_ground_truth(path: str | Path, name: str | None = None) -> GroundTruth | None:
     """What pycocotools needs of a COCO keypoint file that `read_coco` has accepted; None for a file of another form.
+    ``name``: of the category, None for the only one with keypoints.
 
     An annotation without ``area`` gets 0.53 of its box, one without ``iscrowd`` is no crowd, and one without
     ``num_keypoints`` has as many as are labelled. People of no keypoints and no box are left out: pycocotools forgives
@@ -88,11 +89,15 @@ def read_ground_truth(path: str | Path) -> GroundTruth | None:
         return None
     if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
         return None
-    category = next(entry for entry in content["categories"] if entry.get("keypoints"))
+    categories = [entry for entry in content["categories"] if entry.get("keypoints")]
+    category = next(entry for entry in categories if name in (None, entry.get("name")))
     filled: Counter[str] = Counter()
     annotations: list[dict[str, Any]] = []
     for record in content["annotations"]:
         if record.get("category_id") == category["id"]:
+            image = record.get("image_id")
+            if not isinstance(image, int | float | str):
+                raise ValueError(f"{path}: annotation {record.get('id')} is of image {image!r:.60}, which is no id")
             entry = _read_annotation(record, len(category["keypoints"]), filled, path)
             if entry is not None:
                 # pycocotools takes the id 0 for "none"
@@ -105,22 +110,23 @@ def read_ground_truth(path: str | Path) -> GroundTruth | None:
 def _read_annotation(record: Mapping[str, Any], count: int, filled: Counter[str], path: Path) -> dict[str, Any] | None:
     where = f"{path}: annotation {record.get('id')}"
     keypoints = record.get("keypoints") or [0] * (3 * count)
-    if len(keypoints) != 3 * count:
-        raise ValueError(f"{where} has {len(keypoints)} keypoint numbers; {count} keypoints need {3 * count}")
-    if not _are_numbers(keypoints):
+    if not isinstance(keypoints, list) or len(keypoints) != 3 * count:
+        amount = f"{len(keypoints)} keypoint numbers" if isinstance(keypoints, list) else f"keypoints {keypoints!r:.60}"
+        raise ValueError(f"{where} has {amount}; {count} keypoints need {3 * count}")
+    if not all(map(is_number, keypoints)):
         raise ValueError(f"{where} has keypoints that are no finite numbers: {keypoints!r:.100}")
     labelled = sum(value > 0 for value in keypoints[2::3])
     box = record.get("bbox") or []
     if not box and (not labelled or record.get("iscrowd")):
         filled["left out"] += 1
         return None
-    if len(box) != 4 or not _are_numbers(box):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise ValueError(f"{where} needs a bbox of x, y, width, height; it has {box}")
     filled.update(name for name in ("area", "iscrowd", "num_keypoints") if record.get(name) is None)
     area = record.get("area")
     if area is None:
-        area = SHARE_OF_BOX * box[2] * box[3]
-    if not _are_numbers([area]) or area < 0:
+        area = SHARE_OF_BOX * max(box[2], 0) * max(box[3], 0)
+    if not is_number(area) or area < 0:
         raise ValueError(f"{where} needs an area in square pixels; it has {area!r}")
     number = record.get("num_keypoints")
     for name in ("num_keypoints", "iscrowd"):
@@ -134,10 +140,6 @@ def _read_annotation(record: Mapping[str, Any], count: int, filled: Counter[str]
         "num_keypoints": labelled if number is None else number,
         "keypoints": keypoints,
     }
-
-
-def _are_numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in values)
 
 
 def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[Boxes, dict[str, int]]:

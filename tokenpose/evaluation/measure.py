@@ -45,15 +45,17 @@ def measure(
     source: Source,
     settings: EvaluationSettings,
     processes: Processes | None = None,
+    category: str | None = None,
 ) -> Evaluation:
-    """Every figure that the settings ask for; ``samples`` are the people of the annotation file ``data``.
+    """Every figure that the settings ask for; ``samples`` are the people of the annotation file ``data``, of that
+    category.
 
     Raises ValueError for a metric that was asked for by name and doesn't apply, and where none does.
     """
     if not len(samples):
         raise ValueError(f"{data} has no labelled people; left out: {samples.left_out}")
     shared = shared_keypoints(framing.skeleton, samples.skeleton)
-    truth = read_ground_truth(data) if settings.may("coco") else None
+    truth = read_ground_truth(data, category) if settings.may("coco") else None
     refused = {name: reason for name, reason in _refuse(data, samples, shared, truth, settings) if settings.may(name)}
     metrics = {name for name in get_args(Metric) if settings.may(name)} - refused.keys()
     for name, reason in refused.items():

@@ -73,7 +73,7 @@ class LeanVitBlock(nn.Module):
 
 
 class ZeroBiasLinear(nn.Module):
-    """A linear layer without bias, with one of zeros: for some hundred rows PyTorch's product is a sixth faster so."""
+    """A linear layer without bias, with one of zeros: for some hundred rows PyTorch's product is faster so."""
 
     bias: Tensor
 

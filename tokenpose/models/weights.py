@@ -106,14 +106,15 @@ def write_weights(
     """Write a model's weights with its spec and card. ``half``: float16 but for batch-norm statistics.
 
     A compiled model is written as what it was compiled from, float64 as float32.
-    Raises TypeError for other modules, ValueError for an optimised model, OSError where there is no room or no right
-    to write.
+    Raises TypeError for other modules, ValueError for an optimised model and for values that aren't finite (in half
+    precision: beyond 65504), OSError where there is no room or no right to write.
     """
     model = _plain(model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     tensors = {name: tensor.float() if tensor.dtype == torch.float64 else tensor for name, tensor in tensors.items()}
     if half:
         tensors = {name: tensor.half() if _may_be_half(name, tensor) else tensor for name, tensor in tensors.items()}
+    check_finite(tensors, "the model")
     metadata = {"format": "pt", "spec": model.spec.to_json(), "card": json.dumps(dict(card or {}))}
     with written_whole(path) as partial:
         try:

@@ -15,11 +15,12 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from tokenpose.data.augment import Batch
 from tokenpose.data.batches import TrainingBatches
-from tokenpose.files import write_text
+from tokenpose.files import named, write_text
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
 from tokenpose.training.curve import draw_curve
 from tokenpose.training.diagnosis import diagnose
@@ -114,7 +115,7 @@ class Trainer:
         if settings.channels_last:
             network = network.to(memory_format=torch.channels_last)
         if settings.sync_batch_norm:
-            network = _synchronise_batch_norms(network, accelerator)
+            network = _synchronise_batch_norms(network, accelerator.device)
         self.backbone: Any = network.backbone
         if settings.freeze_backbone:
             self.backbone.requires_grad_(False)
@@ -169,7 +170,8 @@ class Trainer:
         """Train to the last epoch; the last validation's figures.
 
         Ctrl-C, SIGTERM and an image that can't be read end the run after the step at hand, which is saved, with a line
-        that says so. Raises FloatingPointError, with a diagnosis, for a loss that isn't finite; FileExistsError where
+        that says so. Raises FloatingPointError, with a diagnosis, for a loss that isn't finite, and before weights that
+        aren't are validated or written; FileExistsError where
         an earlier run's checkpoint would be overwritten.
         """
         if self.step == 0 and self.checkpoint.exists():
@@ -189,6 +191,7 @@ class Trainer:
             losses = self._train_epoch(epoch, advance)
             validated = (epoch + 1) % self.settings.validate_every == 0 or epoch + 1 == self.settings.epochs
             if validated:
+                self._check_weights()
                 figures = self.validate(self.average.module)
             with self.interruptions.held():
                 self._log(epoch, losses, figures if validated else {})
@@ -295,6 +298,17 @@ class Trainer:
             f"{self.schedule.get_last_lr()[0]:.3g}: try a lower one, or precision fp32"
         )
 
+    def _check_weights(self) -> None:
+        """Before they are written, over what an earlier step left: they are the same in every process."""
+        values = self.accelerator.unwrap_model(self.network).state_dict()
+        broken = [name for name, value in values.items() if not value.isfinite().all()]
+        if broken:
+            names = ", ".join(broken[:3]) + (", ..." if len(broken) > 3 else "")
+            raise FloatingPointError(
+                f"weights are not finite after step {self.step}: {names}; learning rate "
+                f"{self.settings.learning_rate:.3g}: try a lower one, or precision fp32"
+            )
+
     def _start_files(self) -> None:
         """settings.json, and log.jsonl without what a run that went further, or an earlier one, has left in it."""
         if not self.accelerator.is_main_process:
@@ -322,6 +336,7 @@ class Trainer:
         return time.monotonic() - self.saved_at > self.settings.checkpoint_seconds
 
     def _save(self) -> None:
+        self._check_weights()
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             state = {
@@ -345,7 +360,7 @@ class Trainer:
         try:
             if self.step > self.saved_step:
                 self._save()
-        except OSError as failure:
+        except (OSError, FloatingPointError) as failure:
             logger.warning("stopped by %s at step %d of %d; %s", reason, self.step, self.steps, failure)
             return
         if self.accelerator.is_main_process and self.checkpoint.exists():
@@ -368,7 +383,7 @@ class Trainer:
             "rate": self.schedule.get_last_lr()[0],  # not the backbone's
             **{name: float(f"{value:.8g}") for name, value in (means | figures).items()},
         }
-        with self.log.open("a", encoding="utf-8") as file:
+        with named(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.accelerator.log({name: value for name, value in line.items() if name != "step"}, step=self.step)
         if figures:
@@ -413,10 +428,10 @@ def _check_parts(batches: TrainingBatches, settings: TrainingSettings) -> None:
         )
 
 
-def _synchronise_batch_norms(network: nn.Module, accelerator: Accelerator) -> Any:
-    if accelerator.device.type != "cuda":
-        raise ValueError(f"sync_batch_norm works on GPUs; this run is on {accelerator.device.type}: leave it out")
-    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+def _synchronise_batch_norms(network: nn.Module, device: torch.device) -> Any:
+    if device.type != "cuda":
+        raise ValueError(f"sync_batch_norm works on GPUs; this run is on {device.type}: leave it out")
+    return convert_sync_batchnorm(network)  # timm's: torch's would lose the activations inside its norms
 
 
 class _Means:

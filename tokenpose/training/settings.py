@@ -105,6 +105,8 @@ class TrainingSettings:
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        if abs(self.seed) >= 2**63:
+            raise ValueError(f"seed must be a whole number of at most 63 bits; got {self.seed}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must be in [0, 1); got {self.average}")
         if self.accumulate > self.batch_size:
