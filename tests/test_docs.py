@@ -89,7 +89,6 @@ def test_blocks_are_found_at_their_lines_and_marked_ones_are_left_out():
 
 COMMANDS = ["finetune.md", "train.md", "distributed.md", "data.md", "check.md", "evaluate.md", "speed.md"]
 SHELL = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LAUNCHERS = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.accelerate_cli"}
 SMALL = "tokenpose_t.lsp_256x192"
 
 

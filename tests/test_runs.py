@@ -279,6 +279,12 @@ def test_recipe_names_the_model_and_changes_its_spec(people, tmp_path):
     assert model.spec.depth == 1
 
 
+def test_field_that_no_model_has_is_refused_with_the_recipes_name(people, tmp_path):
+    (tmp_path / "mine.toml").write_text('[model]\nname = "tiny"\nlayers = 3\nkeypoints = ["a"]\n')
+    with pytest.raises(ValueError, match=r"mine\.toml: model: there are no fields keypoints, layers"):
+        make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton)
+
+
 def test_weights_or_a_place_win_over_the_recipes_pretraining(people, tmp_path):
     torch.manual_seed(0)
     save_pretrained(TokenPose(TINY), tmp_path / "folder")
@@ -365,10 +371,10 @@ def test_tensorboard_has_the_curve(people, tmp_path):
     assert [event.value for event in losses] == pytest.approx([line["loss"] for line in log])
 
 
-def test_same_people_are_drawn_at_each_validation_and_the_curve_is_a_picture(people, tmp_path):
+def test_same_people_are_drawn_after_each_epoch_and_the_curve_is_a_picture(people, tmp_path):
     train_model(TokenPose(TINY), data_of(people), tmp_path, replace(SETTINGS, predictions=2))
     names = sorted(path.name for path in (tmp_path / "predictions").iterdir())
-    assert names == ["step-000004.jpg", "step-000006.jpg"]  # after epochs 2 and 3, of 2 steps
+    assert names == ["step-000002.jpg", "step-000004.jpg", "step-000006.jpg"]  # epochs of 2 steps
     for path in (*(tmp_path / "predictions").iterdir(), tmp_path / "curve.png"):
         with Image.open(path) as picture:
             picture.load()

@@ -18,7 +18,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         if path.exists() and not path.is_file():
             yield path
             return
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # not resolve(), which raises RuntimeError for links in a circle
         partial = target.with_name(target.name + ".partial")
         try:
             yield partial

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Annotations = str | Path | Sequence[str | Path]
+
+
+_MODEL = {"name", "pretrained", "weights", "backbone_pretrained"} | {entry.name for entry in fields(ModelSpec)} - {
+    "skeleton"
+}
+"""What a recipe's table ``model`` may hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,13 +142,15 @@ def train_model(
             figures = {"steps": trainer.step, "pck": result.mean, "pck_unit": result.unit}
             origin = {"started_from": model.card} if model.card else {}  # its terms go on
             write_weights(averaged.model, weights, {**made, **origin, **(card or {}), **figures})
-            _draw_predictions(averaged.model, data, settings, output / "predictions" / f"step-{trainer.step:06}.jpg")
         return {"pck": result.mean}
+
+    def draw(averaged: Any) -> None:
+        _draw_predictions(averaged.model, data, settings, output / "predictions" / f"step-{trainer.step:06}.jpg")
 
     identity = {"spec": model.spec.to_json(), "data": digest(data.people)}
     made_of = {} if start is None else {"model": {key: value for key, value in start.items() if key != "keypoints"}}
     trainer = Trainer(
-        network, batches, validate, settings, output, accelerator, model.spec.grid_size, identity, made_of
+        network, batches, validate, settings, output, accelerator, model.spec.grid_size, identity, made_of, draw
     )
     if resume:
         trainer.resume()
@@ -231,6 +239,8 @@ def choose_start(
     **model_changes: Any,
 ) -> dict[str, Any]:
     """What `create_model` is called with: the recipe's model, changed. Plain values but for ``keypoints``."""
+    if unknown := sorted(recipe.model.keys() - _MODEL):
+        raise ValueError(f"{recipe.name}: model: there are no fields {', '.join(unknown)}")
     chosen: dict[str, Any] = {"name": "tokenpose_s_v1", "pretrained": False, **recipe.model}
     chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
     given = {"name": name, "pretrained": pretrained, "weights": None if weights is None else str(weights)}
@@ -317,7 +327,7 @@ def resolve_loss(settings: TrainingSettings, model: TokenPose) -> TrainingSettin
 
 
 def _draw_predictions(model: TokenPose, data: TrainingData, settings: TrainingSettings, path: Path) -> None:
-    """The same people at each validation: labels left, predictions right."""
+    """The same people after each epoch: labels left, predictions right."""
     from tokenpose.photographs import draw_sheet, save_picture
 
     if settings.predictions:

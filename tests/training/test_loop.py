@@ -240,7 +240,10 @@ def test_resuming_with_other_settings_is_refused_by_name(people, tmp_path):
         make_trainer(people, tmp_path, stop_after=1).train()
     changed = TrainingSettings(**{**vars(SETTINGS), "learning_rate": 1e-4, "epochs": 5})
     other = make_trainer(people, tmp_path, changed)
-    message = r"checkpoint\.pt belongs to a run with other settings \(epochs, learning_rate\); use another output"
+    message = (
+        r"checkpoint\.pt belongs to a run with other settings \(epochs 4, not 5; learning_rate 0\.002, not 0\.0001\): "
+        "use another output"
+    )
     with pytest.raises(ValueError, match=message):
         other.resume()
 
@@ -251,7 +254,9 @@ def test_checkpoint_with_a_setting_that_there_is_not_is_refused_by_name(people, 
     trainer = make_trainer(people, tmp_path)
     state = read_checkpoint(trainer.checkpoint)
     write_checkpoint(trainer.checkpoint, {**state, "settings": {**state["settings"], "momentum": 0.9}})
-    with pytest.raises(ValueError, match=r"belongs to a run with other settings \(momentum\); use another output"):
+    with pytest.raises(
+        ValueError, match=r"belongs to a run with other settings \(momentum 0\.9, not None\): use another"
+    ):
         trainer.resume()
 
 

@@ -86,9 +86,9 @@ def train_command(
     milestones: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Epochs from which the rate is a tenth, for multi_step.")
     ] = None,
-    warmup_steps: Annotated[int | None, typer.Option(help="Steps until the peak rate.")] = None,
+    warmup_steps: Annotated[int | None, typer.Option(help="Steps until the peak rate; at most a tenth.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0: any.")] = None,
-    average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights.")] = None,
+    average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights; 0: none.")] = None,
     start: Annotated[str | None, typer.Option(help='Of a new model: "wide" or "published".')] = None,
     loss: Annotated[
         str | None,
@@ -98,7 +98,7 @@ def train_command(
     guidance: Annotated[float | None, typer.Option(help="Weight of attention guidance; 0: none.")] = None,
     patches: Annotated[float | None, typer.Option(help="Weight of heatmaps read off visual tokens; 0: none.")] = None,
     precision: Annotated[str | None, typer.Option(help='"fp32", "bf16" or "fp16".')] = None,
-    compile: Annotated[bool | None, typer.Option(help="Compile what isn't guided.")] = None,
+    compile: Annotated[bool | None, typer.Option(help="Compile all but the guided blocks.")] = None,
     channels_last: Annotated[bool | None, typer.Option(help="Memory order of convolutions.")] = None,
     sync_batch_norm: Annotated[bool | None, typer.Option(help="Batch norms over all processes, on GPUs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
@@ -106,7 +106,7 @@ def train_command(
     workers: Annotated[int | None, typer.Option(help="Processes that read images that aren't cached.")] = None,
     validate_every: Annotated[int | None, typer.Option(help="Epochs between validations.")] = None,
     checkpoint_seconds: Annotated[float | None, typer.Option(help="Most work that an interruption loses.")] = None,
-    predictions: Annotated[int | None, typer.Option(help="People that are drawn at each validation.")] = None,
+    predictions: Annotated[int | None, typer.Option(help="People that are drawn after each epoch.")] = None,
     trackers: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Of accelerate: tensorboard, wandb, ...")
     ] = None,

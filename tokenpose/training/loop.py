@@ -90,9 +90,9 @@ class Trainer:
     """One run: `train` goes on from wherever its state is, `resume` puts it where a checkpoint was written.
 
     In ``output``: checkpoint.pt, log.jsonl (a line per epoch), curve.png, settings.json. ``network`` has its
-    ``backbone`` and what can be compiled as attributes. ``validate`` is called in every process. ``identity``: plain
-    values, besides the settings, that must be the same when a run is resumed. ``made_of``: what else settings.json
-    says.
+    ``backbone`` and what can be compiled as attributes. ``validate`` is called in every process, ``draw`` in the main
+    one after each epoch. ``identity``: plain values, besides the settings, that must be the same when a run is resumed.
+    ``made_of``: what else settings.json says.
 
     With several processes each goes through its part of every batch; only the main one writes.
     """
@@ -108,9 +108,10 @@ class Trainer:
         grid: tuple[int, int],
         identity: dict[str, Any] | None = None,
         made_of: dict[str, Any] | None = None,
+        draw: Callable[[nn.Module], None] | None = None,
     ) -> None:
         self.settings, self.batches, self.validate, self.output, self.grid = settings, batches, validate, output, grid
-        self.accelerator, self.identity, self.made_of = accelerator, identity or {}, made_of or {}
+        self.accelerator, self.identity, self.made_of, self.draw = accelerator, identity or {}, made_of or {}, draw
         _check_parts(batches, settings)
         if settings.channels_last:
             network = network.to(memory_format=torch.channels_last)
@@ -151,10 +152,14 @@ class Trainer:
         state = read_checkpoint(self.checkpoint)
         saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
         names = {**current, **saved}  # those that only one of them knows, too
-        differing = [key for key in names if key not in WITHOUT_EFFECT and saved.get(key) != current.get(key)]
+        differing = [
+            key if key in self.identity else f"{key} {saved.get(key)!r:.60}, not {current.get(key)!r:.60}"
+            for key in names
+            if key not in WITHOUT_EFFECT and saved.get(key) != current.get(key)
+        ]
         if differing:
             raise ValueError(
-                f"{self.checkpoint} belongs to a run with other settings ({', '.join(differing)}); use another output"
+                f"{self.checkpoint} belongs to a run with other settings ({'; '.join(differing)}): use another output"
             )
         self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -179,7 +184,10 @@ class Trainer:
         self._start_files()
         with self.interruptions, self._progress() as advance:
             try:
-                return self._train_epochs(advance)
+                figures = self._train_epochs(advance)
+                for tracker in self.accelerator.trackers:  # end_training would part the processes as well
+                    tracker.finish()
+                return figures
             except (KeyboardInterrupt, SystemExit, OSError) as error:
                 self._leave(error)
                 raise
@@ -190,8 +198,10 @@ class Trainer:
         for epoch in range(self.epochs_done, self.settings.epochs):
             losses = self._train_epoch(epoch, advance)
             validated = (epoch + 1) % self.settings.validate_every == 0 or epoch + 1 == self.settings.epochs
+            self._check_weights()
+            if self.draw is not None and self.accelerator.is_main_process:
+                self.draw(self.average.module)
             if validated:
-                self._check_weights()
                 figures = self.validate(self.average.module)
             with self.interruptions.held():
                 self._log(epoch, losses, figures if validated else {})

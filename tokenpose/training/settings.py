@@ -73,7 +73,7 @@ class TrainingSettings:
     checkpoint_seconds: float = 120.0
     """Most seconds of work that an interruption loses."""
     predictions: int = 8
-    """People of the validation file whose predictions are drawn at each validation."""
+    """People of the validation file whose predictions are drawn after each epoch."""
     trackers: tuple[str, ...] = ()
     """Names that accelerate knows: "tensorboard", "wandb", ..."""
     augmentation: Augmentation = field(default_factory=Augmentation)
