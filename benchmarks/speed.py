@@ -391,6 +391,7 @@ def read_status(name: str) -> float:
 
 def describe_machine() -> dict[str, Any]:
     from importlib.metadata import version
+    from importlib.util import find_spec
 
     names = ("torch", "timm", "onnxruntime", "openvino", "transformers")
     cpu = next(
@@ -400,7 +401,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         "threads": torch.get_num_threads(), "python": platform.python_version(),
-        **{name: version(name) for name in names},
+        **{name: version(name) for name in names if find_spec(name)},
     }  # fmt: skip
 
 

@@ -12,7 +12,6 @@ here in the same precision.
 
 import argparse
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from speed import describe_machine
 
 ROWS = {
     "cpu": [
@@ -63,13 +63,9 @@ def main() -> None:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))
         print(write_row(results[-1]), flush=True)
-    machine = {
-        "processor": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
-    }  # fmt: skip
-    options.output.write_text(
-        json.dumps({"machine": machine, "options": sys.argv[1:], "rows": results}, indent=1) + "\n"
-    )
+    chosen = {name: getattr(options, name) for name in ("people", "batch_size", "epochs")}
+    found = {"machine": describe_machine(), "options": chosen, "rows": results}
+    options.output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def write_row(row: dict[str, Any]) -> str:
