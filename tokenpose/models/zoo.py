@@ -48,7 +48,7 @@ architectures.add("tokenpose_s_v1", Architecture(
         "lsp_128x96": Tag(
             changes={**_LSP, "image_size": (128, 96), "head_hidden": 384, "sigma": 1.0},
             checkpoint="tokenpose_s_v1.lsp_128x96.safetensors",
-            sha256="44a002c94d1a12ba337adbdc9031fc4115e7ffe23eb71117533e5d800b9753f0",
+            sha256="4ba9a6390eb08f642a9357b0d844792e306ce2639a5468ceb6576e7ceb3e6335",
         ),
     },
 ))  # fmt: skip
