@@ -126,9 +126,20 @@ def test_file_whose_card_is_not_json_is_refused(tmp_path, tiny):
 def test_file_with_values_that_are_not_finite_is_refused(tmp_path, tiny, build, value):
     model = build(tiny)
     model.head[3].bias.data[3] = value
-    write_weights(model, tmp_path / "a.safetensors")
+    save_file(model.state_dict(), tmp_path / "a.safetensors", {"spec": tiny.to_json()})
     with pytest.raises(ValueError, match=r"a\.safetensors holds values that are not finite, in head\.3\.bias"):
         read_weights(tmp_path / "a.safetensors")
+
+
+def test_values_that_are_not_finite_are_not_written(tmp_path, tiny, build):
+    model = build(tiny)
+    model.head[3].bias.data[3] = 1e5  # beyond float16
+    write_weights(model, tmp_path / "a.safetensors")
+    for value, half in ((1e5, True), (math.nan, False)):
+        model.head[3].bias.data[3] = value
+        with pytest.raises(ValueError, match=r"the model holds values that are not finite, in head\.3\.bias"):
+            write_weights(model, tmp_path / "a.safetensors", half=half)
+    assert read_weights(tmp_path / "a.safetensors").tensors["head.3.bias"][3] == 1e5
 
 
 def test_file_of_a_later_format_is_refused(tmp_path, tiny):
