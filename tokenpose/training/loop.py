@@ -176,8 +176,7 @@ class Trainer:
 
         Ctrl-C, SIGTERM and an image that can't be read end the run after the step at hand, which is saved, with a line
         that says so. Raises FloatingPointError, with a diagnosis, for a loss that isn't finite, and before weights that
-        aren't are validated or written; FileExistsError where
-        an earlier run's checkpoint would be overwritten.
+        aren't are validated or written; FileExistsError where an earlier run's checkpoint would be overwritten.
         """
         if self.step == 0 and self.checkpoint.exists():
             raise FileExistsError(f"{self.checkpoint} is of an earlier run: resume it, or use another output")
