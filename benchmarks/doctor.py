@@ -201,6 +201,37 @@ def plant_in_records(clean: Content, folder: Path, random: Random) -> list[Conte
     return rows
 
 
+def plant_many(clean: Content, folder: Path, random: Random) -> list[Content]:
+    """Exchanged sides that aren't rare: COUNT of each kind in one file, and the same elbows of 15 in a file of 60."""
+    rows = []
+    content = deepcopy(clean)
+    changes = [change for change, check in RECORDS.values() if check == "left and right"]
+    free = [content["annotations"][index] for index in random.permutation(len(content["annotations"]))]
+    chosen = []
+    for change in changes:
+        fitting = [one for one in free if fits(one, change)][:COUNT]
+        free = [one for one in free if one not in fitting]
+        for annotation in fitting:
+            change(annotation, {}, random)
+        chosen += fitting
+    few = deepcopy(clean)
+    change = RECORDS["elbows exchanged"][0]
+    few["annotations"] = [one for one in few["annotations"] if fits(one, change)][:60]
+    for annotation in few["annotations"][::4]:
+        change(annotation, {}, random)
+    for fault, file, faulty in (
+        (f"all ten kinds of exchange at once, in {len(chosen)} of {len(content['annotations'])}", content, chosen),
+        ("elbows exchanged, in 15 of 60", few, few["annotations"][::4]),
+    ):
+        diagnosis, seconds = diagnose(folder, file)
+        named = {identity for finding in diagnosis.of_check("left and right") for identity in finding.annotations}
+        rows.append(
+            row(fault, "left and right", len(faulty), sum(one["id"] in named for one in faulty), seconds)
+            | {"falsely": len(named - {one["id"] for one in faulty})}
+        )
+    return rows
+
+
 def plant_in_file(clean: Content, folder: Path) -> list[Content]:
     """Faults of which a file has one: each kind is planted in as many copies of the file as there are ways to."""
     count = len(NAMES)
@@ -359,7 +390,8 @@ def main(train: Path, val: Path, output: Path, places: list[str]) -> None:
     print("| fault | check | planted | found | recall |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = plant_in_records(clean, folder, random) + plant_in_file(clean, folder)
+        rows = plant_in_records(clean, folder, random) + plant_many(clean, folder, np.random.default_rng(0))
+        rows += plant_in_file(clean, folder)
         rows += plant_in_images(clean, held_out, folder, ImageSource(places), places, random)
     untouched = count_alarms(train, val, places, len(clean["annotations"]))
     output.parent.mkdir(parents=True, exist_ok=True)

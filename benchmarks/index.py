@@ -83,7 +83,7 @@ def write_file(path: Path, people: int, images: int) -> None:
 
 def measure(path: Path) -> dict[str, Any]:
     process = subprocess.run([sys.executable, "-c", READ, path], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(process.stdout)
+    return json.loads(process.stdout.replace(f"{path}", path.name))
 
 
 def main(people: int, images: int, output: Path | None) -> None:
@@ -97,7 +97,7 @@ def main(people: int, images: int, output: Path | None) -> None:
     for number, run in enumerate(runs, 1):
         print(f"| {number} | {run['people']} | {run['seconds']:.2f} | {run['peak_mb']:.0f} |")
     result = {"annotations": people, "images": images, "file_mb": round(megabytes, 1), "runs": runs}
-    print("\n" + runs[0]["line"].replace(str(path), path.name) + "\n\n" + json.dumps(result))
+    print(f"\n{runs[0]['line']}\n\n" + json.dumps(result))
     if output is not None:
         output.write_text(json.dumps(result, indent=2) + "\n")
 

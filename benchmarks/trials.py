@@ -4,9 +4,10 @@ Usage: python benchmarks/trials.py DATA OUTPUT --weights BASE.safetensors [--onl
 
 DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the first half
 of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
-or one part of the optimiser exchanged. "half bodies": on their 14 keypoints; "longer fine-tuning": for 100 epochs; "by
-heart": of 50 persons, for 400. "start": from nothing on all 9,000 persons at 64x48, once through, without a helper or
-with one part of the optimiser exchanged; "longer start": three times; "start of HRNet": with TokenPose-B, once.
+or one part of the optimiser exchanged. "half bodies" and "14 keypoints": on their 14 keypoints; "longer fine-tuning":
+for 100 epochs; "by heart": of 50 persons, for 400. "start": from nothing on all 9,000 persons at 64x48, once through,
+without a helper or with one part of the optimiser exchanged; "longer start": three times; "start of HRNet": with
+TokenPose-B, once.
 
 Scores are PCK@0.2 on the 500 validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not
 run again. Prints the table.
@@ -35,6 +36,8 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "no moving average": {"average": 0.0},
         "frozen backbone": {"freeze_backbone": True},
         "a tenth of the rate for the backbone": {"backbone_rate": 0.1},
+        "half the rate": {"learning_rate": 1e-4},
+        "half the rate, a twentieth for the backbone": {"learning_rate": 1e-4, "backbone_rate": 0.1},
         "no guidance": {"guidance": 0.0},
         "no clipping": {"clip": 0.0},
         "no warm-up": {"warmup_steps": 0},
@@ -43,6 +46,12 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "none": {},
         "half body 0.3, published coin": {"half_body": 0.3},
         "half body 0.3, fair coin": {"half_body": 0.3, "half_body_coin": "fair"},
+    },
+    "14 keypoints": {
+        "as it is": {},
+        "a tenth of the rate for the backbone": {"backbone_rate": 0.1},
+        "half the rate": {"learning_rate": 1e-4},
+        "half the rate, a twentieth for the backbone": {"learning_rate": 1e-4, "backbone_rate": 0.1},
     },
     "longer fine-tuning": {
         "zoom, turn, flip": {},
@@ -81,6 +90,7 @@ HRNET = "tokenpose_b.lsp_256x192"
 FINE_TUNING = {
     "fine-tuning": ("4 renamed 100", "val_renamed"),
     "half bodies": ("14 100", "val"),
+    "14 keypoints": ("14 100", "val"),
     "longer fine-tuning": ("14 100", "val"),
     "by heart": ("14 50", "val"),
 }
