@@ -80,6 +80,8 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "both helpers": {},
         "no guidance": {"guidance": 0.0},
         "no patch heatmaps": {"patches": 0.0},
+        "no helper": {"guidance": 0.0, "patches": 0.0},
+        "published start": {"start": "published"},
     },
     "start of HRNet": {
         "both helpers": {},
