@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/carry_over.py NAME VAL.json IMAGES [IMAGES ...]
 
-Prints a Markdown table: heights from half to one and a half times the size that the weights were made for.
+Prints a Markdown table: heights from half to twice the size that the weights were made for.
 """
 
 import sys

@@ -374,8 +374,8 @@ def count_alarms(train: Path, val: Path, places: list[str], people: int) -> dict
     start = time.perf_counter()
     diagnosis = check_data(train, places, val=val)
     seconds = time.perf_counter() - start
-    print(f"\nThe untouched file, {people:,} people, with validation: {seconds:.1f} seconds\n")
-    print("| check | false alarms, or true ones | per mille |\n|---|---|---|")
+    print(f"\nThe untouched file, {people:,} people with validation: {seconds:.1f} seconds\n")
+    print("| check | false alarms, or true ones | per 1,000 people |\n|---|---|---|")
     alarms = {}
     for check in CHECKS:
         alarms[check] = len({(one.file, one.record) for one in diagnosis.of_check(check)})
@@ -393,7 +393,7 @@ def main(train: Path, val: Path, output: Path, places: list[str]) -> None:
         rows = plant_in_records(clean, folder, random) + plant_many(clean, folder, np.random.default_rng(0))
         rows += plant_in_file(clean, folder)
         rows += plant_in_images(clean, held_out, folder, ImageSource(places), places, random)
-    untouched = count_alarms(train, val, places, len(clean["annotations"]))
+    untouched = count_alarms(train, val, places, len(clean["annotations"]) + len(held_out["annotations"]))
     output.parent.mkdir(parents=True, exist_ok=True)
     report = {"people": len(clean["annotations"]), "faults": rows, "untouched": untouched}
     output.write_text(json.dumps(report, indent=2) + "\n")

@@ -29,7 +29,9 @@ PASSES, REPETITIONS = 10, 7
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--models", nargs="+", default=["tokenpose_t", "tokenpose_s_v1", "tokenpose_b", "tokenpose_l_d24"]
+        "--models",
+        nargs="+",
+        default=["tokenpose_t", "tokenpose_s_v1", "tokenpose_b", "tokenpose_l_d6", "tokenpose_l_d24"],
     )
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--output", type=Path, default=Path("operators.json"))

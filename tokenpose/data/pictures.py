@@ -22,7 +22,7 @@ DIFFERENT_BITS = 45
 """Two images look alike if their thumbnails of 16 x 16 correlate by more than this, and of 256 bits that say whether a
 cell is brighter than its left neighbour no more than that many differ. In LSPET's 9,500 images that finds 23 pairs: 20
 of the same photograph, 3 of the same scene. Of copies that are smaller, grey, brighter or compressed it finds 96 in 100
-or more, of those that are cropped by a twentieth 81 to 91."""
+or more, of those that are cropped by a twentieth 90."""
 
 FLAT = 3.0
 """Thumbnails whose values spread less than this, of 255, show nothing to compare."""

@@ -40,8 +40,8 @@ def estimate_sigmas(samples: Samples) -> Sigmas:
     another has the median of COCO's.
 
     How good that is: from the 86 people of COCO on whom the quarter was calibrated, as if their names said nothing, it
-    is off by a factor of 1.18 in the median of the 17 keypoints and of 1.53 at worst (hips, 0.070 for 0.107); from five
-    of them by 1.3, and 2.3 at worst. Compare AP by estimated sigmas among models on the same data, not with AP on COCO.
+    is off by a factor of 1.18 in the median of the 17 keypoints and of 1.53 at worst (hips, 0.070 for 0.107); from few
+    people by more. Compare AP by estimated sigmas among models on the same data, not with AP on COCO.
     """
     known = [_BY_WORDS.get(sideless_words(name)) for name in samples.skeleton.keypoints]
     measured = sigmas_from_distances(samples).tolist()
