@@ -86,7 +86,9 @@ def write_files(data: Path, output: Path) -> dict[str, Path]:
     files = {}
     for name, content in contents.items():
         files[name] = output / f"{name.replace(' ', '-')}.json"
-        files[name].write_text(json.dumps(content))
+        text = json.dumps(content)
+        if not files[name].exists() or files[name].read_text() != text:  # another process may be reading it
+            files[name].write_text(text)
     return files
 
 

@@ -1,6 +1,7 @@
 """What other precisions and the optimised copy change: keypoints in heatmap cells, and PCK, of the weights that ship.
 
-Usage: python benchmarks/precision.py ANNOTATIONS.json IMAGES [--model tokenpose_s_v1] [--people 500] [--device cuda]
+Usage: python benchmarks/precision.py ANNOTATIONS.json IMAGES [--model tokenpose_s_v1] [--weights FILE] [--people 500]
+           [--device cuda]
 
 The same crops go through each; "moved" is how far keypoints lie from those of the float32 model, DARK decoding, over
 all people and keypoints. Where two places of a heatmap are nearly as high, the last bit decides between them.
@@ -21,11 +22,13 @@ def main() -> None:
     parser.add_argument("annotations")
     parser.add_argument("images")
     parser.add_argument("--model", default="tokenpose_s_v1")
+    parser.add_argument("--weights", help="a file, in place of the weights that ship")
     parser.add_argument("--people", type=int, default=500)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     samples, source = read_annotations(options.annotations).take(slice(options.people)), ImageSource(options.images)
-    model = tokenpose.create_model(options.model, pretrained=True, device=options.device)
+    start = {"weights": options.weights} if options.weights else {"pretrained": True}
+    model = tokenpose.create_model(options.model, device=options.device, **start)
     transform = tokenpose.create_transform(model)
     photographs = (source.read(samples.file_of(person)) for person in range(len(samples)))
     pairs = zip(photographs, samples.boxes, strict=True)
@@ -36,7 +39,7 @@ def main() -> None:
     )
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
         for way in ("eager", "optimised"):
-            other = tokenpose.create_model(options.model, pretrained=True, device=options.device, dtype=dtype)
+            other = tokenpose.create_model(options.model, device=options.device, dtype=dtype, **start)
             if way == "optimised":
                 other = tokenpose.optimize(other)
             moved = (run(other, crops.to(dtype)) - expected).norm(dim=-1).flatten()

@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,29 @@ def main() -> None:
         return
     found = json.loads(options.output.read_text()) if options.output.exists() else {"forward": [], "stages": []}
     found["machine"] = describe_machine()
-    for name, precision, batch in itertools.product(options.models, options.precisions, options.batches):
-        cell = (name, precision, batch)
+    groups = []
+    for name, precision in itertools.product(options.models, options.precisions):
         ways = [way for way in options.ways if is_possible(way, precision, name)]
-        known = {row["way"] for row in found["forward"] if of_cell(row) == cell}
-        if known.issuperset(ways):
-            continue
-        rows = race(*cell, ways, options.seconds)  # all of the cell anew: ratios are of one run
-        found["forward"] = [row for row in found["forward"] if of_cell(row) != cell or row["way"] not in ways] + rows
-        options.output.write_text(json.dumps(found, indent=1) + "\n")
+        known = {(*of_cell(row), row["way"]) for row in found["forward"]}
+        batches = [
+            batch for batch in options.batches if any((name, precision, batch, way) not in known for way in ways)
+        ]
+        groups.append(Group(name, precision, batches, ways))
+    if torch.cuda.is_available():  # whose machine has cores enough to get ready side by side
+        everybody = [worker for group in groups for worker in group.start()]
+        with ThreadPoolExecutor(len(everybody) or 1) as pool:
+            list(pool.map(Worker.get_ready, everybody))
+    for group in groups:
+        for worker in group.start():
+            worker.get_ready()
+        for batch in group.batches:  # all of the cell anew: ratios are of one run
+            rows = race(group, batch, options.seconds)
+            cell = (group.model, group.precision, batch)
+            found["forward"] = [
+                row for row in found["forward"] if of_cell(row) != cell or row["way"] not in group.ways
+            ] + rows
+            options.output.write_text(json.dumps(found, indent=1) + "\n")
+        group.stop()
     if not found["stages"]:
         found["stages"] = measure_stages(options)
         options.output.write_text(json.dumps(found, indent=1) + "\n")
@@ -83,11 +98,16 @@ def main() -> None:
 class Worker:
     """A process that runs one way, when it is asked to."""
 
-    def __init__(self, model: str, precision: str, way: str) -> None:
-        self.way = way
+    def __init__(self, model: str, precision: str, way: str, batches: list[int]) -> None:
+        self.way, self.batches = way, batches
         command = [sys.executable, __file__, "--worker", model, precision, way]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.answer()  # it is ready
+        self.prepared: dict[int, dict[str, Any]] = {}
+
+    def get_ready(self) -> None:
+        if not self.prepared:
+            self.answer()  # it is there
+            self.prepared = {batch: self.ask(prepare=batch) for batch in self.batches}
 
     def ask(self, **question: Any) -> Any:
         assert self.process.stdin is not None
@@ -103,32 +123,45 @@ class Worker:
         return json.loads(line)
 
 
+class Group:
+    """The ways of one architecture in one precision."""
+
+    def __init__(self, model: str, precision: str, batches: list[int], ways: list[str]) -> None:
+        self.model, self.precision, self.batches, self.ways = model, precision, batches, ways
+        self.workers: list[Worker] = []
+
+    def start(self) -> list[Worker]:
+        if self.batches and not self.workers:
+            self.workers = [Worker(self.model, self.precision, way, self.batches) for way in self.ways]
+        return self.workers
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.process.terminate()
+
+
 def of_cell(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["model"], row["precision"], row["batch"]
 
 
-def race(name: str, precision: str, batch: int, ways: list[str], seconds: float) -> list[dict[str, Any]]:
+def race(group: Group, batch: int, seconds: float) -> list[dict[str, Any]]:
     """The rows of one architecture, precision and size of batch."""
-    workers = {way: Worker(name, precision, way) for way in ways}
-    prepared = {way: workers[way].ask(prepare=batch) for way in ways}
-    times: dict[str, list[float]] = {way: [] for way in ways}
+    times: dict[str, list[float]] = {worker.way: [] for worker in group.workers}
     peaks = []
     for _ in range(ROUNDS if batch < 64 else 1):
-        for way in ways:
-            answer = workers[way].ask(seconds=seconds / ROUNDS)
-            times[way] += answer["times"]
+        for worker in group.workers:
+            answer = worker.ask(batch=batch, seconds=seconds / ROUNDS)
+            times[worker.way] += answer["times"]
             peaks.append(answer["peak"])
-    for worker in workers.values():
-        worker.process.terminate()
     rows = []
-    for way in ways:
-        spent, peak = statistics.median(times[way]), statistics.median(peaks)
-        operations = prepared[way]["operations"] * batch
+    for worker in group.workers:
+        spent, peak, prepared = statistics.median(times[worker.way]), statistics.median(peaks), worker.prepared[batch]
+        operations = prepared["operations"] * batch
         rows.append({
-            "model": name, "precision": precision, "batch": batch, "way": way,
+            "model": group.model, "precision": group.precision, "batch": batch, "way": worker.way,
             "ms_per_image": 1000 * spent / batch, "images_per_second": batch / spent,
             "of_peak": operations / spent / peak, "peak_gflops": peak / 1e9,
-            "memory_mb": prepared[way]["memory"] / 1e6, "differs": prepared[way]["differs"],
+            "memory_mb": prepared["memory"] / 1e6, "differs": prepared["differs"],
         })  # fmt: skip
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
@@ -150,12 +183,15 @@ def work(name: str, precision: str, way: str) -> None:
         if way == "vitpose":
             operations = count_operations(run, crop.to(dtype))
         print(json.dumps("ready"), file=answers, flush=True)
+        crops_of: dict[int, torch.Tensor] = {}
         for line in sys.stdin:
             question = json.loads(line)
             if "prepare" in question:
                 crops = torch.randn(question["prepare"], 3, *model.spec.image_size, device=device).to(dtype)
+                crops_of[question["prepare"]] = crops
                 answer = {"operations": operations, **prepare(run, crops, None if way == "vitpose" else published)}
             else:
+                crops = crops_of[question["batch"]]
                 answer = {"peak": measure_peak(dtype, device), "times": time_calls(run, crops, question["seconds"])}
             print(json.dumps(answer), file=answers, flush=True)
 

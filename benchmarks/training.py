@@ -5,9 +5,9 @@ Usage: python benchmarks/training.py ANNOTATIONS.json IMAGES [--people 48] [--ba
 
 Each row is a run of its own, in a process of its own, by `tokenpose.runs.train_model` with the recipe "lsp" at 256x192:
 images decoded each time by no or one worker process, or cached in memory (on a GPU: also on it). The first epoch warms
-up; the others are timed. On a GPU in bf16 and with torch.compile too. "of peak": floating-point operations of forward
-and backward (three times those of the forward pass, counted by torch) as a share of what a large matrix product reaches
-here in the same precision.
+up; the others are timed. On a GPU in bf16, with torch.compile and as a CUDA graph too. "of peak": floating-point
+operations of forward and backward (three times those of the forward pass, counted by torch) as a share of what a large
+matrix product reaches here in the same precision.
 """
 
 import argparse
@@ -35,6 +35,7 @@ ROWS = {
         {"cache": "ram", "workers": 0, "precision": "bf16"},
         {"cache": "device", "workers": 0, "precision": "bf16"},
         {"cache": "device", "workers": 0, "precision": "bf16", "compile": True},
+        {"cache": "device", "workers": 0, "precision": "bf16", "compile": True, "graph": True},
         {"cache": "device", "workers": 0, "precision": "fp32"},
     ],
 }
@@ -69,7 +70,9 @@ def main() -> None:
 
 
 def write_row(row: dict[str, Any]) -> str:
-    precision = row["precision"] + (", compiled" if row.get("compile") else "")
+    precision = row["precision"] + "".join(
+        f", {name}" for key, name in (("compile", "compiled"), ("graph", "recorded")) if row.get(key)
+    )
     return (
         f"| {row['model']} | {row['cache']} | {row['workers']} | {precision} | {row['images_per_second']:.1f} | "
         f"{row['waiting']:.1%} | {row['memory_gb']:.2f} GB | {row['share_of_peak']:.0%} |"

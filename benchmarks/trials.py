@@ -1,25 +1,29 @@
 """What single options bring, each with two seeds.
 
-Usage: python benchmarks/trials.py DATA OUTPUT --weights BASE.safetensors [--only KIND ...] [--seeds 0 1]
+Usage: python benchmarks/trials.py DATA OUTPUT [--weights BASE.safetensors] [--only KIND ...] [--seeds 0 1] [--jobs 1]
 
 DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the first half
 of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
 or one part of the optimiser exchanged. "half bodies" and "14 keypoints": on their 14 keypoints; "longer fine-tuning":
 for 100 epochs; "by heart": of 50 persons, for 400. "start": from nothing on all 9,000 persons at 64x48, once through,
 without a helper or with one part of the optimiser exchanged; "longer start": three times; "start of HRNet": with
-TokenPose-B, once.
+TokenPose-B, once. "long start": at 128x96, batches of 128, 10 times through, which takes a GPU (there: bf16, compiled).
 
 Scores are PCK@0.2 on the 500 validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not
-run again. Prints the table.
+run again; ``--jobs`` programs run beside each other. Prints the table.
 """
 
 import argparse
 import json
 import re
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from finetuning import ARCHITECTURE, places, write_files
 
 from tokenpose.runs import make_trainee, read_training_data, train_model
@@ -86,6 +90,22 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
     "start of HRNet": {
         "both helpers": {},
     },
+    "long start": {
+        "both helpers": {},
+        "no guidance": {"guidance": 0.0},
+        "no patch heatmaps": {"patches": 0.0},
+        "no helper": {"guidance": 0.0, "patches": 0.0},
+        "squared error": {"loss": "squared_error"},
+        "published start": {"start": "published"},
+        "no moving average": {"average": 0.0},
+        "no clipping": {"clip": 0.0},
+        "no warm-up": {"warmup_steps": 0},
+        "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
+        "twice the rate": {"learning_rate": 2e-3},
+        "zoom 0.35, turns of 45 degrees": {"scale": 0.35, "rotation": 45.0},
+        "half body 0.3, fair coin": {"half_body": 0.3, "half_body_coin": "fair"},
+        "erasing 0.3": {"erasing": 0.3},
+    },
 }
 
 HRNET = "tokenpose_b.lsp_256x192"
@@ -96,6 +116,7 @@ FINE_TUNING = {
     "longer fine-tuning": ("14 100", "val"),
     "by heart": ("14 50", "val"),
 }
+LARGER = {"scale": 0.25, "rotation": 30.0}
 EPOCHS = {"longer fine-tuning": 100, "by heart": 400, "longer start": 3}
 
 
@@ -103,21 +124,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, help="the base of the fine-tuning kinds")
     parser.add_argument("--only", nargs="+", choices=list(TRIALS), default=list(TRIALS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--trials", nargs="+", help="these only, by name")
+    parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
+    if options.weights is None and set(options.only) & FINE_TUNING.keys():
+        parser.error(f"{', '.join(sorted(set(options.only) & FINE_TUNING.keys()))} need --weights")
     options.output.mkdir(parents=True, exist_ok=True)
     files = write_files(options.data, options.output)
-    for kind in options.only:
-        for seed in options.seeds:
-            for name, changes in TRIALS[kind].items():
-                run(options, files, kind, name, changes, seed)
+    chosen = [
+        (kind, name, seed)
+        for kind in options.only
+        for seed in options.seeds
+        for name in TRIALS[kind]
+        if options.trials is None or name in options.trials
+    ]
+    if options.jobs > 1:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda trial: run_beside(options, *trial), chosen))
+    else:
+        for kind, name, seed in chosen:
+            run(options, files, kind, name, TRIALS[kind][name], seed)
     print_table(read_lines(options.output / "trials.jsonl"))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def run_beside(options: argparse.Namespace, kind: str, name: str, seed: int) -> None:
+    weights = [] if options.weights is None else ["--weights", str(options.weights)]
+    chosen = ["--only", kind, "--trials", name, "--seeds", str(seed)]
+    command = [sys.executable, __file__, str(options.data), str(options.output), *weights, *chosen]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def run(
@@ -146,10 +187,13 @@ def run(
             "average": 0.99,
         }
         architecture = HRNET if kind == "start of HRNet" else ARCHITECTURE
-        model, settings = make_trainee(
-            read_recipe("lsp"), {**shared, **changes}, data.skeleton, architecture,
-            image_size=(64, 48), head_hidden=384, sigma=0.8,
-        )  # fmt: skip
+        form = {"image_size": (64, 48), "head_hidden": 384, "sigma": 0.8}
+        if kind == "long start":
+            shared |= {"epochs": 10, "batch_size": 128, "warmup_steps": 300, "average": 0.999} | LARGER
+            form |= {"image_size": (128, 96), "sigma": 1.0}
+            if torch.cuda.is_available():
+                shared |= {"precision": "bf16", "compile": True, "graph": True, "cache": "device"}
+        model, settings = make_trainee(read_recipe("lsp"), {**shared, **changes}, data.skeleton, architecture, **form)
     folder = options.output / re.sub(r"\W+", "-", f"{kind} {name} {seed}")
     written = train_model(model, data, folder, settings, resume=(folder / "checkpoint.pt").exists())
     log = [json.loads(line) for line in (written.parent / "log.jsonl").read_text().splitlines()]

@@ -8,7 +8,7 @@ from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import Skeleton
-from tokenpose.training.optim import make_average, make_optimizer, make_schedule
+from tokenpose.training.optim import MovingAverage, make_optimizer, make_schedule
 from tokenpose.training.settings import TrainingSettings
 
 
@@ -132,23 +132,23 @@ def test_only_matrices_and_kernels_decay():
 @torch.no_grad()
 def test_first_update_of_the_average_copies_the_weights():
     network = nn.Linear(1, 1)
-    average = make_average(network, decay=0.999)
+    average = MovingAverage(network, decay=0.999)
     network.weight.fill_(5.0)
-    average.update_parameters(network)
+    average.update(0)
     assert average.module.weight.item() == 5
 
 
 @torch.no_grad()
 def test_average_forgets_fast_at_first_and_by_its_decay_later():
     network = nn.Linear(1, 1)
-    average = make_average(network, decay=0.9)
+    average = MovingAverage(network, decay=0.9)
     network.weight.fill_(1.0)
-    average.update_parameters(network)
+    average.update(0)
     network.weight.fill_(0.0)
     kept = []
-    for _ in range(200):
+    for step in range(1, 201):
         before = average.module.weight.item()
-        average.update_parameters(network)
+        average.update(step)
         kept.append(average.module.weight.item() / before)
     assert kept[:3] == pytest.approx([2 / 11, 3 / 12, 4 / 13])  # (1 + n) / (10 + n)
     assert kept[79] == pytest.approx(81 / 90)
@@ -158,8 +158,8 @@ def test_average_forgets_fast_at_first_and_by_its_decay_later():
 @torch.no_grad()
 def test_average_takes_batch_norm_statistics_from_the_network():
     network = nn.BatchNorm2d(2)
-    average = make_average(network, decay=0.9)
-    for mean in (1.0, 2.0):
+    average = MovingAverage(network, decay=0.9)
+    for step, mean in enumerate((1.0, 2.0)):
         network.running_mean.fill_(mean)
-        average.update_parameters(network)
+        average.update(step)
     assert average.module.running_mean.tolist() == [2, 2]

@@ -103,7 +103,11 @@ class Augmentation:
 
 
 class Draws(NamedTuple):
-    """What was drawn for each person. Every draw is made whatever the settings: turning one on leaves the others."""
+    """What was drawn for each person. Every draw is made whatever the settings: turning one on leaves the others.
+
+    They stay where the generator is and go to the people's device where they are needed: whether there is anything to
+    do is known without waiting for a GPU.
+    """
 
     scale: Float[Tensor, " people"]
     """Factor of the box."""
@@ -126,10 +130,6 @@ class Draws(NamedTuple):
     def take(self, rows: slice) -> "Draws":
         """Some of the people."""
         return Draws(*(values[rows] for values in self))
-
-    def to(self, device: torch.device) -> "Draws":
-        """The same on another device."""
-        return Draws(*(values.to(device) for values in self))
 
 
 def draw(settings: Augmentation, people: int, generator: torch.Generator) -> Draws:
@@ -166,8 +166,8 @@ def draw_frames(
     """What is shown of each person, before zoom and turn: the padded box, or the half that was drawn. Image pixels."""
     if not drawn.half_body.any():
         return center, scale
-    half_center, half_scale, enough = half_bodies(keypoints, visible, drawn.upper, framing)
-    taken = (drawn.half_body & enough).unsqueeze(-1)
+    half_center, half_scale, enough = half_bodies(keypoints, visible, _beside(center, drawn.upper), framing)
+    taken = (_beside(center, drawn.half_body) & enough).unsqueeze(-1)
     return torch.where(taken, half_center, center), torch.where(taken, half_scale, scale)
 
 
@@ -180,7 +180,7 @@ def half_bodies(
     have to be labelled. Center: the mean of the half's keypoints; scale: their extent + 1, grown to the crop's aspect,
     times 1.5.
     """
-    upper_body = torch.tensor(framing.skeleton.upper_body(), device=keypoints.device)
+    upper_body = _beside(keypoints, torch.tensor(framing.skeleton.upper_body()))
     upper, lower = visible & upper_body, visible & ~upper_body
     takes_upper = torch.where(prefers_upper & (upper.sum(dim=1) > 2), True, lower.sum(dim=1) <= 2)
     half = torch.where(takes_upper.unsqueeze(-1), upper, lower)
@@ -197,11 +197,12 @@ def half_bodies(
 
 def draw_matrices(center: Points, scale: Points, drawn: Draws, crop_size: tuple[int, int]) -> Matrices:
     """Image -> crop, zoomed, turned and mirrored as drawn."""
-    matrices = crop_matrices(center, scale * drawn.scale.unsqueeze(-1), crop_size, drawn.rotation)
+    zoom, rotation, flip = (_beside(center, values) for values in (drawn.scale, drawn.rotation, drawn.flip))
+    matrices = crop_matrices(center, scale * zoom.unsqueeze(-1), crop_size, rotation)
     mirrored = matrices.clone()
     mirrored[:, 0] = -mirrored[:, 0]  # x becomes width - 1 - x
     mirrored[:, 0, 2] += crop_size[1] - 1
-    return torch.where(drawn.flip.view(-1, 1, 1), mirrored, matrices)
+    return torch.where(flip.view(-1, 1, 1), mirrored, matrices)
 
 
 def make_batch(
@@ -223,10 +224,12 @@ def make_batch(
 def recolor(crops: Crops, drawn: Draws) -> Crops:
     """Crops (0..255) with the colours, the blur and the rectangles that were drawn."""
     if (drawn.color != 1).any():
-        crops = jitter_color(crops, drawn.color)
+        crops = jitter_color(crops, _beside(crops, drawn.color))
     if drawn.blur.any():
         crops = blur(crops, drawn.blur)
-    return erase(crops, drawn.erased, drawn.fill) if drawn.erased.any() else crops
+    if drawn.erased.any():
+        crops = erase(crops, _beside(crops, drawn.erased), _beside(crops, drawn.fill))
+    return crops
 
 
 def jitter_color(crops: Crops, factors: Float[Tensor, "people 3"]) -> Crops:
@@ -241,8 +244,9 @@ def jitter_color(crops: Crops, factors: Float[Tensor, "people 3"]) -> Crops:
 def blur(crops: Crops, deviations: Float[Tensor, " people"], reach: int = 5) -> Crops:
     """Each crop through its own Gaussian, cut off at ``reach`` pixels; 0 leaves it as it is."""
     rows = deviations.nonzero().squeeze(1)
+    rows, deviations = _beside(crops, rows), _beside(crops, deviations[rows])
     offsets = torch.arange(-reach, reach + 1, device=crops.device, dtype=crops.dtype)
-    kernels = torch.exp(-(offsets**2) / (2 * deviations[rows].clamp(min=0.1).unsqueeze(-1) ** 2))
+    kernels = torch.exp(-(offsets**2) / (2 * deviations.clamp(min=0.1).unsqueeze(-1) ** 2))
     kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)
     planes = functional.pad(crops[rows].flatten(0, 1), (reach,) * 4, mode="replicate").unsqueeze(0)
     for shape in ((-1, 1, 1, 2 * reach + 1), (-1, 1, 2 * reach + 1, 1)):
@@ -266,6 +270,12 @@ def _exchange(
     """Exchange left and right of those who were mirrored."""
     if not mirrored.any():
         return keypoints, visible
-    order = flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
+    order = _beside(keypoints, torch.tensor(flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)))
+    mirrored = _beside(keypoints, mirrored)
     exchanged = torch.where(mirrored.view(-1, 1, 1), keypoints[:, order], keypoints)
     return exchanged, torch.where(mirrored.view(-1, 1), visible[:, order], visible)
+
+
+def _beside(other: Tensor, values: Tensor) -> Tensor:
+    """Values on another tensor's device; a GPU is not waited for."""
+    return values.to(other.device, non_blocking=True)

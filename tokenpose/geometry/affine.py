@@ -1,5 +1,8 @@
 """Affine maps (2, 3) between the image, the crop and the heatmap; pixel centers are at integers."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +10,11 @@ from torch import Tensor
 Matrices = Float[Tensor, "people 2 3"]
 Points = Float[Tensor, "people 2"]
 Keypoints = Float[Tensor, "people keypoints 2"]
+
+
+def constant(values: Sequence[Any], beside: Tensor) -> Tensor:
+    """A few numbers as a tensor of the dtype and on the device of another; a GPU is not waited for."""
+    return torch.tensor(values, dtype=beside.dtype, device="cpu").to(beside.device, non_blocking=True)
 
 
 def crop_matrices(
@@ -22,7 +30,7 @@ def crop_matrices(
     radians = torch.zeros_like(zoom) if rotation is None else torch.deg2rad(rotation)
     cosine, sine = zoom * radians.cos(), zoom * radians.sin()
     turn = torch.stack((torch.stack((cosine, sine), dim=-1), torch.stack((-sine, cosine), dim=-1)), dim=-2)
-    crop_center = center.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    crop_center = constant([(width - 1) / 2, (height - 1) / 2], center)
     shift = crop_center - _product(turn, center.unsqueeze(-1)).squeeze(-1)
     return torch.cat((turn, shift.unsqueeze(-1)), dim=-1)
 
@@ -33,8 +41,8 @@ def resize_matrices(matrices: Matrices, from_size: tuple[int, int], to_size: tup
     As published, one factor for both axes, (to width - 1) / (from width - 1), measured between the two centers.
     """
     factor = (to_size[1] - 1) / (from_size[1] - 1)
-    from_center = matrices.new_tensor([(from_size[1] - 1) / 2, (from_size[0] - 1) / 2])
-    to_center = matrices.new_tensor([(to_size[1] - 1) / 2, (to_size[0] - 1) / 2])
+    from_center = constant([(from_size[1] - 1) / 2, (from_size[0] - 1) / 2], matrices)
+    to_center = constant([(to_size[1] - 1) / 2, (to_size[0] - 1) / 2], matrices)
     shift = (matrices[..., 2] - from_center) * factor + to_center
     return torch.cat((matrices[..., :2] * factor, shift.unsqueeze(-1)), dim=-1)
 

@@ -5,7 +5,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from tokenpose.geometry.affine import invert
+from tokenpose.geometry.affine import constant, invert
 
 Matrices = Float[Tensor, "people 2 3"]
 Crops = Float[Tensor, "people 3 height width"]
@@ -65,8 +65,8 @@ def normalise(
     out: Crops | None = None,
 ) -> Crops:
     """(crop / unit - mean) / std per channel; ``unit`` is what white is in ``crops``. ``out``: where to put it."""
-    deviation = crops.new_tensor(std).view(3, 1, 1)
-    black = -crops.new_tensor(mean).view(3, 1, 1) / deviation
+    deviation = constant(std, crops).view(3, 1, 1)
+    black = -constant(mean, crops).view(3, 1, 1) / deviation
     return torch.addcmul(black, crops, 1 / (deviation * unit), out=out)
 
 
@@ -74,7 +74,7 @@ def sampling_grid(
     matrices: Matrices, crop_size: tuple[int, int], image_size: tuple[int, int] | torch.Size
 ) -> Float[Tensor, "people height width 2"]:
     """Where each crop pixel lies in the image, in grid_sample's units: -1 and 1 are the image's edges."""
-    sides = matrices.new_tensor([image_size[1], image_size[0]]).view(2, 1)
+    sides = constant([image_size[1], image_size[0]], matrices).view(2, 1)
     back = invert(matrices) * (2 / sides)
     back = torch.cat((back[..., :2], back[..., 2:] + 1 / sides - 1), dim=-1)
     return _spread(back, crop_size).permute(0, 2, 3, 1)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenpose.geometry.affine import constant
+
 Heatmaps = Float[Tensor, "people keypoints height width"]
 Points = Float[Tensor, "people keypoints 2"]
 Cells = Int[Tensor, "people keypoints"]
@@ -60,7 +62,7 @@ def decode_dark(heatmaps: Heatmaps) -> Decoded:
     scores, column, row = _peaks(heatmaps)
     radius = 2 + BLUR_WIDTH // 2
     around = _around_peaks(heatmaps, column, row, radius)
-    blur = heatmaps.new_tensor(_blur_matrix(5, 2 * radius + 1))
+    blur = constant(_blur_matrix(5, 2 * radius + 1), heatmaps)
     rows_blurred = (blur.unsqueeze(-1) * around.unsqueeze(-3)).sum(dim=-2)  # by sums: autocast and TF32 would round
     near = (rows_blurred.unsqueeze(-2) * blur).sum(dim=-1).clamp(min=1e-10).log()
     step, solvable = _newton_step(near)

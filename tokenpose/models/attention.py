@@ -39,6 +39,12 @@ PATHS = {"fused": attend_fused, "padded": attend_padded, "explicit": attend_expl
 """Ways to the same attention; `tokenpose.optimize` measures which is the fastest where it runs."""
 
 
+def softmax_rows(query: Queries, key: Keys, scale: float) -> Float[Tensor, "batch heads rows tokens"]:
+    """What each query attends to, in float32 whatever autocast says."""
+    with torch.autocast(query.device.type, enabled=False):
+        return (query.float() @ key.float().transpose(-2, -1) * scale).softmax(dim=-1)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with a given softmax scale; one bias-free projection makes query, key and value."""
 
@@ -140,9 +146,7 @@ def observe_attention(
         def observe(query: Tensor, key: Tensor) -> None:
             if heads is not None:
                 query, key = query[:, list(heads)], key[:, list(heads)]
-            with torch.autocast(query.device.type, enabled=False):
-                products = query[:, :, :queries].float() @ key.float().transpose(-2, -1)
-                rows.append((products * attention.scale).softmax(dim=-1))
+            rows.append(softmax_rows(query[:, :, :queries], key, attention.scale))
 
         return observe
 

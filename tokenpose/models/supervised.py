@@ -1,7 +1,6 @@
 """A TokenPose as training sees it: its outputs, and what helps it to learn."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tokenpose.models.attention import Attention, Recording, record_attention
+from tokenpose.models.attention import Attention, attentions_of, softmax_rows
 from tokenpose.models.tokenpose import TokenPose
 
 Maps = Float[Tensor, "batch keypoints rows columns"]
@@ -50,7 +49,13 @@ class Supervised(nn.Module):
                 f"got patch_blocks {tuple(patch_blocks)} and guided_blocks {tuple(guided_blocks)}"
             )
         self.model = model
-        self.guided_blocks = tuple(guided_blocks)
+        of_blocks = attentions_of(model)
+        self.guided = [attention for block in sorted(set(guided_blocks)) for attention in of_blocks[block]]
+        if guided_blocks and not self.guided:
+            raise ValueError(
+                f"no guided block of this {type(model).__name__} uses tokenpose's Attention: its attention can't be "
+                "guided; set guidance to 0"
+            )
         self.patch_heads = nn.ModuleDict({str(block): PatchHead(model) for block in patch_blocks})
 
     @property
@@ -59,10 +64,9 @@ class Supervised(nn.Module):
         return self.model.backbone
 
     def compilable(self) -> list[nn.Module]:
-        """Everything that torch.compile can take on its own: all but the blocks whose attention is given."""
+        """Everything that torch.compile can take on its own."""
         blocks = [block for group in self.model.encoder.groups for block in group]
-        free = [block for number, block in enumerate(blocks) if number not in self.guided_blocks]
-        return [self.model.backbone, *free, self.model.head, *self.patch_heads.values()]
+        return [self.model.backbone, *blocks, self.model.head, *self.patch_heads.values()]
 
     def forward(self, crops: Float[Tensor, "batch 3 height width"]) -> Predictions:
         """Normalised crops -> what the losses need."""
@@ -73,14 +77,31 @@ class Supervised(nn.Module):
             if str(block) in self.patch_heads:
                 patches.append(self.patch_heads[str(block)](tokens))
 
-        recorded = record_attention(self.model, self.guided_blocks) if self.guided_blocks else nullcontext()
-        with recorded as recording:
+        keepers = [_Keeper(attention.scale, len(self.model.spec.skeleton)) for attention in self.guided]
+        try:
+            for attention, keeper in zip(self.guided, keepers, strict=True):
+                attention.observer = keeper
             logits = self.model.read(features, watch)
+        finally:
+            for attention in self.guided:
+                attention.observer = None
         return Predictions(
             logits=logits,
             patches=torch.stack(patches) if patches else None,
-            attention=_visual_attention(recording) if recording is not None else None,
+            attention=_visual_attention(keepers) if keepers else None,
         )
+
+
+class _Keeper:
+    """Keeps the softmax rows of an attention's keypoint queries. A closure that fills a list would be compiled anew
+    for each length of the list."""
+
+    def __init__(self, scale: float, keypoints: int) -> None:
+        self.scale, self.keypoints = scale, keypoints
+        self.rows: Tensor | None = None
+
+    def __call__(self, query: Tensor, key: Tensor) -> None:
+        self.rows = softmax_rows(query[:, :, : self.keypoints], key, self.scale)
 
 
 class PatchHead(nn.Module):
@@ -106,8 +127,8 @@ class PatchHead(nn.Module):
         return rearrange(cells, "b (r c) (k h w) -> b k (r h) (c w)", r=rows, c=columns, h=height, w=width)
 
 
-def _visual_attention(recording: Recording) -> Float[Tensor, "blocks batch keypoints visual"]:
-    rows = torch.stack([block.mean(dim=1) for block in recording.rows])
+def _visual_attention(keepers: Sequence[_Keeper]) -> Float[Tensor, "blocks batch keypoints visual"]:
+    rows = torch.stack([keeper.rows.mean(dim=1) for keeper in keepers if keeper.rows is not None])
     visual = rows[..., rows.shape[-2] :]  # keypoint tokens stand first
     return visual / visual.sum(dim=-1, keepdim=True)
 

@@ -24,9 +24,10 @@ from tokenpose.files import named, write_text
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
 from tokenpose.training.curve import draw_curve
 from tokenpose.training.diagnosis import diagnose
+from tokenpose.training.graphs import RecordedStep, ask_finite
 from tokenpose.training.interruptions import Interruptions
 from tokenpose.training.losses import attention_guidance, cross_entropy, hard_keypoint_error, squared_error
-from tokenpose.training.optim import make_average, make_optimizer, make_schedule
+from tokenpose.training.optim import MovingAverage, make_optimizer, make_schedule
 from tokenpose.training.settings import WITHOUT_EFFECT, TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -120,12 +121,17 @@ class Trainer:
         self.backbone: Any = network.backbone
         if settings.freeze_backbone:
             self.backbone.requires_grad_(False)
+        network = network.to(accelerator.device)
         optimizer = make_optimizer(network, self.backbone, settings)
-        self.average: Any = make_average(network, settings.average).to(accelerator.device)
+        self.average: Any = MovingAverage(network, settings.average).to(accelerator.device)
         if settings.compile:
             for module in network.compilable():
-                module.compile()
+                module.compile(dynamic=False)  # batches are of one size
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
+        self.recorded = _record_steps(self, settings)
+        self.warm_ups = 0
+        self.unsettled: Callable[[], bool] | None = None
+        """Whether the loss of the latest step is finite, where that wasn't asked yet."""
         self.steps = settings.epochs * batches.batch_count
         self.schedule = make_schedule(self.optimizer, settings, self.steps)
         self.interruptions = Interruptions(patient=accelerator.num_processes > 1)
@@ -224,6 +230,7 @@ class Trainer:
                     started = time.monotonic()
             if self.stop_is_agreed:
                 self.interruptions.raise_pending()
+        self._settle()
         self.seconds += time.monotonic() - started
         losses.waited = waited
         return losses
@@ -232,35 +239,70 @@ class Trainer:
         self.network.train()
         if self.settings.freeze_backbone:
             self.backbone.eval()
+        self._settle()
+        losses = self._learn(batch) if self.recorded is None else self._replay(self.recorded, batch)
+        self.schedule.step()
+        self.average.update(self.step)
+        self.step += 1
+        return losses
+
+    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+        """A step of the weights; none where the loss is not finite."""
+        losses, is_finite = self._gradients(batch)
+        self._check_finite(batch, losses, is_finite(), self.step)
+        self._update()
+        return losses
+
+    def _replay(self, recorded: RecordedStep, batch: Batch) -> dict[str, Tensor]:
+        """The same as a CUDA graph. Whether its loss was finite is asked when the next batch is there: `_settle`."""
+        if self.warm_ups < recorded.WARM_UP:
+            self.warm_ups += 1
+            return recorded.warm_up(lambda: self._learn(batch))
+        losses = recorded.step(batch)
+        self.unsettled = ask_finite(losses["loss"])
+        return losses
+
+    def _settle(self) -> None:
+        """Raise FloatingPointError if the loss of the step before was not finite."""
+        if self.unsettled is not None:
+            assert self.recorded is not None
+            assert self.recorded.batch is not None
+            is_finite, self.unsettled = self.unsettled(), None
+            self._check_finite(self.recorded.batch, self.recorded.losses, is_finite, self.step - 1)
+
+    def _gradients(self, batch: Batch) -> tuple[dict[str, Tensor], Callable[[], bool]]:
+        """The step's losses, whose gradients are there then, and whether they are finite."""
         totals = self._totals(batch)
         parts = _split(batch, self.settings.accumulate)
         losses: dict[str, Tensor] = {}
+        are_finite = []
         for number, part in enumerate(parts, 1):
             is_last = number == len(parts)
             with nullcontext() if is_last else self.accelerator.no_sync(self.network):
-                for name, value in self._backward(part, totals).items():
-                    losses[name] = losses[name] + value if name in losses else value
-        self._check_finite(batch, losses)
+                of_part, is_finite = self._backward(part, totals)
+            are_finite.append(is_finite)
+            losses = {name: losses[name] + value if losses else value for name, value in of_part.items()}
+        return losses, lambda: all(is_finite() for is_finite in are_finite)
+
+    def _update(self) -> None:
         if self.settings.clip:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
-        self.average.update_parameters(self.accelerator.unwrap_model(self.network))
-        self.step += 1
-        return losses
 
-    def _backward(self, part: Batch, totals: Totals) -> dict[str, Tensor]:
-        """The losses of a part of the step, whose gradients are added to those that are there."""
+    def _backward(self, part: Batch, totals: Totals) -> tuple[dict[str, Tensor], Callable[[], bool]]:
+        """The losses of a part of the step, and whether they are finite; their gradients are added to those there."""
         crops = part.crops
         if self.settings.channels_last:
             crops = crops.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             predictions = self.network(crops)
         losses = total_loss(predictions, part, self.settings, self.grid, totals)
+        is_recording = losses["loss"].is_cuda and torch.cuda.is_current_stream_capturing()
+        is_finite = (lambda: True) if is_recording else ask_finite(losses["loss"])  # a recording asks by itself
         # gradients are averaged over processes, and the losses of the processes add up
         self.accelerator.backward(losses["loss"] * self.accelerator.num_processes)
-        return {name: value.detach() for name, value in losses.items()}
+        return {name: value.detach() for name, value in losses.items()}, is_finite
 
     def _or_tell(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches; what goes wrong with them is told to the other processes, which wait at their next step."""
@@ -274,7 +316,7 @@ class Trainer:
     def _totals(self, batch: Batch) -> Totals:
         """Over all processes; an interruption of one of them is told to all on the way, so that they stop together."""
         if self.accelerator.num_processes == 1:
-            return Totals(people=batch.weights.new_tensor(len(batch.weights)), weights=batch.weights.sum())
+            return Totals(people=batch.weights.new_full((), len(batch.weights)), weights=batch.weights.sum())
         weights, people, _, failed = self._agree(batch.weights.sum().item(), len(batch.weights))
         if failed:
             raise OSError("another process can't go on: its message says why")
@@ -290,20 +332,19 @@ class Trainer:
             self.interruptions.pending = signal.SIGTERM
         return sums
 
-    def _check_finite(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+    def _check_finite(self, batch: Batch, losses: dict[str, Tensor], is_finite: bool, step: int) -> None:
         """Every process raises where the loss of one is not finite: they share the gradient."""
-        is_broken = ~torch.isfinite(losses["loss"])
-        broken = is_broken.float()
+        broken = not is_finite
         if self.accelerator.num_processes > 1:
-            broken = self.accelerator.reduce(broken, "sum")
+            broken = bool(self.accelerator.reduce(losses["loss"].new_full((), float(broken)), "sum"))
         if not broken:
             return
-        if not is_broken:
-            raise FloatingPointError(f"the loss of another process is not finite at step {self.step}")
+        if is_finite:
+            raise FloatingPointError(f"the loss of another process is not finite at step {step}")
         parts = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
         found = diagnose(self.accelerator.unwrap_model(self.network), batch.crops)
         raise FloatingPointError(
-            f"the loss is not finite at step {self.step} ({parts}); {found}; learning rate "
+            f"the loss is not finite at step {step} ({parts}); {found}; learning rate "
             f"{self.schedule.get_last_lr()[0]:.3g}: try a lower one, or precision fp32"
         )
 
@@ -345,6 +386,7 @@ class Trainer:
         return time.monotonic() - self.saved_at > self.settings.checkpoint_seconds
 
     def _save(self) -> None:
+        self._settle()
         self._check_weights()
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
@@ -435,6 +477,20 @@ def _check_parts(batches: TrainingBatches, settings: TrainingSettings) -> None:
         raise ValueError(
             f"accumulate {settings.accumulate} needs as many people in each process; a step has {fewest} at least"
         )
+
+
+def _record_steps(trainer: Trainer, settings: TrainingSettings) -> RecordedStep | None:
+    if not settings.graph:
+        return None
+    accelerator = trainer.accelerator
+    reasons = {
+        f"this run is on {accelerator.device.type}, and CUDA graphs are for GPUs": accelerator.device.type != "cuda",
+        "several processes have to agree on each step": accelerator.num_processes > 1,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ValueError(f"a step can't be recorded as a graph: {reason}; leave graph out")
+    return RecordedStep(lambda batch: trainer._gradients(batch)[0], trainer._update, trainer.optimizer.optimizer)
 
 
 def _synchronise_batch_norms(network: nn.Module, device: torch.device) -> Any:

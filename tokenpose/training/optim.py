@@ -1,13 +1,12 @@
 """The optimizer, its schedule, and the moving average."""
 
 import math
-from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 
 from tokenpose.training.settings import TrainingSettings
 
@@ -33,7 +32,9 @@ def make_optimizer(network: nn.Module, backbone: nn.Module, settings: TrainingSe
         }
         for (of_backbone, decays), parameters in sorted(groups.items())
     ]
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer](arguments)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    on_gpu = all(parameter.is_cuda for group in arguments for parameter in group["params"])
+    return kind(arguments, fused=on_gpu)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings, steps: int) -> LambdaLR:
@@ -51,15 +52,23 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings, 
     return LambdaLR(optimizer, factor)
 
 
-def make_average(network: nn.Module, decay: float) -> AveragedModel:
-    """A moving average of the weights; early on it forgets faster, so that the start doesn't linger."""
-    return AveragedModel(network, multi_avg_fn=_decaying(decay))
+class MovingAverage(nn.Module):
+    """A moving average of a network's weights, ``module``; early on it forgets faster: the start doesn't linger.
 
+    Statistics of batch norms are the network's own. Nothing in it waits for the device.
+    """
 
-def _decaying(decay: float) -> Callable[..., None]:
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+        self._weights: tuple[list[Tensor], list[Tensor]] = list(self.module.parameters()), list(network.parameters())
+        self._statistics: tuple[list[Tensor], list[Tensor]] = list(self.module.buffers()), list(network.buffers())
+
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        keep = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - keep)
-
-    return update
+    def update(self, step: int) -> None:
+        """Take the network's weights in; ``step``: how many updates were before."""
+        keep = min(self.decay, (1 + step) / (10 + step)) if step else 0.0
+        torch._foreach_lerp_(*self._weights, 1 - keep)
+        if self._statistics[0]:
+            torch._foreach_copy_(*self._statistics)

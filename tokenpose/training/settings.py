@@ -58,7 +58,10 @@ class TrainingSettings:
     and before the last block."""
     precision: Precision = "fp32"
     compile: bool = False
-    """Compile what isn't recorded for guidance: backbone, head and blocks."""
+    """Compile backbone, blocks and heads."""
+    graph: bool = False
+    """Record a step as a CUDA graph and replay it, so that Python doesn't keep a GPU waiting: on one GPU, in fp32 or
+    bf16."""
     channels_last: bool = True
     sync_batch_norm: bool = False
     """Batch norms over all processes, on GPUs."""
@@ -109,6 +112,8 @@ class TrainingSettings:
             raise ValueError(f"seed must be a whole number of at most 63 bits; got {self.seed}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must be in [0, 1); got {self.average}")
+        if self.graph and self.precision == "fp16":
+            raise ValueError("graph goes with fp32 and bf16: fp16 asks the GPU at each step whether to take it")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate can't be more than batch_size; got {self.accumulate} and {self.batch_size}")
 
