@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tokenpose.data import swaps
 from tokenpose.data.doctor import check_data
 from tokenpose.data.findings import CHECKS, Finding
-from tokenpose.skeletons import LSP
+from tokenpose.skeletons import LSP, Skeleton
 
 from .drawing import draw_people
 
@@ -249,6 +250,19 @@ def test_pair_that_is_named_the_other_way_in_the_whole_file_is_found_and_nobody_
     (found,) = check(content)
     assert (found.check, found.severity, found.record) == ("left and right", "error", "")
     assert "left_elbow is on the side of the other right keypoints" in found.message
+
+
+def test_exchanges_among_many_pairs_are_found_by_the_nearest_pairs_alone(monkeypatch):
+    count, random = 40, np.random.default_rng(0)
+    left = random.uniform((0.05, 0), (0.5, 1), (count, 2))
+    keypoints = 300 * np.concatenate((left, left * (-1, 1))) + random.normal(0, 5, (60, 2 * count, 2))
+    keypoints[7, [3, 3 + count]] = keypoints[7, [3 + count, 3]]
+    skeleton = Skeleton.from_names([f"{side}_{index}" for side in ("left", "right") for index in range(count)])
+    widths, learn = [], swaps._learn
+    monkeypatch.setattr(swaps, "_learn", lambda values, prior: widths.append(len(prior)) or learn(values, prior))
+    suspicions, exchanged = swaps.find_swaps(keypoints, np.ones(keypoints.shape[:2], dtype=bool), skeleton)
+    assert ([(one.person, one.pairs) for one in suspicions], exchanged) == ([(7, (3,))], ())
+    assert max(widths) == 5 * swaps.NEAREST  # of 400 pairs of pairs that touch one half of them
 
 
 def test_names_in_another_order_than_the_keypoints_give_pairs_that_are_none(content, check):
