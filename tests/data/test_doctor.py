@@ -313,6 +313,7 @@ def test_limbs_that_count_from_0_are_told_and_left_out(content, check):
     ]
     (found,) = check(content)
     assert (found.check, found.record) == ("records", "category 1")
+    assert found.message.endswith("skeleton holds [0, 1]; a limb is two different keypoints, counted from 1 to 14")
     assert found.advice == "give pairs of keypoint numbers that count from 1"
 
 
