@@ -115,6 +115,8 @@ def test_names_of_a_file_are_neither_markup_nor_commands_to_the_terminal(folder)
     ("arguments", "message"),
     [
         (("nowhere.json",), "error: there is no annotation file nowhere.json\n"),
+        (("people.json", "--images", ""), "error: a place of images is a folder, a tar or zip file, or a pattern; got"
+         " an empty text\n"),
         (("people.json", "--images", "nowhere"), "error: there is no folder, tar or zip of images nowhere\n"),
         (("people.json", "people.json"), "error: people.json is given twice; check each annotation file once\n"),
         (("people.json", "--category", "fly"), "error: people.json must have one category 'fly' with keypoints; with"
@@ -123,6 +125,17 @@ def test_names_of_a_file_are_neither_markup_nor_commands_to_the_terminal(folder)
 )  # fmt: skip
 def test_what_cannot_be_checked_is_an_error_of_one_line(folder, arguments, message):
     assert run("check", *arguments, exit_code=1).stderr == message
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--sheet-count", "3"), "--sheet-count: it needs --sheet"),
+        (("--suspicious", "nan"), "--suspicious: a score is a finite number; got nan"),
+    ],
+)
+def test_options_without_effect_are_wrong_usage(folder, given, message):
+    assert message in run("check", "people.json", *given, exit_code=2).stderr
 
 
 @pytest.mark.parametrize(("option", "file"), [("--output", "report.txt"), ("--sheet", "suspects.png")])

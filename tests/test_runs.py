@@ -504,6 +504,11 @@ def test_keypoints_are_renamed_where_the_validation_file_does_not_have_them(peop
         read_training_data(two_sets, two_sets[0], None, rename={"tail": "throat"})
 
 
+def test_skeleton_of_its_own_is_refused(people, tmp_path):
+    with pytest.raises(TypeError, match=r"finetune has no skeleton=\.\.\.: the keypoints are the data's"):
+        finetune("tiny", people, people, people.parent, tmp_path / "run", skeleton=LSP)
+
+
 def test_flip_pairs_hold_where_new_names_start_from_old_tokens(people, tmp_path):
     content = json.loads(people.read_text())
     names = [f"point_{index}" for index in range(14)]

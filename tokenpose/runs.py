@@ -187,6 +187,8 @@ def finetune(
     TrainingSettings and Augmentation by name, change it. ``model_changes`` as for `tokenpose.create_model`.
     Raises what `create_model` and `tokenpose.runs.train_model` raise.
     """
+    if "skeleton" in model_changes:
+        raise TypeError("finetune has no skeleton=...: the keypoints are the data's; rename=... gives them other names")
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     changes = {**{key: value for key, value in given.items() if value is not None}, **(settings or {})}
     data = read_training_data(train, val, images, rename=rename, flip_pairs=flip_pairs, category=category)

@@ -10,6 +10,7 @@ from tokenpose.data.findings import CHECKS, SEVERITIES, Finding, Severity
 from tokenpose.data.labels import check_boxes, check_flags, check_keypoints, check_labelled, check_people
 from tokenpose.data.pairs import check_pairs
 from tokenpose.data.pictures import check_empty, check_images, check_listed, check_twins, look_at
+from tokenpose.data.plain import is_number
 from tokenpose.data.records import Records, count_labels, read_records, to_samples
 from tokenpose.data.sigmas import estimate_sigmas
 from tokenpose.data.sources import ImageSource
@@ -118,6 +119,8 @@ def diagnose(
     suspicious: float = SUSPICIOUS,
 ) -> Diagnosis:
     """Make all checks. ``tick`` is called after each image; ``readers`` threads read ahead."""
+    if not is_number(suspicious):
+        raise ValueError(f"suspicious must be a finite number; got {suspicious!r}")
     findings = [finding for records in files for finding in _check_labels(records, suspicious)]
     if source is not None:
         pictures = [look_at(records, source, tick, readers) for records in files]
