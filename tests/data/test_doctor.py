@@ -323,6 +323,21 @@ def test_file_without_people_is_an_error(content, check):
     assert (found.check, found.message) == ("never labelled", "it has no people with labelled keypoints")
 
 
+def test_file_in_which_nobody_is_labelled_is_an_error(content, check):
+    for annotation in content["annotations"]:
+        annotation["keypoints"][2::3] = [0] * 14
+    (found,) = (finding for finding in check(content) if finding.severity == "error")
+    assert (found.check, found.message) == ("never labelled", "it has no people with labelled keypoints")
+    assert found.advice == "set v to 1 or 2 where a keypoint is labelled: nobody can be trained on"
+
+
+def test_category_that_is_no_record_is_an_error(content, check):
+    content["categories"].insert(0, None)
+    (found,) = check(content)
+    assert (found.check, found.severity, found.record) == ("records", "error", "category at position 0")
+    assert found.message == "it is None, not a record"
+
+
 def test_images_without_people_are_one_note_and_crowds_are_passed_over(content, check):
     del content["annotations"][:4]
     content["annotations"][0] = {"id": 4, "image_id": 14, "category_id": 1, "iscrowd": 1, "segmentation": {}}

@@ -158,6 +158,9 @@ class _Reader:
     def __init__(self, path: str, content: dict[str, Any], category: Mapping[str, Any]) -> None:
         self.path, self.content, self.category = path, content, category
         self.findings: list[Finding] = []
+        for row, entry in enumerate(content["categories"]):
+            if not isinstance(entry, dict):
+                self._note(f"category at position {row}", f"it is {entry!r:.40}, not a record")
         self.skeleton = self._read_skeleton()
         self.rows: list[tuple[Any, int, list[float], list[float], float, float]] = []
 
