@@ -83,6 +83,18 @@ def test_images_of_training_in_validation_are_errors(folder):
     )
 
 
+def test_file_of_mpii_is_checked_and_its_suspects_are_shown(folder):
+    joints = [[20 + 5 * row, 30 + 4 * row] for row in range(16)]
+    record = {"image": "005.png", "center": [60, 70], "scale": 0.4, "joints": joints, "joints_vis": [1] * 16}
+    Path("valid.json").write_text(json.dumps([{**record, "joints": [[60, 70]] * 16}, {**record, "scale": "x"}]))
+    result = run("check", "valid.json", "--images", "images", "--sheet", "suspects.html", exit_code=1)
+    assert result.stdout.startswith("valid.json: 1 person in 1 image, 16 keypoints, 6 flip pairs\n")
+    found = rows(result.stdout)
+    assert ["records", "error", "1"] in [row[:3] for row in found]
+    assert ["image sizes", "not looked at", "", ""] in found
+    assert "annotation 0 in 005.png" in Path("suspects.html").read_text()
+
+
 def test_without_images_labels_are_looked_at(folder):
     result = run("check", "people.json")
     assert ["missing images", "not looked at", "", ""] in rows(result.stdout)

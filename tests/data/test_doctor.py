@@ -454,7 +454,8 @@ def test_report_is_json_with_every_finding(content, drawn, tmp_path):
     ("text", "message"),
     [
         ("{", r"a\.json is not JSON: "),
-        ("[1]", r"a\.json is a JSON list, as MPII's files are; what is checked are COCO keypoint files$"),
+        ("[1", r"a\.json is not JSON: it ends in the middle of record 0"),
+        ("3", r"a\.json holds neither a JSON object nor a list, but '3'"),
         ('{"images": [], "annotations": {}, "categories": []}', r"a\.json .* it has no list of annotations$"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1}]}',

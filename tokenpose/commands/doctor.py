@@ -22,7 +22,7 @@ WIDTH = 120
 
 @app.command("check", short_help="Look for faults in a keypoint file and its images.")
 def check_command(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA.json", help="A COCO keypoint file, or several.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA.json", help="A COCO or MPII file, or several.")],
     images: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,7 +63,7 @@ def check_command(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
 ) -> None:
-    """Look for faults in a COCO keypoint file and in its images, before a model learns them.
+    """Look for faults in a COCO or MPII file and in its images, before a model learns them.
 
     Images: missing, unreadable, of another size, twice, in train and validation. Labels: boxes and keypoints that don't
     fit, v-flags, keypoints never labelled, left and right exchanged, flip pairs. An error stops training or falsifies

@@ -115,7 +115,7 @@ def _load(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if isinstance(content, list):
-        raise ValueError(f"{path} is a JSON list, as MPII's files are; what is checked are COCO keypoint files")
+        raise ValueError(f"{path} is a JSON list, as MPII's files are, and not a COCO keypoint file")
     keys = ("images", "annotations", "categories")
     missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
