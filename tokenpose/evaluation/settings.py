@@ -50,6 +50,8 @@ class EvaluationSettings:
                 "PCK, PCKh and EPE compare a person with their labels, which a detector's boxes do not tell: "
                 "measure them without boxes, or ask for the metric coco alone"
             )
+        if self.boxes is not None and (self.thresholds or self.unit):
+            raise ValueError("thresholds and unit are of PCK and EPE, which a detector's boxes don't tell: omit them")
 
     def wants(self, metric: Metric) -> bool:
         """Whether the metric was asked for by name; if not and ``metrics`` is None, it is measured where it applies."""
