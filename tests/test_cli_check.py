@@ -83,6 +83,18 @@ def test_images_of_training_in_validation_are_errors(folder):
     )
 
 
+def test_file_of_mpii_is_checked_and_its_suspects_are_shown(folder):
+    joints = [[20 + 5 * row, 30 + 4 * row] for row in range(16)]
+    record = {"image": "005.png", "center": [60, 70], "scale": 0.4, "joints": joints, "joints_vis": [1] * 16}
+    Path("valid.json").write_text(json.dumps([{**record, "joints": [[60, 70]] * 16}, {**record, "scale": "x"}]))
+    result = run("check", "valid.json", "--images", "images", "--sheet", "suspects.html", exit_code=1)
+    assert result.stdout.startswith("valid.json: 1 person in 1 image, 16 keypoints, 6 flip pairs\n")
+    found = rows(result.stdout)
+    assert ["records", "error", "1"] in [row[:3] for row in found]
+    assert ["image sizes", "not looked at", "", ""] in found
+    assert "annotation 0 in 005.png" in Path("suspects.html").read_text()
+
+
 def test_without_images_labels_are_looked_at(folder):
     result = run("check", "people.json")
     assert ["missing images", "not looked at", "", ""] in rows(result.stdout)
@@ -115,6 +127,8 @@ def test_names_of_a_file_are_neither_markup_nor_commands_to_the_terminal(folder)
     ("arguments", "message"),
     [
         (("nowhere.json",), "error: there is no annotation file nowhere.json\n"),
+        (("people.json", "--images", ""), "error: a place of images is a folder, a tar or zip file, or a pattern; got"
+         " an empty text\n"),
         (("people.json", "--images", "nowhere"), "error: there is no folder, tar or zip of images nowhere\n"),
         (("people.json", "people.json"), "error: people.json is given twice; check each annotation file once\n"),
         (("people.json", "--category", "fly"), "error: people.json must have one category 'fly' with keypoints; with"
@@ -123,6 +137,17 @@ def test_names_of_a_file_are_neither_markup_nor_commands_to_the_terminal(folder)
 )  # fmt: skip
 def test_what_cannot_be_checked_is_an_error_of_one_line(folder, arguments, message):
     assert run("check", *arguments, exit_code=1).stderr == message
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--sheet-count", "3"), "--sheet-count: it needs --sheet"),
+        (("--suspicious", "nan"), "--suspicious: a score is a finite number; got nan"),
+    ],
+)
+def test_options_without_effect_are_wrong_usage(folder, given, message):
+    assert message in run("check", "people.json", *given, exit_code=2).stderr
 
 
 @pytest.mark.parametrize(("option", "file"), [("--output", "report.txt"), ("--sheet", "suspects.png")])

@@ -100,13 +100,15 @@ def commands(page: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A folder with what the pages speak of: train.json, val.json, images/, boxes.json, run/model.safetensors."""
+    """A folder with what the pages speak of: train.json, val.json, own_val.json, images/, run/model.safetensors, ..."""
     folder = tmp_path_factory.mktemp("docs")
     path = draw_people(folder, 12)
     content = json.loads(path.read_text())
     for name, rows in (("train", slice(8)), ("val", slice(8, 12))):
         part = {**content, "annotations": content["annotations"][rows], "images": content["images"][rows]}
-        (folder / f"{name}.json").write_text(json.dumps(part))
+        text = json.dumps(part)
+        (folder / f"{name}.json").write_text(text)
+        (folder / f"own_{name}.json").write_text(text.replace('"neck"', '"throat"').replace('"head_top"', '"crown"'))
     boxes = [
         {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
         for person in content["annotations"][8:]

@@ -59,6 +59,41 @@ def test_keypoints_that_the_model_does_not_have_are_left_out_of_the_measure(peop
     )
 
 
+def test_renamed_keypoints_are_measured_as_the_models(people):
+    torch.manual_seed(0)
+    model = TokenPose(TINY)
+    content = people.read_text().replace('"neck"', '"throat"')
+    own = people.parent / "own.json"
+    own.write_text(content)
+    renamed = evaluate(model, own, people.parent, rename={"throat": "neck"})
+    plain = evaluate(model, people, people.parent)
+    assert str(renamed).splitlines()[1:] == str(plain).splitlines()[1:]
+    assert renamed.coco.sigmas == plain.coco.sigmas
+    assert evaluate(model, own, people.parent).coco is None
+    with pytest.raises(LookupError, match=r"own\.json has no keypoint 'tail' to rename"):
+        evaluate(model, own, people.parent, rename={"tail": "neck"})
+    with pytest.raises(ValueError, match="the new name of 'throat' must be text; got ''"):
+        evaluate(model, own, people.parent, rename={"throat": ""})
+
+
+WRONG_LISTS = {
+    "metrics is a list, metrics=\\['pck'\\] for example; got 'pck'": {"metrics": "pck"},
+    "thresholds is a list, thresholds=\\[0.1, 0.2\\] for example; got 0.5": {"thresholds": 0.5},
+    "a PCK threshold must be a positive number of units; got 'x'": {"thresholds": ["x"]},
+}
+
+
+@pytest.mark.parametrize("message", WRONG_LISTS)
+def test_what_is_no_list_is_refused_in_one_line(people, unchecked, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        evaluate(TokenPose(TINY), people, people.parent, **WRONG_LISTS[message])
+
+
+def test_one_file_is_measured(people, unchecked):
+    with pytest.raises(TypeError, match="data is the path of one annotation file; got"):
+        evaluate(TokenPose(TINY), [people, people], people.parent)
+
+
 def test_flip_test_is_measured_too(people):
     torch.manual_seed(0)
     model = TokenPose(TINY)

@@ -285,6 +285,30 @@ def test_field_that_no_model_has_is_refused_with_the_recipes_name(people, tmp_pa
         make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton)
 
 
+WRONG_MODELS = {
+    'depth = "x"': "model: depth must be a positive whole number; got 'x'",
+    "image_size = 3": r"model: image_size must be \(height, width\); got 3",
+    "heads = 7": "model: heads: width 48 does not divide into 7 heads; 6 or 8 would fit",
+    'block = "nope"': "model: block: there is no block named 'nope'",
+    'name = "nobody"': "model: name: there is no model named 'nobody'",
+    'weights = "nowhere.safetensors"': r"model: weights: there is no weights file nowhere\.safetensors",
+}
+
+
+@pytest.mark.parametrize("line", WRONG_MODELS)
+def test_wrong_field_of_a_recipes_model_is_refused_by_file_and_field(people, tmp_path, line, unchecked):
+    name = "" if "name" in line else 'name = "tiny"\n'
+    (tmp_path / "mine.toml").write_text(f"[model]\n{name}{line}\n")
+    with pytest.raises((TypeError, ValueError, LookupError, OSError), match=rf"mine\.toml: {WRONG_MODELS[line]}"):
+        make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton)
+
+
+def test_recipe_is_not_blamed_for_what_was_given(people, tmp_path):
+    (tmp_path / "mine.toml").write_text('[model]\nname = "tiny"\ndepth = 3\n')
+    with pytest.raises(ValueError, match=r"^depth must be a positive whole number; got 0$"):
+        make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton, depth=0)
+
+
 def test_weights_or_a_place_win_over_the_recipes_pretraining(people, tmp_path):
     torch.manual_seed(0)
     save_pretrained(TokenPose(TINY), tmp_path / "folder")
@@ -502,6 +526,11 @@ def test_keypoints_are_renamed_where_the_validation_file_does_not_have_them(peop
     assert "neck" not in data.skeleton.keypoints
     with pytest.raises(LookupError, match="has a keypoint 'tail' to rename"):
         read_training_data(two_sets, two_sets[0], None, rename={"tail": "throat"})
+
+
+def test_skeleton_of_its_own_is_refused(people, tmp_path):
+    with pytest.raises(TypeError, match=r"finetune has no skeleton=\.\.\.: the keypoints are the data's"):
+        finetune("tiny", people, people, people.parent, tmp_path / "run", skeleton=LSP)
 
 
 def test_flip_pairs_hold_where_new_names_start_from_old_tokens(people, tmp_path):

@@ -1,12 +1,14 @@
 """Jobs: evaluate puts the rooms of the package together; `tokenpose.runs` does so for training."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tokenpose.data.annotations import read_annotations
+from tokenpose.data.combine import rename_keypoints
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource, Source
 from tokenpose.evaluation.measure import measure
@@ -40,6 +42,7 @@ def evaluate(
     batch_size: int = 64,
     ground_truth: str | Path | None = None,
     category: str | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Measure a model on an annotation file's labelled people; prints as a table, becomes JSON and CSV.
 
@@ -53,16 +56,20 @@ def evaluate(
     the worse goes, or ``soft_nms`` is the threshold of soft suppression. Sigmas are the skeleton's, estimated where it
     has none (`tokenpose.data.sigmas.estimate_sigmas`), and the result says so.
 
-    ``category``: the name of the one to measure, where a COCO file has several with keypoints.
+    ``category``: the name of the one to measure, where a COCO file has several with keypoints. ``rename``: other names
+    for the file's keypoints, {"throat": "neck"}, as in training; the figures go by these.
     ``ground_truth``: for MPII's files, the MATLAB file with the head sizes that the published PCKh is measured by.
 
     Keypoints are matched by name; those that the model doesn't have are left out, and COCO's figures with them. Under
     `torchrun` or `accelerate launch` the processes share the images and each gets the same result.
-    Raises FileNotFoundError, and ValueError that names file and record, also where a metric doesn't apply.
+    Raises FileNotFoundError, LookupError for names to rename that the file doesn't have, TypeError, and ValueError that
+    names file and record, also where a metric doesn't apply.
     """
+    if not isinstance(data, str | Path):
+        raise TypeError(f"data is the path of one annotation file; got {data!r:.80}")
     settings = EvaluationSettings(
-        metrics=None if metrics is None else tuple(metrics),
-        thresholds=None if thresholds is None else tuple(thresholds),
+        metrics=_tuple("metrics", metrics, ["pck"]),
+        thresholds=_tuple("thresholds", thresholds, [0.1, 0.2]),
         unit=unit,
         boxes=None if boxes is None else Path(boxes),
         box_threshold=box_threshold,
@@ -73,9 +80,28 @@ def evaluate(
         batch_size=batch_size,
     )
     predict_many = _predict_many(PosePredictor(model, decoder, flip_test), batch_size)
-    people = read_annotations(data, category, ground_truth)
+    people = read_people(data, category, ground_truth, rename)
     source, processes = ImageSource(images), join_processes()
     return measure(predict_many, model.spec, Path(data), people, source, settings, processes, category)
+
+
+def read_people(
+    data: str | Path,
+    category: str | None = None,
+    ground_truth: str | Path | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> Samples:
+    """The labelled people of an annotation file, as `evaluate` takes them. Raises what it raises."""
+    return rename_keypoints(read_annotations(data, category, ground_truth), rename or {})
+
+
+def _tuple(name: str, values: Any, example: list[Any]) -> tuple[Any, ...] | None:
+    """What was given as a list; None for None."""
+    if values is None:
+        return None
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} is a list, {name}={example} for example; got {values!r:.80}")
+    return tuple(values)
 
 
 def measure_pck(

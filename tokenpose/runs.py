@@ -3,7 +3,9 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -187,6 +189,8 @@ def finetune(
     TrainingSettings and Augmentation by name, change it. ``model_changes`` as for `tokenpose.create_model`.
     Raises what `create_model` and `tokenpose.runs.train_model` raise.
     """
+    if "skeleton" in model_changes:
+        raise TypeError("finetune has no skeleton=...: the keypoints are the data's; rename=... gives them other names")
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     changes = {**{key: value for key, value in given.items() if value is not None}, **(settings or {})}
     data = read_training_data(train, val, images, rename=rename, flip_pairs=flip_pairs, category=category)
@@ -215,6 +219,7 @@ def make_trainee(
     """
     settings = recipe.settings(changes)
     start = choose_start(recipe, name, pretrained=pretrained, weights=weights, **model_changes)
+    given_name, given_weights = name, weights
     name, pretrained, weights = start.pop("name"), start.pop("pretrained"), start.pop("weights", None)
     is_new = not pretrained and weights is None and ":" not in name
     if settings.loss is not None or is_new:  # cross-entropy makes the outputs logits, and the spec has to say so
@@ -222,12 +227,32 @@ def make_trainee(
         start.setdefault("heatmap_activation", fitting)
     keypoints = start.pop("keypoints", skeleton)
     torch.manual_seed(settings.seed)
-    model = create_model(name, pretrained, weights=weights, keypoints=keypoints, **start)
+    given = {"name": given_name, "weights": given_weights, **model_changes}
+    with _naming_the_recipe(recipe, [field for field, value in given.items() if value is not None]):
+        model = create_model(name, pretrained, weights=weights, keypoints=keypoints, **start)
     if model.spec.skeleton.keypoints == skeleton.keypoints:  # names alone don't tell all that the data do
         model.spec = model.spec.replace(skeleton=skeleton)
     if is_new and settings.start == "wide":
         widen_start(model)
     return model, settings
+
+
+@contextmanager
+def _naming_the_recipe(recipe: Recipe, given: Collection[str]) -> Iterator[None]:
+    """Errors about what the recipe's table ``model`` holds, and was not given otherwise, name the recipe too."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, OSError) as error:
+        own = {field: value for field, value in recipe.model.items() if field not in given}
+        text = str(error)
+        words = {field: own["name"] if field == "name" else field for field in own}
+        blamed = [field for field, word in words.items() if re.search(rf"\b{re.escape(word)}\b", text)]
+        if not blamed or isinstance(error, KeyError | IndexError):
+            raise
+        kinds = (FileNotFoundError, OSError, LookupError, TypeError, ValueError)
+        kind = next(kind for kind in kinds if isinstance(error, kind))
+        fields_in_front = "" if text.startswith(blamed[0]) else f"{', '.join(blamed)}: "
+        raise kind(f"{recipe.name}: model: {fields_in_front}{text}") from error
 
 
 def choose_start(

@@ -155,11 +155,14 @@ def _rename(name: str, words: Words) -> str:
     return _WORD.sub(replace, name)
 
 
-def _limbs_from_1(limbs: Any, label: str) -> Pairs:
+def _limbs_from_1(limbs: Any, count: int, label: str) -> Pairs:
     """A COCO category's limbs, which count from 1."""
     for limb in limbs if isinstance(limbs, list | tuple) else [limbs]:
-        if not isinstance(limb, list | tuple) or len(limb) != 2 or not all(isinstance(end, int) for end in limb):
-            raise ValueError(f"{label}: skeleton holds {limb!r:.60}; a limb is two keypoints, counted from 1")
+        is_pair = isinstance(limb, list | tuple) and len(limb) == 2 and limb[0] != limb[1]
+        if not is_pair or not all(isinstance(end, int) and 1 <= end <= count for end in limb):
+            raise ValueError(
+                f"{label}: skeleton holds {limb!r:.60}; a limb is two different keypoints, counted from 1 to {count}"
+            )
     return tuple((first - 1, second - 1) for first, second in limbs)
 
 
@@ -242,7 +245,8 @@ class Skeleton:
             isinstance(keypoint, str) for keypoint in category["keypoints"]
         ):
             raise ValueError(f"{label}: keypoints must be a list of names; got {category['keypoints']!r:.60}")
-        names, limbs = tuple(category["keypoints"]), _limbs_from_1(category.get("skeleton") or (), label)
+        names, limbs = tuple(category["keypoints"]), category.get("skeleton") or ()
+        limbs = _limbs_from_1(limbs, len(names), label)
         known = next((skeleton for skeleton in (COCO, MPII, LSP) if skeleton.keypoints == names), None)
         return cls(
             name=known.name if known else str(category.get("name", "custom")),

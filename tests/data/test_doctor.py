@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tokenpose.data import swaps
 from tokenpose.data.doctor import check_data
 from tokenpose.data.findings import CHECKS, Finding
-from tokenpose.skeletons import LSP
+from tokenpose.skeletons import LSP, Skeleton
 
 from .drawing import draw_people
 
@@ -251,6 +252,19 @@ def test_pair_that_is_named_the_other_way_in_the_whole_file_is_found_and_nobody_
     assert "left_elbow is on the side of the other right keypoints" in found.message
 
 
+def test_exchanges_among_many_pairs_are_found_by_the_nearest_pairs_alone(monkeypatch):
+    count, random = 40, np.random.default_rng(0)
+    left = random.uniform((0.05, 0), (0.5, 1), (count, 2))
+    keypoints = 300 * np.concatenate((left, left * (-1, 1))) + random.normal(0, 5, (60, 2 * count, 2))
+    keypoints[7, [3, 3 + count]] = keypoints[7, [3 + count, 3]]
+    skeleton = Skeleton.from_names([f"{side}_{index}" for side in ("left", "right") for index in range(count)])
+    widths, learn = [], swaps._learn
+    monkeypatch.setattr(swaps, "_learn", lambda values, prior: widths.append(len(prior)) or learn(values, prior))
+    suspicions, exchanged = swaps.find_swaps(keypoints, np.ones(keypoints.shape[:2], dtype=bool), skeleton)
+    assert ([(one.person, one.pairs) for one in suspicions], exchanged) == ([(7, (3,))], ())
+    assert max(widths) == 5 * swaps.NEAREST  # of 400 pairs of pairs that touch one half of them
+
+
 def test_names_in_another_order_than_the_keypoints_give_pairs_that_are_none(content, check):
     names = content["categories"][0]["keypoints"]
     knee, ankle = names.index("left_knee"), names.index("left_ankle")
@@ -299,6 +313,7 @@ def test_limbs_that_count_from_0_are_told_and_left_out(content, check):
     ]
     (found,) = check(content)
     assert (found.check, found.record) == ("records", "category 1")
+    assert found.message.endswith("skeleton holds [0, 1]; a limb is two different keypoints, counted from 1 to 14")
     assert found.advice == "give pairs of keypoint numbers that count from 1"
 
 
@@ -306,6 +321,21 @@ def test_file_without_people_is_an_error(content, check):
     content["annotations"] = []
     (found,) = check(content)
     assert (found.check, found.message) == ("never labelled", "it has no people with labelled keypoints")
+
+
+def test_file_in_which_nobody_is_labelled_is_an_error(content, check):
+    for annotation in content["annotations"]:
+        annotation["keypoints"][2::3] = [0] * 14
+    (found,) = (finding for finding in check(content) if finding.severity == "error")
+    assert (found.check, found.message) == ("never labelled", "it has no people with labelled keypoints")
+    assert found.advice == "set v to 1 or 2 where a keypoint is labelled: nobody can be trained on"
+
+
+def test_category_that_is_no_record_is_an_error(content, check):
+    content["categories"].insert(0, None)
+    (found,) = check(content)
+    assert (found.check, found.severity, found.record) == ("records", "error", "category at position 0")
+    assert found.message == "it is None, not a record"
 
 
 def test_images_without_people_are_one_note_and_crowds_are_passed_over(content, check):
@@ -424,7 +454,8 @@ def test_report_is_json_with_every_finding(content, drawn, tmp_path):
     ("text", "message"),
     [
         ("{", r"a\.json is not JSON: "),
-        ("[1]", r"a\.json is a JSON list, as MPII's files are; what is checked are COCO keypoint files$"),
+        ("[1", r"a\.json is not JSON: it ends in the middle of record 0"),
+        ("3", r"a\.json holds neither a JSON object nor a list, but '3'"),
         ('{"images": [], "annotations": {}, "categories": []}', r"a\.json .* it has no list of annotations$"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1}]}',

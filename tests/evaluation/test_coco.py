@@ -39,6 +39,15 @@ def record(**changes: Any) -> dict[str, Any]:
     return {**whole, "num_keypoints": 3, "keypoints": SEEN, **changes}
 
 
+def test_whole_numbers_may_be_written_with_a_point(write):
+    truth = read(write(record(num_keypoints=3.0, iscrowd=0.0)))
+    assert [(entry["num_keypoints"], entry["iscrowd"]) for entry in truth.annotations] == [(3, 0)]
+    assert truth.people == 1
+    for wrong in (2.5, "3", math.nan):
+        with pytest.raises(ValueError, match=r"flies\.json: annotation 0: num_keypoints must be a whole number; got"):
+            read_ground_truth(write(record(num_keypoints=wrong)))
+
+
 @pytest.fixture
 def write(tmp_path) -> Callable[..., Path]:
     def save(*annotations: dict[str, Any], name: str = "flies.json", **changes: Any) -> Path:

@@ -69,6 +69,12 @@ def changed(people: Path, name: str, **changes: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize("given", [{"unit": "box"}, {"thresholds": (0.1,)}])
+def test_units_and_thresholds_are_refused_with_a_detectors_boxes(given):
+    with pytest.raises(ValueError, match="thresholds and unit are of PCK and EPE, which a detector's boxes"):
+        EvaluationSettings(boxes=Path("boxes.json"), **given)
+
+
 def test_perfect_predictions_score_all_that_there_is(people):
     result = evaluated(people, thresholds=(0.1, 0.2))
     assert result.coco.figures["AP"] == result.coco.figures["AR"] == pytest.approx(1)

@@ -77,6 +77,7 @@ WRONG = {
     "milestones = [1.5]\n": "milestones must be a list of epochs; got (1.5,)",
     'trackers = "tensorboard"\n': "trackers must be a list of names; got 'tensorboard'",
     '[model]\npretrained = "no"\n': "model: pretrained must be true or false; got 'no'",
+    '[model]\nbackbone_pretrained = "no"\n': "model: backbone_pretrained must be true or false; got 'no'",
     "[model]\nname = 3\n": "model: name must be text; got 3",
     'model = "s"\n': "model is a table of name, pretrained and changes of the spec; got 's'",
 }

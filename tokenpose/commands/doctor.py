@@ -1,12 +1,14 @@
 """`tokenpose check`."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tokenpose.commands.app import app, count, progress
+from tokenpose.commands.options import refuse_without
 from tokenpose.files import write_text
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ WIDTH = 120
 
 @app.command("check", short_help="Look for faults in a keypoint file and its images.")
 def check_command(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA.json", help="A COCO keypoint file, or several.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA.json", help="A COCO or MPII file, or several.")],
     images: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,10 +58,12 @@ def check_command(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="SUSPECTS.html", help="Write a page that shows the suspects.")
     ] = None,
-    sheet_count: Annotated[int, typer.Option("--sheet-count", min=1, help="How many of a check it shows.")] = 24,
+    sheet_count: Annotated[
+        int | None, typer.Option("--sheet-count", min=1, help="How many of a check it shows. Default: 24.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
 ) -> None:
-    """Look for faults in a COCO keypoint file and in its images, before a model learns them.
+    """Look for faults in a COCO or MPII file and in its images, before a model learns them.
 
     Images: missing, unreadable, of another size, twice, in train and validation. Labels: boxes and keypoints that don't
     fit, v-flags, keypoints never labelled, left and right exchanged, flip pairs. An error stops training or falsifies
@@ -73,6 +77,9 @@ def check_command(
     for path, suffixes, option in ((output, (".json",), "--output"), (sheet, (".html", ".htm"), "--sheet")):
         if path is not None and path.suffix.lower() not in suffixes:
             raise typer.BadParameter(f"give a {' or '.join(suffixes)} file; got {path}", param_hint=option)
+    refuse_without(sheet, {"--sheet-count": sheet_count})
+    if suspicious is not None and not math.isfinite(suspicious):
+        raise typer.BadParameter(f"a score is a finite number; got {suspicious}", param_hint="--suspicious")
     pairs = None if flip_pairs is None else _read_pairs(flip_pairs)
 
     from tokenpose.data.doctor import diagnose, read_files
@@ -92,7 +99,7 @@ def check_command(
     if sheet is not None:
         from tokenpose.suspects import write_suspects
 
-        write_suspects(diagnosis, files, source, sheet, sheet_count)
+        write_suspects(diagnosis, files, source, sheet, sheet_count or 24)
     if diagnosis.count("error") or (strict and diagnosis.count("warning")):
         raise typer.Exit(1)
 

@@ -15,9 +15,12 @@ from tokenpose.commands.options import (
     Model,
     Optimized,
     Places,
+    Rename,
     Weights,
     choose_device,
     load_model,
+    read_renames,
+    refuse_without,
 )
 from tokenpose.files import write_text
 
@@ -53,7 +56,9 @@ class SheetOrder(StrEnum):
 
 @app.command("evaluate", short_help="Measure AP, PCK and errors on labelled people, and draw them.")
 def evaluate_command(
-    data: Annotated[Path, typer.Option("--data", metavar="JSON", help="COCO keypoint file of labelled people.")],
+    data: Annotated[
+        list[Path], typer.Option("--data", metavar="JSON", help="COCO or MPII file of labelled people, one.")
+    ],
     images: Places,
     model: Model = None,
     weights: Weights = None,
@@ -68,6 +73,7 @@ def evaluate_command(
     category: Annotated[
         str | None, typer.Option("--category", metavar="NAME", help="Which one, where several have keypoints.")
     ] = None,
+    rename: Rename = None,
     box_threshold: Annotated[
         float | None, typer.Option("--box-threshold", help="Of --boxes those of a lower score are left out.")
     ] = None,
@@ -83,8 +89,11 @@ def evaluate_command(
         typer.Option("--unit", help="What PCK and errors are relative to. Default: torso, box where there is none."),
     ] = None,
     nms: Annotated[
-        float, typer.Option("--nms", help="Of two poses in an image with a higher OKS the worse goes, before AP.")
-    ] = 0.9,
+        float | None,
+        typer.Option(
+            "--nms", help="Of two poses in an image with a higher OKS the worse goes, before AP. Default: 0.9."
+        ),
+    ] = None,
     soft_nms: Annotated[
         float | None, typer.Option("--soft-nms", help="Threshold of soft suppression, instead of --nms.")
     ] = None,
@@ -100,12 +109,15 @@ def evaluate_command(
         typer.Option("--sheet", metavar="FILE.png", help="Draw people, labels left and prediction right."),
     ] = None,
     sheet_order: Annotated[
-        SheetOrder, typer.Option("--sheet-order", help="The first of the file, or those with the largest mean error.")
-    ] = SheetOrder.FILE,
-    sheet_count: Annotated[int, typer.Option("--sheet-count", min=1, help="How many people are drawn.")] = 30,
+        SheetOrder | None,
+        typer.Option("--sheet-order", help="The first of the file (default), or those with the largest mean error."),
+    ] = None,
+    sheet_count: Annotated[
+        int | None, typer.Option("--sheet-count", min=1, help="How many people are drawn. Default: 30.")
+    ] = None,
     sheet_threshold: Annotated[
-        float, typer.Option("--sheet-threshold", help="Keypoints of a lower score are not drawn.")
-    ] = 0.0,
+        float | None, typer.Option("--sheet-threshold", help="Keypoints of a lower score are not drawn. Default: 0.")
+    ] = None,
     device: Device = None,
     optimized: Optimized = False,
 ) -> None:
@@ -131,28 +143,36 @@ def evaluate_command(
         raise typer.BadParameter("who is worst can be told with labelled boxes only", param_hint="--sheet-order")
     if box_threshold is not None and boxes is None:
         raise typer.BadParameter("labelled boxes have no scores; it goes with --boxes", param_hint="--box-threshold")
+    if nms is not None and soft_nms is not None:
+        raise typer.BadParameter("it is instead of --nms; give one of them", param_hint="--soft-nms")
+    refuse_without(
+        sheet, {"--sheet-order": sheet_order, "--sheet-count": sheet_count, "--sheet-threshold": sheet_threshold}
+    )
+    _refuse_unmeasured(boxes, metric or list(Metric), threshold, unit)
+    names, file = read_renames(rename), _only(data)
 
     from tokenpose.evaluation.processes import join_processes
-    from tokenpose.jobs import evaluate
+    from tokenpose.jobs import evaluate, read_people
 
     processes = join_processes()  # before the model is made: each has a device of its own
     network = load_model(model, weights, choose_device(device), optimized)
     result = evaluate(
         network,
-        data,
+        file,
         images,
         metrics=None if not metric else [entry.value for entry in metric],
         thresholds=threshold or None,
         unit=None if unit is None else unit.value,
         boxes=boxes,
         box_threshold=box_threshold or 0.0,
-        nms=nms,
+        nms=0.9 if nms is None else nms,
         soft_nms=soft_nms,
         flip_test=flip_test,
         decoder=decoder,
         batch_size=batch_size,
         ground_truth=ground_truth,
         category=category,
+        rename=names,
     )
     if not processes.is_main:
         return
@@ -161,16 +181,36 @@ def evaluate_command(
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, result.to_csv() if output.suffix.lower() == ".csv" else result.to_json())
     if sheet is not None:
-        from tokenpose.data.annotations import read_annotations
         from tokenpose.data.sources import ImageSource
         from tokenpose.photographs import draw_sheet, save_picture
         from tokenpose.predictor import PosePredictor
 
-        people, source = read_annotations(data, category, ground_truth), ImageSource(images)
+        people, source = read_people(file, category, ground_truth, names), ImageSource(images)
         if sheet_order is SheetOrder.WORST:
             people = _worst_first(people, result.person_errors)
         predictor = PosePredictor(network, decoder, flip_test)
-        save_picture(draw_sheet(predictor, people, source, sheet_count, sheet_threshold), sheet)
+        save_picture(draw_sheet(predictor, people, source, sheet_count or 30, sheet_threshold or 0.0), sheet)
+
+
+def _refuse_unmeasured(
+    boxes: Path | None, metrics: list[Metric], thresholds: list[float] | None, unit: Part | None
+) -> None:
+    """Options of figures that aren't measured."""
+    for given, option, needed in (
+        (thresholds, "--threshold", [Metric.PCK]),
+        (unit, "--unit", [Metric.PCK, Metric.EPE]),
+    ):
+        if given and boxes is not None:
+            raise typer.BadParameter("with --boxes only coco is measured, which has no use for it", param_hint=option)
+        if given and not set(needed) & set(metrics):
+            raise typer.BadParameter(f"it goes with --metric {' or '.join(needed)}", param_hint=option)
+
+
+def _only(data: list[Path]) -> Path:
+    if len(data) > 1:
+        files = ", ".join(map(str, data))
+        raise typer.BadParameter(f"one file is measured at a time; got {files}", param_hint="--data")
+    return data[0]
 
 
 def _check_suffix(path: Path | None, known: tuple[str, ...], what: str, option: str) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,6 +71,14 @@ BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="People that
 Places = Annotated[
     list[str], typer.Option("--images", metavar="PLACE", help="Folder, tar or zip file, or quoted pattern; repeatable.")
 ]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="OLD=NEW",
+        help="Give a keypoint of the files another name, that of the weights: throat=neck; repeatable.",
+    ),
+]
 
 
 def read_box(text: str) -> "Box":
@@ -121,11 +130,27 @@ def read_size(text: str) -> tuple[int, int]:
 
 def split_change(text: str, option: str) -> tuple[str, str]:
     """FIELD=VALUE, or OLD=NEW."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        form = {"--spec": "FIELD=VALUE, depth=6", "--rename": "OLD=NEW, upper_neck=neck"}[option]
+    name, _, value = text.partition("=")
+    if not name or not value:
+        form = {"--spec": "FIELD=VALUE, depth=6", "--rename": "OLD=NEW, throat=neck"}[option]
         raise typer.BadParameter(f"a change is {form} for example; got {text!r}", param_hint=option)
     return name, value
+
+
+def refuse_without(needed: Any, options: Mapping[str, Any], name: str = "--sheet") -> None:
+    """Options that were given, and have no effect without another one."""
+    given = [option for option, value in options.items() if value is not None]
+    if needed is None and given:
+        raise typer.BadParameter(f"it needs {name}", param_hint=given[0])
+
+
+def read_renames(texts: list[str] | None) -> dict[str, str]:
+    """OLD=NEW of --rename, each OLD once."""
+    pairs = [split_change(text, "--rename") for text in texts or ()]
+    twice = [old for old, count in Counter(old for old, _ in pairs).items() if count > 1]
+    if twice:
+        raise typer.BadParameter(f"{twice[0]!r} gets two new names; give one", param_hint="--rename")
+    return dict(pairs)
 
 
 def read_value(text: str) -> Any:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from tokenpose.commands.app import app, is_main_process, show_log
-from tokenpose.commands.options import read_size, read_value, split_change
+from tokenpose.commands.options import Rename, read_renames, read_size, read_value, split_change
 
 
 class TrainCommand(TyperCommand):
@@ -37,10 +37,7 @@ def train_command(
         list[str] | None,
         typer.Option("--images", metavar="PLACE", help="Folder, tar or zip file, or quoted pattern; repeatable."),
     ] = None,
-    rename: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OLD=NEW", help="Another name for a keypoint of the files; repeatable."),
-    ] = None,
+    rename: Rename = None,
     flip_pairs: Annotated[
         str | None,
         typer.Option(metavar="A:B,C:D", help='Which keypoints change sides, or "none", where the names don\'t tell.'),
@@ -141,8 +138,10 @@ def train_command(
     """
     changes = _changes(locals())  # which are the options, by the settings' names
     show_log()
+    names = read_renames(rename)
     changed_fields = dict(split_change(change, "--spec") for change in spec or ())
     model_changes = {name: read_value(value) for name, value in changed_fields.items()}
+    _refuse_parts(model_changes)
     if image_size is not None:
         model_changes["image_size"] = read_size(image_size)
     if preview is not None and preview.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -153,7 +152,6 @@ def train_command(
 
     chosen = Recipe() if recipe is None else read_recipe(recipe)
     chosen.settings(changes)  # refuses what makes no sense before files are read
-    names = dict(split_change(change, "--rename") for change in rename or ())
     data = read_training_data(train, val, images, rename=names, flip_pairs=flip_pairs, category=category)
     given: dict[str, Any] = {"name": model, "pretrained": pretrained, "weights": weights, **model_changes}
     network, settings = make_trainee(chosen, changes, data.skeleton, **given)
@@ -168,6 +166,16 @@ def train_command(
     written = train_model(network, data, output, settings, resume, card, choose_start(chosen, **given))
     if is_main_process():
         typer.echo(written)
+
+
+def _refuse_parts(changes: Mapping[str, Any]) -> None:
+    """What is no field of the spec, or not for the command line to say."""
+    own = {"name": "give --model", "pretrained": "give --pretrained", "weights": "give --weights"}
+    files = "the keypoints are the files'; --rename gives them other names"
+    ways = {**own, "skeleton": files, "keypoints": files}
+    for name in changes:
+        if name in ways:
+            raise typer.BadParameter(f"{name} can't be set by it: {ways[name]}", param_hint="--spec")
 
 
 def _training_defaults() -> dict[str, Any]:

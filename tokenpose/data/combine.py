@@ -119,9 +119,12 @@ def rename_keypoints(samples: Samples, names: Mapping[str, str]) -> Samples:
     """Other names for keypoints, {"upper_neck": "neck"}; all else stays.
 
     Flip pairs that the old names didn't tell are told by the new ones, if these do. Raises LookupError for keypoints
-    that the data don't have, ValueError where two get one name.
+    that the data don't have, ValueError where two get one name, and for a new name that is none.
     """
     skeleton = samples.skeleton
+    nameless = [old for old, new in names.items() if not isinstance(new, str) or not new]
+    if nameless:
+        raise ValueError(f"the new name of {nameless[0]!r} must be text; got {names[nameless[0]]!r:.80}")
     unknown = [name for name in names if name not in skeleton.keypoints]
     if unknown:
         raise LookupError(

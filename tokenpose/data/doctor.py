@@ -1,4 +1,4 @@
-"""The data doctor: every check on COCO keypoint files and their images, and what came of them."""
+"""The data doctor: every check on keypoint files and their images, and what came of them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tokenpose.data.findings import CHECKS, SEVERITIES, Finding, Severity
+from tokenpose.data.json_records import JsonRecords
 from tokenpose.data.labels import check_boxes, check_flags, check_keypoints, check_labelled, check_people
+from tokenpose.data.mpii_records import read_mpii_records
 from tokenpose.data.pairs import check_pairs
 from tokenpose.data.pictures import check_empty, check_images, check_listed, check_twins, look_at
+from tokenpose.data.plain import is_number
 from tokenpose.data.records import Records, count_labels, read_records, to_samples
 from tokenpose.data.sigmas import estimate_sigmas
 from tokenpose.data.sources import ImageSource
@@ -19,6 +24,9 @@ IMAGE_CHECKS = ("missing images", "unreadable images", "image sizes", "train and
 """What can't be told without the images."""
 
 ACROSS_FILES = ("train and validation",)
+
+SIZE_CHECKS = ("image sizes", "keypoints outside")
+"""What can't be told where the files don't say how large images are, as MPII's don't."""
 
 LABEL_CHECKS = (check_boxes, check_keypoints, check_flags, check_labelled, check_pairs, check_people, check_listed)
 
@@ -83,15 +91,15 @@ def check_data(
     flip_pairs: Sequence[tuple[str, str]] | None = None,
     suspicious: float = SUSPICIOUS,
 ) -> Diagnosis:
-    """Look for faults in COCO keypoint files, in their images, and in images that several files share.
+    """Look for faults in COCO keypoint files or MPII's, in their images, and in images that several files share.
 
     ``paths``: an annotation file, or several; ``val``: one more, whose images must not be in the others. ``images``:
     folders, tar or zip files, patterns; without them only labels are looked at. ``category``: its name, where there are
     several with keypoints. ``flip_pairs``: pairs of names, where names don't tell. ``suspicious``: from which score on
     left and right count as exchanged; a lower one finds more, and gives more false alarms.
 
-    Raises FileNotFoundError for a missing annotation file or place of images, ValueError for what is no COCO keypoint
-    file, LookupError for unknown names in ``flip_pairs``; all other faults are findings.
+    Raises FileNotFoundError for a missing annotation file or place of images, ValueError for what is no keypoint file,
+    LookupError for unknown names in ``flip_pairs``; all other faults are findings.
     """
     names = [paths] if isinstance(paths, str | Path) else list(paths)
     files = read_files(names + ([val] if val is not None else []), category, flip_pairs)
@@ -106,7 +114,19 @@ def read_files(
     twice = [str(path) for path in paths if resolved[Path(path).resolve()] > 1]
     if twice:
         raise ValueError(f"{twice[0]} is given twice; check each annotation file once")
-    return [read_records(path, category, flip_pairs) for path in paths]
+    return [_read(Path(path), category, flip_pairs) for path in paths]
+
+
+def _read(path: Path, category: str | None, flip_pairs: Sequence[tuple[str, str]] | None) -> Records:
+    """A COCO keypoint file, or MPII's, told by the content."""
+    if path.is_file():
+        with JsonRecords(path, chunk=64) as content:
+            is_list = content.kind == "list"
+        if is_list and category is not None:
+            raise ValueError(f"{path} is an MPII file and has no categories; got category {category!r}")
+        if is_list:
+            return read_mpii_records(path, flip_pairs)
+    return read_records(path, category, flip_pairs)
 
 
 def diagnose(
@@ -118,6 +138,8 @@ def diagnose(
     suspicious: float = SUSPICIOUS,
 ) -> Diagnosis:
     """Make all checks. ``tick`` is called after each image; ``readers`` threads read ahead."""
+    if not is_number(suspicious):
+        raise ValueError(f"suspicious must be a finite number; got {suspicious!r}")
     findings = [finding for records in files for finding in _check_labels(records, suspicious)]
     if source is not None:
         pictures = [look_at(records, source, tick, readers) for records in files]
@@ -126,6 +148,8 @@ def diagnose(
         findings += check_twins(files, pictures)
     findings.sort(key=_order)
     skipped = set(IMAGE_CHECKS if source is None else ()) | set(ACROSS_FILES if len(files) < 2 else ())
+    if not any(np.isfinite(records.sizes).any() for records in files):
+        skipped |= set(SIZE_CHECKS)
     return Diagnosis(
         files=tuple(map(_summarise, files)),
         findings=tuple(findings),

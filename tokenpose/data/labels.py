@@ -203,9 +203,11 @@ def _marks_by_origin(records: Records) -> bool:
 
 
 def check_labelled(records: Records) -> list[Finding]:
-    """Keypoints of the skeleton that nobody in the file has; a file without people."""
-    if not len(records):
+    """Keypoints of the skeleton that nobody in the file has; a file without labelled people."""
+    if not records.labelled().any():
         advice = "see whether the annotations' category_id is that of the category with keypoints"
+        if len(records):
+            advice = "set v to 1 or 2 where a keypoint is labelled: nobody can be trained on"
         return [
             records.about_file("never labelled", "error", "it has no people with labelled keypoints", advice=advice)
         ]

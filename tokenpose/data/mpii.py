@@ -38,7 +38,7 @@ def read_mpii(path: str | Path, ground_truth: str | Path | None = None) -> Sampl
     with JsonRecords(path) as content:
         if content.kind != "list":
             raise ValueError(f"{path} is not an MPII file: a list of records is needed, and it holds an object")
-        people = [_read_person(record, f"{path}: record {index}") for index, record in enumerate(content.records())]
+        people = [read_person(record, f"{path}: record {index}") for index, record in enumerate(content.records())]
     if ground_truth is not None:
         people = _with_ground_truth(people, Path(ground_truth), path)
     return _gather(people, path)
@@ -49,7 +49,7 @@ def to_matlab(keypoints: Float[np.ndarray, "people 16 2"]) -> Float[np.ndarray, 
     return keypoints + 1
 
 
-class _Person(NamedTuple):
+class Person(NamedTuple):
     """A record, positions still counted from 1."""
 
     image: str
@@ -61,15 +61,14 @@ class _Person(NamedTuple):
 
     @property
     def has_box(self) -> bool:
+        """Whether center and scale are known."""
         return self.center[0] != -1 and self.scale > 0
 
 
-def _gather(people: Sequence[_Person], path: Path) -> Samples:
+def _gather(people: Sequence[Person], path: Path) -> Samples:
     kept = [index for index, person in enumerate(people) if person.has_box]
     chosen = [people[index] for index in kept]
     files = {name: index for index, name in enumerate(dict.fromkeys(person.image for person in chosen))}
-    center = np.array([person.center for person in chosen], dtype=np.float64).reshape(-1, 2)
-    scale = np.array([person.scale for person in chosen], dtype=np.float64)[:, None]
     visible = np.array([person.visible for person in chosen], dtype=bool).reshape(-1, COUNT)
     keypoints = np.array([person.keypoints for person in chosen], dtype=np.float32).reshape(-1, COUNT, 2)
     head_sizes = np.array([person.head_size for person in chosen], dtype=np.float32)
@@ -78,7 +77,7 @@ def _gather(people: Sequence[_Person], path: Path) -> Samples:
         files=tuple(files),
         image_ids=np.arange(len(files)),
         image_index=np.array([files[person.image] for person in chosen], dtype=np.int64),
-        boxes=_boxes(center, scale).astype(np.float32),
+        boxes=place_boxes(chosen).astype(np.float32),
         keypoints=np.where(visible[..., None], keypoints - 1, np.float32(0)),
         visible=visible,
         skipped={"no center or scale": len(people) - len(kept)} if len(kept) < len(people) else {},
@@ -88,16 +87,17 @@ def _gather(people: Sequence[_Person], path: Path) -> Samples:
     )
 
 
-def _boxes(
-    center: Float[np.ndarray, "people 2"], scale: Float[np.ndarray, "people 1"]
-) -> Float[np.ndarray, "people 4"]:
+def place_boxes(people: Sequence[Person]) -> Float[np.ndarray, "people 4"]:
     """x, y, width, height of squares whose center, as boxes have it, is the published one."""
+    center = np.array([person.center for person in people], dtype=np.float64).reshape(-1, 2)
+    scale = np.array([person.scale for person in people], dtype=np.float64)[:, None]
     center = center + np.concatenate((0 * scale, DOWN * scale), axis=1) - 1
     side = UNIT * scale
     return np.concatenate((center - (side - 1) / 2, side, side), axis=1)
 
 
-def _read_person(record: Any, place: str) -> _Person:
+def read_person(record: Any, place: str) -> Person:
+    """One record. Raises ValueError that begins with ``place``."""
     if not isinstance(record, dict):
         raise ValueError(f"{place} must be an object; it is {record!r:.60}")
     needed = ("image", "center", "scale", *(("joints_vis",) if "joints" in record else ()))
@@ -110,7 +110,7 @@ def _read_person(record: Any, place: str) -> _Person:
         raise ValueError(f"{place}: scale must be a finite number; it is {record['scale']!r:.60}")
     x, y = _numbers(record, "center", 2, place)
     keypoints, visible = _read_joints(record, place)
-    return _Person(record["image"], (x, y), float(record["scale"]), keypoints, visible, _read_head(record, place))
+    return Person(record["image"], (x, y), float(record["scale"]), keypoints, visible, _read_head(record, place))
 
 
 def _read_joints(record: Mapping[str, Any], place: str) -> tuple[Float[np.ndarray, "16 2"], Bool[np.ndarray, " 16"]]:
@@ -145,7 +145,7 @@ def _numbers(record: Mapping[str, Any], name: str, count: int, place: str) -> li
     return [float(value) for value in values]
 
 
-def _with_ground_truth(people: Sequence[_Person], truth: Path, path: Path) -> list[_Person]:
+def _with_ground_truth(people: Sequence[Person], truth: Path, path: Path) -> list[Person]:
     heads, missing, positions = _read_matlab(truth)
     if positions.shape[2] != len(people):
         raise ValueError(f"{truth} has {positions.shape[2]} people; {path} has {len(people)}: they don't go together")

@@ -42,16 +42,16 @@ def check_pairs(records: Records) -> list[Finding]:
 def _check_names(records: Records) -> list[Finding]:
     """Names that don't tell the pairs, though no pairs are given."""
     skeleton = records.skeleton
+    if skeleton.flip_pairs is not None:
+        return []
     lonely = lonely_names(skeleton)
     advice = 'name both "left_..." and "right_...", or give the pairs: --flip-pairs left_a:right_a'
-    if skeleton.flip_pairs is None and lonely:
+    if lonely:
         message = f"{', '.join(lonely)} {'has' if len(lonely) == 1 else 'have'} no partner of the other side by name"
         return [records.about_file("flip pairs", "error", message, advice=advice, keypoints=lonely)]
-    if skeleton.flip_pairs is None:
-        message = "no keypoint's name has a side, so that no pairs of left and right are known"
-        advice += "; if nothing changes sides in a mirror image, train with --flip 0"
-        return [records.about_file("flip pairs", "note", message, advice=advice)]
-    return []
+    message = "no keypoint's name has a side, so that no pairs of left and right are known"
+    advice += "; if nothing changes sides in a mirror image, train with --flip 0"
+    return [records.about_file("flip pairs", "note", message, advice=advice)]
 
 
 def lonely_names(skeleton: Skeleton) -> tuple[str, ...]:
@@ -123,7 +123,8 @@ def _difference(
         known = labelled[:, [*pair, *ends]].all(axis=1)
         if known.sum() < FEWEST:
             continue
-        far = [np.linalg.norm(keypoints[known][:, [end]] - keypoints[known][:, ends], axis=-1).sum(1) for end in pair]
+        from_ends = keypoints[:, ends][known]
+        far = [np.linalg.norm(keypoints[known, end][:, None] - from_ends, axis=-1).sum(1) for end in pair]
         difference = float(np.median(np.log(np.maximum(far[1], 1e-6)) - np.log(np.maximum(far[0], 1e-6))))
         if abs(difference) > abs(best):
             best, reference = difference, " and ".join(skeleton.keypoints[end] for end in ends)

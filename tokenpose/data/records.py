@@ -115,7 +115,7 @@ def _load(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if isinstance(content, list):
-        raise ValueError(f"{path} is a JSON list, as MPII's files are; what is checked are COCO keypoint files")
+        raise ValueError(f"{path} is a JSON list, as MPII's files are, and not a COCO keypoint file")
     keys = ("images", "annotations", "categories")
     missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
@@ -158,6 +158,9 @@ class _Reader:
     def __init__(self, path: str, content: dict[str, Any], category: Mapping[str, Any]) -> None:
         self.path, self.content, self.category = path, content, category
         self.findings: list[Finding] = []
+        for row, entry in enumerate(content["categories"]):
+            if not isinstance(entry, dict):
+                self._note(f"category at position {row}", f"it is {entry!r:.40}, not a record")
         self.skeleton = self._read_skeleton()
         self.rows: list[tuple[Any, int, list[float], list[float], float, float]] = []
 

@@ -45,6 +45,8 @@ class ImageSource:
     def __init__(self, places: str | Path | Iterable[str | Path]) -> None:
         self._places: list[_Folder | _Archive] = []
         for place in [places] if isinstance(places, str | Path) else places:
+            if not str(place):
+                raise ValueError("a place of images is a folder, a tar or zip file, or a pattern; got an empty text")
             found = [Path(place)] if Path(place).exists() else [Path(path) for path in sorted(glob.glob(str(place)))]
             if not found:
                 raise FileNotFoundError(f"there is no folder, tar or zip of images {place}")

@@ -6,7 +6,8 @@ file itself, by the one thing that is known: most people are labelled rightly, s
 the labels, and those of the same people with a pair exchanged, against. That is a logistic regression without
 intercept; each third of the people is judged by what the other two thirds taught, and those who are doubtful after a
 first round don't teach in the second, or a few would flatten the scores of all. A score is the logarithm of the odds
-between both readings. A person whose left and right are exchanged as a whole can't be told by it.
+between both readings. A person whose left and right are exchanged as a whole can't be told by it. Where there are
+many pairs, only those count that are near those exchanged: all of them would take minutes, and tell no more.
 """
 
 import math
@@ -30,6 +31,12 @@ FOLDS = 3
 MOST_TEACHERS = 20_000
 """People to learn from at most: five weights need no more, and a large file would only take longer."""
 
+MOST_LESSONS = 300_000
+"""People times exchanges to learn from at most: with more than COCO's 15 exchanges, fewer people teach each."""
+
+NEAREST = 16
+"""Pairs of pairs by which an exchange is judged at most, the nearest; with COCO's keypoints it is all of them."""
+
 FEWEST = 20
 """People without whom nothing is said of the file as a whole."""
 
@@ -41,6 +48,8 @@ Points = Float[np.ndarray, "people keypoints 2"]
 Labelled = Bool[np.ndarray, "people keypoints"]
 Pairs = Int[np.ndarray, "pairs 2"]
 Measures = Float[np.ndarray, "people measures"]
+Both = tuple[int, int]
+"""Rows of two of the pairs, the smaller first."""
 Exchange = frozenset[int]
 """Which pairs change sides together."""
 
@@ -68,12 +77,15 @@ def find_swaps(
     if len(pairs) < 2 or not len(keypoints):
         return [], ()
     points = _normalised(keypoints, labelled)
-    tree = _tree(points, labelled, pairs, skeleton.limbs)
+    lengths = _lengths_between(points, labelled, pairs, skeleton.limbs)
+    tree = _tree(lengths, len(pairs))
     exchanged = _exchanged_names(points, labelled, pairs, tree)
     pairs[list(exchanged)] = pairs[list(exchanged), ::-1]
-    measures = {both: _measure(points, labelled, pairs[both[0]], pairs[both[1]]) for both in _combinations(pairs)}
     exchanges = _exchanges(len(pairs), tree)
-    scores = _score(measures, exchanges, tree)
+    touched = [_nearest(part, lengths, tree) for part in exchanges]
+    needed = sorted({*tree, *(both for some in touched for both in some)})
+    measures = {both: _measure(points, labelled, pairs[both[0]], pairs[both[1]]) for both in needed}
+    scores = _score(measures, touched, tree)
     worst, most = scores.argmax(axis=1), scores.max(axis=1)
     suspects = np.flatnonzero(most > suspicious)
     return [
@@ -133,8 +145,12 @@ def _measure(
     return np.concatenate((np.where(all_four[:, None], whole, 0), three[:, None]), axis=1)
 
 
-def _tree(points: Points, labelled: Labelled, pairs: Pairs, limbs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """How the pairs hang together: by limbs, and where these don't tell, by the shortest median distances."""
+def _lengths_between(
+    points: Points, labelled: Labelled, pairs: Pairs, limbs: Sequence[tuple[int, int]]
+) -> dict[Both, tuple[bool, float]]:
+    """How far pairs are from each other: whether no limbs join them, and the median distance over some people."""
+    some = slice(None, None, math.ceil(len(points) / MOST_TEACHERS))
+    points, labelled = points[some], labelled[some]
     lengths = {}
     jointed = {frozenset(limb) for limb in limbs}
     for first, second in _combinations(pairs):
@@ -143,23 +159,39 @@ def _tree(points: Points, labelled: Labelled, pairs: Pairs, limbs: Sequence[tupl
         length = float(np.median(np.minimum(left + right, across + back))) if both.any() else math.inf
         has_limbs = all(frozenset((a, b)) in jointed for a, b in zip(pairs[first], pairs[second], strict=True))
         lengths[first, second] = (not has_limbs, length)
-    reached, edges = {0}, []
-    while len(reached) < len(pairs):
-        edge = min((both for both in lengths if (both[0] in reached) != (both[1] in reached)), key=lengths.__getitem__)
-        edges.append(edge)
-        reached.update(edge)
+    return lengths
+
+
+def _tree(lengths: Mapping[Both, tuple[bool, float]], count: int) -> list[Both]:
+    """How the pairs hang together: by limbs, and where these don't tell, by the shortest distances."""
+    nearest = {pair: (lengths[0, pair], (0, pair)) for pair in range(1, count)}  # of those reached, to each that isn't
+    edges = []
+    while nearest:
+        pair = min(nearest, key=lambda pair: nearest[pair])
+        edges.append(nearest.pop(pair)[1])
+        for other in nearest:
+            edge = min(pair, other), max(pair, other)
+            nearest[other] = min(nearest[other], (lengths[edge], edge))
     return edges
 
 
-def _component(tree: Sequence[tuple[int, int]], start: int) -> Exchange:
+def _nearest(part: Exchange, lengths: Mapping[Both, tuple[bool, float]], tree: Sequence[Both]) -> list[Both]:
+    """Of what an exchange touches, one pair in it and one that stays, the edges of the tree and what is nearest."""
+    edges = set(tree)
+    touched = [both for both in lengths if (both[0] in part) != (both[1] in part)]
+    return sorted(sorted(touched, key=lambda both: (both not in edges, lengths[both]))[:NEAREST])
+
+
+def _component(tree: Sequence[Both], start: int) -> Exchange:
     """What hangs together with a pair by these edges."""
-    reached = {start}
-    for _ in tree:
-        reached |= {pair for edge in tree if reached & set(edge) for pair in edge}
+    reached, before = {start}, 0
+    while len(reached) > before:
+        before = len(reached)
+        reached |= {pair for edge in tree if not reached.isdisjoint(edge) for pair in edge}
     return frozenset(reached)
 
 
-def _exchanges(count: int, tree: Sequence[tuple[int, int]]) -> list[Exchange]:
+def _exchanges(count: int, tree: Sequence[Both]) -> list[Exchange]:
     """Each pair by itself, and each part that hangs on the rest by one edge, the smaller of both."""
     exchanges = [frozenset({pair}) for pair in range(count)]
     for edge in tree:
@@ -171,9 +203,7 @@ def _exchanges(count: int, tree: Sequence[tuple[int, int]]) -> list[Exchange]:
     return exchanges
 
 
-def _exchanged_names(
-    points: Points, labelled: Labelled, pairs: Pairs, tree: Sequence[tuple[int, int]]
-) -> tuple[int, ...]:
+def _exchanged_names(points: Points, labelled: Labelled, pairs: Pairs, tree: Sequence[Both]) -> tuple[int, ...]:
     """Pairs whose left is, with most people, nearer to the right of what they hang on: the fewer of both kinds."""
     kept = []
     for edge in tree:
@@ -192,26 +222,25 @@ def _exchanged_names(
 
 
 def _score(
-    measures: Mapping[tuple[int, int], Measures], exchanges: Sequence[Exchange], tree: Sequence[tuple[int, int]]
+    measures: Mapping[Both, Measures], touched: Sequence[Sequence[Both]], tree: Sequence[Both]
 ) -> Float[np.ndarray, "people exchanges"]:
-    """How much more plausible each exchange is than the labels as they are: the logarithm of the odds."""
-    touched = [[both for both in measures if (both[0] in part) != (both[1] in part)] for part in exchanges]
-    priors = [np.concatenate([np.multiply(PRIOR, _is_edge(both, tree)) for both in pairs]) for pairs in touched]
-    values = [np.concatenate([measures[both] for both in pairs], axis=1) for pairs in touched]
-    fold = np.arange(len(values[0])) % FOLDS
-    scores = np.zeros((len(fold), len(exchanges)))
+    """How much more plausible each exchange is than the labels as they are: the logarithm of the odds.
+
+    ``touched``: by which pairs of pairs each exchange is judged.
+    """
+    fold = np.arange(len(next(iter(measures.values())))) % FOLDS
+    scores = np.zeros((len(fold), len(touched)))
     teaches = np.ones(len(fold), dtype=bool)
+    most = min(MOST_TEACHERS, MOST_LESSONS // len(touched))
     for _ in range(2):
-        for number in range(FOLDS):
-            teachers = np.flatnonzero((fold != number) & teaches)[:MOST_TEACHERS]
-            for column, (own, prior) in enumerate(zip(values, priors, strict=True)):
-                scores[fold == number, column] = -own[fold == number] @ _learn(own[teachers], prior)
+        teachers = [np.flatnonzero((fold != number) & teaches)[:most] for number in range(FOLDS)]
+        for column, pairs in enumerate(touched):
+            prior = np.concatenate([np.multiply(PRIOR, both in tree) for both in pairs])
+            own = np.concatenate([measures[both] for both in pairs], axis=1)
+            for number in range(FOLDS):
+                scores[fold == number, column] = -own[fold == number] @ _learn(own[teachers[number]], prior)
         teaches = scores.max(axis=1) < DOUBTFUL
     return scores
-
-
-def _is_edge(both: tuple[int, int], tree: Sequence[tuple[int, int]]) -> bool:
-    return both in tree or both[::-1] in tree
 
 
 def _learn(values: Measures, prior: Float[np.ndarray, " measures"]) -> Float[np.ndarray, " measures"]:
@@ -239,9 +268,7 @@ def _cost(scaled: Measures, weights: Float[np.ndarray, " measures"], prior: Floa
     return float(np.logaddexp(0, -(scaled @ weights)).sum() + ((weights - prior) ** 2).sum() / 2)
 
 
-def _neighbour(
-    measures: Mapping[tuple[int, int], Measures], part: Exchange, person: int, tree: Sequence[tuple[int, int]]
-) -> int:
+def _neighbour(measures: Mapping[Both, Measures], part: Exchange, person: int, tree: Sequence[Both]) -> int:
     """The pair that stays, hanging on exchanged ones, to which their distances shrink most."""
     gains: dict[int, float] = {}
     for edge in tree:

@@ -128,18 +128,25 @@ def _read_annotation(record: Mapping[str, Any], count: int, filled: Counter[str]
         area = SHARE_OF_BOX * max(box[2], 0) * max(box[3], 0)
     if not is_number(area) or area < 0:
         raise ValueError(f"{where} needs an area in square pixels; it has {area!r}")
-    number = record.get("num_keypoints")
-    for name in ("num_keypoints", "iscrowd"):
-        if record.get(name) is not None and type(record[name]) not in (int, bool):
-            raise ValueError(f"{where}: {name} must be a whole number; got {record[name]!r}")
+    number = _read_count(record, "num_keypoints", where)
     return {
         "image_id": record.get("image_id"),
-        "iscrowd": int(record.get("iscrowd") or 0),
+        "iscrowd": _read_count(record, "iscrowd", where) or 0,
         "bbox": box,
         "area": area,
         "num_keypoints": labelled if number is None else number,
         "keypoints": keypoints,
     }
+
+
+def _read_count(record: Mapping[str, Any], name: str, where: str) -> int | None:
+    """A whole number, also written as 14.0; None where there is none."""
+    value = record.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, bool) and (not is_number(value) or value != int(value)):
+        raise ValueError(f"{where}: {name} must be a whole number; got {value!r:.60}")
+    return int(value)
 
 
 def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[Boxes, dict[str, int]]:

@@ -1,11 +1,11 @@
 """What is measured, and how."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from tokenpose.data.plain import is_number
 from tokenpose.evaluation.pck import PCKH_THRESHOLD, UnitName
 
 Metric = Literal["coco", "pck", "pckh", "epe"]
@@ -36,8 +36,8 @@ class EvaluationSettings:
         _check_names("metric", self.metrics or (), get_args(Metric))
         _check_names("unit", () if self.unit is None else (self.unit,), get_args(UnitName))
         for threshold in self.thresholds or ():
-            if not 0 < threshold < math.inf:
-                raise ValueError(f"a PCK threshold must be a positive number of units; got {threshold}")
+            if not is_number(threshold) or threshold <= 0:
+                raise ValueError(f"a PCK threshold must be a positive number of units; got {threshold!r:.80}")
         for name, value in (("nms", self.nms), ("soft_nms", 1.0 if self.soft_nms is None else self.soft_nms)):
             if not 0 < value <= 1:
                 raise ValueError(f"{name} is a threshold of OKS in (0, 1]; got {value}")
@@ -50,6 +50,8 @@ class EvaluationSettings:
                 "PCK, PCKh and EPE compare a person with their labels, which a detector's boxes do not tell: "
                 "measure them without boxes, or ask for the metric coco alone"
             )
+        if self.boxes is not None and (self.thresholds or self.unit):
+            raise ValueError("thresholds and unit are of PCK and EPE, which a detector's boxes don't tell: omit them")
 
     def wants(self, metric: Metric) -> bool:
         """Whether the metric was asked for by name; if not and ``metrics`` is None, it is measured where it applies."""

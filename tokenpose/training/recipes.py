@@ -82,7 +82,9 @@ def read_recipe(name: str | Path) -> Recipe:
 def _check_model(model: Any, path: Path) -> None:
     if not isinstance(model, dict):
         raise ValueError(f"{path}: model is a table of name, pretrained and changes of the spec; got {model!r}")
-    for name, kind, what in (("name", str, "text"), ("weights", str, "text"), ("pretrained", bool, "true or false")):
+    truth, text = (bool, "true or false"), (str, "text")
+    kinds = {"name": text, "weights": text, "pretrained": truth, "backbone_pretrained": truth}
+    for name, (kind, what) in kinds.items():
         if name in model and not isinstance(model[name], kind):
             raise ValueError(f"{path}: model: {name} must be {what}; got {model[name]!r}")
 
