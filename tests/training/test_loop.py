@@ -1,4 +1,5 @@
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,22 @@ def test_image_that_cannot_be_read_ends_the_run_after_the_step_before(people, tm
     assert second.step == 4
     second.train()
     assert second.step == 12
+
+
+def test_signal_that_killed_a_reading_process_as_well_is_the_runs_ending(people, tmp_path, caplog, monkeypatch):
+    settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0})
+    trainer = make_trainer(people, tmp_path, settings)
+    epoch = trainer.batches.epoch
+
+    def killed(number: int, start: int = 0):
+        yield next(epoch(number, start))
+        trainer.interruptions.pending = signal.SIGTERM
+        raise ChildProcessError("a process that reads images was killed")
+
+    monkeypatch.setattr(trainer.batches, "epoch", killed)
+    with pytest.raises(SystemExit):
+        trainer.train()
+    assert "stopped by a signal at step 1 of 12; the checkpoint has step 1" in caplog.text
 
 
 def test_new_run_in_the_place_of_an_old_one_is_refused_and_leaves_its_log(people, tmp_path):

@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -188,10 +190,17 @@ class TrainingBatches:
                 self.dataset, batch_sampler=order, num_workers=self.workers, pin_memory=self.device.type == "cuda"
             )
             try:
-                for windows, index in loader:
+                for windows, index in _iterate(loader):
                     yield windows.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
             except OSError as error:
                 raise _plain_error(error) from error
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise ChildProcessError(
+                    "a process that reads images was killed, for lack of memory perhaps (then give fewer workers): "
+                    f"{' '.join(str(error).split())}"
+                ) from error
             return
         for batch in order:
             index = torch.tensor(batch)
@@ -241,6 +250,18 @@ def _memory() -> float:
     if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
         return math.inf
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _iterate(loader: Any) -> Iterator[Any]:
+    """The loader's batches, without torch's handler of SIGCHLD, which raises wherever the main thread is when a worker
+    dies: within a step, and while a checkpoint is written, too. The loader asks for its workers every 5 seconds."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before: Any = signal.getsignal(signal.SIGCHLD)
+    iterator = iter(loader)
+    is_torchs = before is None or str(getattr(before, "__module__", "")).startswith("torch.")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else before)
+    return iterator
 
 
 def _plain_error(error: OSError) -> OSError:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -180,9 +181,10 @@ class Trainer:
     def train(self) -> dict[str, float]:
         """Train to the last epoch; the last validation's figures.
 
-        Ctrl-C, SIGTERM and an image that can't be read end the run after the step at hand, which is saved, with a line
-        that says so. Raises FloatingPointError, with a diagnosis, for a loss that isn't finite, and before weights that
-        aren't are validated or written; FileExistsError where an earlier run's checkpoint would be overwritten.
+        Ctrl-C, SIGTERM, an image that can't be read and a reading process that was killed end the run after the step at
+        hand, which is saved, with a line that says so. Raises FloatingPointError, with a diagnosis, for a loss that isn't
+        finite, and before weights that aren't are validated or written; FileExistsError where an earlier run's checkpoint
+        would be overwritten.
         """
         if self.step == 0 and self.checkpoint.exists():
             raise FileExistsError(f"{self.checkpoint} is of an earlier run: resume it, or use another output")
@@ -193,7 +195,15 @@ class Trainer:
                 for tracker in self.accelerator.trackers:  # end_training would part the processes as well
                     tracker.finish()
                 return figures
-            except (KeyboardInterrupt, SystemExit, OSError) as error:
+            except (KeyboardInterrupt, SystemExit) as error:
+                self._leave(error)
+                raise
+            except OSError as error:
+                try:  # a signal to all of our processes may have killed those that read images first
+                    self.interruptions.raise_pending()
+                except (KeyboardInterrupt, SystemExit) as ending:
+                    self._leave(ending)
+                    raise
                 self._leave(error)
                 raise
 
@@ -307,6 +317,9 @@ class Trainer:
     def _or_tell(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches; what goes wrong with them is told to the other processes, which wait at their next step."""
         try:
+            with self.interruptions.held():  # Python swallows, with a traceback, what is raised while it forks workers
+                first = list(islice(batches, 1))
+            yield from first
             yield from batches
         except OSError:
             if self.accelerator.num_processes > 1:
