@@ -79,3 +79,16 @@ def test_pipe_is_written_to(tmp_path):
     write_text(pipe, "text")
     reader.join()
     assert read == ["text"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_mode_follows_the_umask_whatever_wrote_the_file(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        with written_whole(tmp_path / "private.bin") as partial:
+            partial.touch(0o600)
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "private.bin").stat().st_mode & 0o777 == mode

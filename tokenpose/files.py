@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -10,8 +10,9 @@ from pathlib import Path
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Gives a place beside the file to write to, which takes the file's own place in the end.
 
-    Where that fails, or is interrupted, an older file stays as it was. Links are followed, and what is no file
-    (/dev/stdout, a pipe) is written to as it is. Raises OSError of the kind that stopped it, which names the file.
+    Its mode follows the umask, whatever wrote it. Where writing fails, or is interrupted, an older file stays as it
+    was. Links are followed, and what is no file (/dev/stdout, a pipe) is written to as it is. Raises OSError of the
+    kind that stopped it, which names the file.
     """
     path = Path(path)
     with named(path):
@@ -24,6 +25,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             yield partial
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())  # or a power cut may leave the new name without the content
+            with suppress(OSError):  # file systems without modes
+                partial.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner reads
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -43,3 +46,10 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a file whole or not at all, in UTF-8; what can't be encoded becomes "?". Raises OSError that names it."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _umask() -> int:
+    """Python can't ask for it without setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
