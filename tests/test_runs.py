@@ -546,6 +546,13 @@ def test_runs_of_one_process_may_differ_in_precision(people, tmp_path):
         train_model(TokenPose(TINY), data_of(people), output, settings)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains in fp16")
+def test_half_precision_is_refused_on_a_cpu(tmp_path):
+    message = "precision fp16 needs a GPU, and this run is on a CPU: use fp32 or bf16"
+    with pytest.raises(ValueError, match=message):
+        make_accelerator(replace(SETTINGS, precision="fp16"), tmp_path)
+
+
 def test_precision_that_accelerate_was_launched_with_is_not_ignored(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     message = "accelerate was launched with mixed precision bf16, and the settings say fp32: give precision bf16"

@@ -288,7 +288,7 @@ def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
         )
     AcceleratorState._reset_state()  # of an earlier run in this process, whose precision may have been another
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=several and not torch.cuda.is_available(),
             mixed_precision=precision,
             log_with=list(settings.trackers) or None,
@@ -296,6 +296,9 @@ def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
         )
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"training in precision {settings.precision} can't start here: {error}") from error
+    if settings.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would train in float32
+        raise ValueError("precision fp16 needs a GPU, and this run is on a CPU: use fp32 or bf16")
+    return accelerator
 
 
 def make_batches(
