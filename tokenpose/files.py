@@ -1,9 +1,16 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl: Any = None  # type: ignore[no-redef]
 
 
 @contextmanager
@@ -46,6 +53,40 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a file whole or not at all, in UTF-8; what can't be encoded becomes "?". Raises OSError that names it."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a file that one process at a time can hold; the system lets go of it when that ends, however it does.
+
+    It is there as long as it is held, longer after kill -9. Without effect where the system, or the file system, has
+    no such locks. Raises BlockingIOError, with the refusal, where another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    with _hold(path, refusal):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _hold(path: Path, refusal: str) -> TextIO:
+    """The file, open and locked; not one that its holder removed meanwhile. A forked process doesn't hold it."""
+    while True:
+        with named(path):
+            file = path.open("a", encoding="utf-8")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.close()
+                raise BlockingIOError(refusal) from error
+            return file
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return file
+        file.close()
 
 
 def _umask() -> int:
