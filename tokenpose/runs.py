@@ -133,8 +133,13 @@ def read_training_data(
     if flip_pairs is not None:
         pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)
         people = replace(people, skeleton=replace(people.skeleton, flip_pairs=pairs))
-    sources = {"source": source, "held_out_source": held_out_source}
-    return TrainingData(people=people, held_out=held_out, given=given, **sources)
+    return TrainingData(
+        people=people,
+        source=source,
+        held_out=held_out,
+        held_out_source=held_out_source,
+        given=given,
+    )
 
 
 def train_model(
