@@ -84,8 +84,9 @@ def _hold(path: Path, refusal: str) -> TextIO:
                 file.close()
                 raise BlockingIOError(refusal) from error
             return file
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
-            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
         file.close()
 
 

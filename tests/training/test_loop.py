@@ -221,7 +221,7 @@ def test_image_that_cannot_be_read_ends_the_run_after_the_step_before(people, tm
         OSError, match=r"\d{3}\.png can't be decoded: image file is truncated \(annotation \d+ of .*people\.json\)"
     ):
         trainer.train()
-    message = "stopped by an error at step 4 of 12; the checkpoint has step 4: mend that image, then the same command"
+    message = "stopped by an error at step 4 of 12; the checkpoint has step 4: once it is mended, the same"
     assert message in caplog.text
     monkeypatch.undo()
     second = make_trainer(people, tmp_path, settings, seed=1)

@@ -145,8 +145,6 @@ class Trainer:
         self.seconds = 0.0
         self.losses = _Means()
         """Of the epoch at hand."""
-        self.first = ""
-        """What has to be done before the run can go on."""
 
     @property
     def checkpoint(self) -> Path:
@@ -361,9 +359,7 @@ class Trainer:
                 first = list(islice(batches, 1))
             yield from first
             yield from batches
-        except OSError as error:
-            if not isinstance(error, ChildProcessError):
-                self.first = "mend that image, then "
+        except OSError:
             if self.accelerator.num_processes > 1:
                 self._agree(weights=0.0, people=0, has_failed=True)
             raise
@@ -475,6 +471,8 @@ class Trainer:
     def _leave(self, error: BaseException) -> None:
         """Save what is there, and say what happened and how to go on."""
         reason = {KeyboardInterrupt: "Ctrl-C", SystemExit: "a signal"}.get(type(error), "an error")
+        lasts = isinstance(error, OSError) and not isinstance(error, ChildProcessError)  # a broken image, a full disk
+        first = "once it is mended, " if lasts else ""
         try:
             if self.step > self.saved_step:
                 self._save()
@@ -484,7 +482,7 @@ class Trainer:
         if self.accelerator.is_main_process and self.checkpoint.exists():
             logger.warning(
                 "stopped by %s at step %d of %d; the checkpoint has step %d: %sthe same command with --resume goes on",
-                reason, self.step, self.steps, self.saved_step, self.first,
+                reason, self.step, self.steps, self.saved_step, first,
             )  # fmt: skip
 
     def _log(self, epoch: int, losses: "_Means", figures: dict[str, float]) -> None:
