@@ -613,6 +613,30 @@ def test_wrong_option_of_train_is_wrong_usage(labelled, photos, message):
     assert not Path("run").exists()
 
 
+def test_contradictions_and_places_of_train_are_told_before_files_are_read(photos):
+    given = ("--train", "none.json", "--val", "none.json", "--images", photos)
+    result = run("train", *given, "--output", "run", "--weights", "a.safetensors", "--pretrained", exit_code=2)
+    assert "give --weights or --pretrained, not both" in result.stderr
+    Path("file").touch()
+    said = run("train", *given, "--output", "file", exit_code=1).stderr
+    assert said == "error: the output file is a file, and a run needs a folder: give another\n"
+    said = run("train", *given, "--output", "none", "--resume", exit_code=1).stderr
+    assert said == f"error: there is no checkpoint {Path('none/checkpoint.pt')} to resume from\n"
+    assert not Path("none").exists()
+
+
+def test_settings_file_of_a_run_is_a_recipe_that_knows_how_its_data_were_read(labelled, photos):
+    given = ("train", "--train", labelled, "--val", labelled, "--images", photos)
+    run(*given, "--output", "run", *TINY, "--rename", "neck=throat")
+    data = read("run/settings.json")["data"]
+    assert data == {
+        "train": [str(labelled)], "val": [str(labelled)], "images": [str(photos)], "rename": {"neck": "throat"},
+        "flip_pairs": None, "category": None,
+    }  # fmt: skip
+    run(*given, "--output", "again", "--recipe", "run/settings.json", "--guidance", "0", "--patches", "0")
+    assert "throat" in read_weights("again/model.safetensors").spec.skeleton.keypoints
+
+
 def test_setting_that_the_library_refuses_is_an_error(labelled, photos):
     given = ("--train", labelled, "--val", labelled, "--images", photos, "--output", "run")
     assert run("train", *given, "--average", "1", exit_code=1).stderr == "error: average must be in [0, 1); got 1.0\n"

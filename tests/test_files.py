@@ -1,12 +1,14 @@
 """Files are there whole, or as they were."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from tokenpose.files import write_text, written_whole
+from tokenpose.files import locked, write_text, written_whole
 
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
 
@@ -79,3 +81,42 @@ def test_pipe_is_written_to(tmp_path):
     write_text(pipe, "text")
     reader.join()
     assert read == ["text"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_mode_follows_the_umask_whatever_wrote_the_file(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        with written_whole(tmp_path / "private.bin") as partial:
+            partial.touch(0o600)
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "private.bin").stat().st_mode & 0o777 == mode
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from tokenpose.files import locked
+with locked(Path(sys.argv[1]), "held"):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="without effect elsewhere")
+def test_file_is_held_by_one_process_until_that_is_killed(tmp_path):
+    path = tmp_path / ".lock"
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "ready\n"
+    with pytest.raises(BlockingIOError, match="busy"), locked(path, "busy"):
+        pass
+    other.kill()
+    other.communicate()
+    assert path.exists()
+    with locked(path, "busy"):
+        assert path.exists()
+    assert not path.exists()

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -575,6 +578,13 @@ def test_runs_of_one_process_may_differ_in_precision(people, tmp_path):
         train_model(TokenPose(TINY), data_of(people), output, settings)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains in fp16")
+def test_half_precision_is_refused_on_a_cpu(tmp_path):
+    message = "precision fp16 needs a GPU, and this run is on a CPU: use fp32 or bf16"
+    with pytest.raises(ValueError, match=message):
+        make_accelerator(replace(SETTINGS, precision="fp16"), tmp_path)
+
+
 def test_precision_that_accelerate_was_launched_with_is_not_ignored(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     message = "accelerate was launched with mixed precision bf16, and the settings say fp32: give precision bf16"
@@ -602,3 +612,151 @@ def test_logged_rate_is_not_the_backbones(people, tmp_path):
     train_model(TokenPose(spec), data_of(people), tmp_path, settings)
     (line,) = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
     assert line["rate"] == pytest.approx(1e-3)
+
+
+# What is checked before anybody is decoded
+
+
+@pytest.fixture
+def undecoded(monkeypatch):
+    """Decoding fails."""
+
+    def fail(self):
+        raise AssertionError("decoded before all was checked")
+
+    monkeypatch.setattr("tokenpose.data.batches.WindowDataset._decode_all", fail)
+
+
+@pytest.mark.usefixtures("undecoded")
+@pytest.mark.parametrize("change", [{"sync_batch_norm": True}, {"graph": True}, {"batch_size": 20, "accumulate": 9}])
+def test_settings_that_cannot_be_are_refused_before_anybody_is_decoded(people, tmp_path, change):
+    if torch.cuda.is_available() and "accumulate" not in change:
+        pytest.skip("GPUs can")
+    with pytest.raises(ValueError, match=r"on cpu|accumulate 9"):
+        train_model(TokenPose(TINY), data_of(people), tmp_path / "run", replace(SETTINGS, **change))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("undecoded")
+def test_run_that_cannot_be_resumed_is_refused_before_anybody_is_decoded_and_makes_no_folder(people, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*none/checkpoint\.pt to resume from"):
+        train_model(TokenPose(TINY), data_of(people), tmp_path / "none", SETTINGS, resume=True)
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is a file, and a run needs a folder: give another"):
+        train_model(TokenPose(TINY), data_of(people), tmp_path / "file", SETTINGS)
+
+
+@pytest.mark.usefixtures("undecoded")
+@pytest.mark.parametrize("whose", ["train", "val"])
+def test_missing_image_is_told_before_anybody_is_decoded(people, tmp_path, whose):
+    content = json.loads(people.read_text())
+    for index in (3, 5):
+        content["images"][index]["file_name"] = f"gone-{index}.png"
+    (tmp_path / "some.json").write_text(json.dumps(content))
+    files = {"train": people, "val": people, whose: tmp_path / "some.json"}
+    data = read_training_data(files["train"], files["val"], people.parent)
+    message = r"there is no image gone-3\.png in .* \(annotation 3 of .*some\.json\); so it is with 1 other image$"
+    with pytest.raises(FileNotFoundError, match=message):
+        train_model(TokenPose(TINY), data, tmp_path / "run", SETTINGS)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(FileNotFoundError, match=r"gone-3\.png in .* \(annotation 3 of .*some\.json\)"):
+        read_training_data([files["train"], people], [files["val"], people], people.parent).check_images()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such locks elsewhere")
+def test_second_run_in_a_folder_is_refused_while_the_first_is_at_work(people, tmp_path):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom tokenpose.files import locked\n"
+        "with locked(Path(sys.argv[1]), 'held'):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+    )
+    (tmp_path / "run").mkdir()
+    arguments = [sys.executable, "-c", code, str(tmp_path / "run" / ".lock")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(BlockingIOError, match=r"another run is at work in .*run: wait until it ends, or use"):
+            train_model(TokenPose(TINY), data_of(people), tmp_path / "run", SETTINGS)
+        other.kill()
+    train_model(TokenPose(TINY), data_of(people), tmp_path / "run", replace(SETTINGS, epochs=1))
+
+
+def test_weights_of_a_finished_run_are_written_again_if_they_are_gone(people, tmp_path):
+    settings = replace(SETTINGS, epochs=1)
+    path = train_model(TokenPose(TINY), data_of(people), tmp_path / "run", settings)
+    expected = read_weights(path)
+    path.unlink()
+    assert train_model(TokenPose(TINY), data_of(people), tmp_path / "run", settings, resume=True) == path
+    found = read_weights(path)
+    assert found.card == expected.card
+    assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in expected.tensors)
+
+
+# Whom the validation counts
+
+
+def hidden(people, names: tuple[str, ...], rows: slice) -> dict:
+    """The COCO file's content without some keypoints of some people."""
+    content = json.loads(people.read_text())
+    for annotation in content["annotations"][rows]:
+        for name in names:
+            annotation["keypoints"][3 * LSP.index(name) + 2] = 0
+    return content
+
+
+def test_people_that_validation_cannot_count_are_told_at_the_start(people, tmp_path, caplog):
+    (tmp_path / "some.json").write_text(json.dumps(hidden(people, ("left_hip", "right_hip"), slice(3))))
+    data = read_training_data(people, tmp_path / "some.json", people.parent)
+    with caplog.at_level(logging.INFO, logger="tokenpose"):
+        train_model(TokenPose(TINY), data, tmp_path / "run", replace(SETTINGS, epochs=1))
+    line = "validating on 8 people, by their torso: 5 count, the others lack it or what is trained"
+    assert [record.message for record in caplog.records].count(line) == 1
+    both = read_training_data(people, [people, tmp_path / "some.json"], people.parent).describe_validation()
+    assert both == (
+        "validating on 16 people, by their torso: 13 count, the others lack it or what is trained "
+        f"({people} 8 of 8, {tmp_path / 'some.json'} 5 of 8)"
+    )
+    assert data_of(people).describe_validation() == "validating on 8 people, by their torso"
+
+
+def test_validation_that_counts_nobody_is_refused_at_the_start(people, tmp_path):
+    # the head is all that is trained, and whom it is labelled of has no torso
+    content = json.loads(people.read_text())
+    category = content["categories"][0]
+    category["keypoints"], category["skeleton"] = category["keypoints"][12:], []
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][36:]
+    (tmp_path / "heads.json").write_text(json.dumps(content))
+    (tmp_path / "bodies.json").write_text(json.dumps(hidden(people, ("neck", "head_top"), slice(8))))
+    data = read_training_data(tmp_path / "heads.json", tmp_path / "bodies.json", people.parent)
+    model = TokenPose(TINY.replace(skeleton=data.skeleton))
+    with pytest.raises(
+        ValueError, match=r"nobody in .*bodies\.json has a torso and a labelled keypoint that is trained"
+    ):
+        train_model(model, data, tmp_path / "run", replace(SETTINGS, augmentation=Augmentation(flip=0.0)))
+    assert not (tmp_path / "run").exists()
+
+
+# What settings.json says of the data
+
+
+def test_settings_file_says_how_the_data_were_read_and_repeats_it(people, tmp_path):
+    content = json.loads(people.read_text())
+    content["categories"].append({**content["categories"][0], "id": 2, "name": "statue"})
+    (tmp_path / "two.json").write_text(json.dumps(content))
+    file, pairs = str(tmp_path / "two.json"), "paw:left_ankle"
+    reading = {"rename": {"right_ankle": "paw"}, "flip_pairs": pairs, "category": "person"}
+    torch.manual_seed(0)
+    write_weights(TokenPose(TINY), tmp_path / "some.safetensors")
+    names = {"paw": "right_ankle", **{name: name for name in LSP.keypoints[1:]}}
+    given = {"weights": tmp_path / "some.safetensors", "keypoints": names, "settings": {**CHANGES, "epochs": 1}}
+    finetune("tiny", file, file, [people.parent], tmp_path / "run", **reading, **given)
+    path = tmp_path / "run" / "settings.json"
+    assert json.loads(path.read_text())["data"] == {
+        "train": [file], "val": [file], "images": [str(people.parent)], **reading, "keypoints": names,
+    }  # fmt: skip
+    assert read_recipe(path).data["keypoints"] == names
+    model = finetune("tiny", file, file, people.parent, tmp_path / "again", pretrained=False, recipe=path)
+    assert model.spec.skeleton.keypoints[0] == "paw"
+    assert model.spec.skeleton.flip_pairs == ((0, 5),)
+    assert json.loads((tmp_path / "again" / "settings.json").read_text())["data"]["keypoints"] == names

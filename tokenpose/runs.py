@@ -5,18 +5,21 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.data.combine import read_datasets
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import Source
+from tokenpose.data.sources import CheckedSource, Source
+from tokenpose.evaluation.pck import choose_unit
+from tokenpose.files import locked
 from tokenpose.jobs import Places, measure_pck
 from tokenpose.models.create import create_model, load_model
 from tokenpose.models.spec import ModelSpec
@@ -50,6 +53,8 @@ class TrainingData:
     source: Source
     held_out: Samples
     held_out_source: Source
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What it was read from, as plain values, for settings.json."""
 
     def __post_init__(self) -> None:
         for samples in (self.people, self.held_out):
@@ -75,6 +80,27 @@ class TrainingData:
                 f"{', '.join(keypoints)}, the second {', '.join(self.held_out.skeleton.keypoints)}"
             )
 
+    def check_images(self) -> None:
+        """Raise FileNotFoundError for the first image that isn't there, as far as the sources know their images."""
+        for samples, source in ((self.people, self.source), (self.held_out, self.held_out_source)):
+            if isinstance(source, CheckedSource):
+                _check_images(samples, source)
+
+    def describe_validation(self) -> str:
+        """Whom PCK counts, in one line. Raises ValueError where it counts nobody."""
+        unit, samples = choose_unit(self.held_out), self.held_out
+        shared = [name in self.skeleton.keypoints for name in samples.skeleton.keypoints]
+        counted = np.isfinite(unit.lengths) & samples.visible[:, shared].any(axis=1)
+        if not counted.any():
+            raise ValueError(
+                f"nobody in {samples.origin} has a {unit.name} and a labelled keypoint that is trained, which PCK "
+                "needs: validate on others"
+            )
+        line = f"validating on {len(samples)} people, by their {unit.name}"
+        if counted.all():
+            return line
+        return f"{line}: {counted.sum()} count, the others lack it or what is trained{_by_file(samples, counted)}"
+
 
 def read_training_data(
     train: Annotations,
@@ -93,12 +119,28 @@ def read_training_data(
     ``category``: the name of the one to learn, where COCO files have several with keypoints.
     Raises what `tokenpose.data.combine.read_datasets` raises.
     """
+    if images is not None:
+        images = [images] if isinstance(images, str | Path) else list(images)  # which may be read once only
+    given = {
+        "train": _plain_paths(train),
+        "val": _plain_paths(val),
+        "images": None if images is None else _plain_paths(images),
+        "rename": dict(rename or {}),
+        "flip_pairs": flip_pairs,
+        "category": category,
+    }
     people, source = read_datasets(train, images, rename=rename, category=category)
     held_out, held_out_source = read_datasets(val, images, rename=rename, must_rename=False, category=category)
     if flip_pairs is not None:
         pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)
         people = replace(people, skeleton=replace(people.skeleton, flip_pairs=pairs))
-    return TrainingData(people=people, source=source, held_out=held_out, held_out_source=held_out_source)
+    return TrainingData(
+        people=people,
+        source=source,
+        held_out=held_out,
+        held_out_source=held_out_source,
+        given=given,
+    )
 
 
 def train_model(
@@ -119,15 +161,19 @@ def train_model(
     arguments, and the main one writes.
 
     Raises ModuleNotFoundError without the `train` extra, ValueError for an optimised model and where the data's
-    keypoints or the loss aren't the model's, and what `tokenpose.training.loop.Trainer` raises.
+    keypoints or the loss aren't the model's, BlockingIOError where another run is at work in ``output``, and what
+    `tokenpose.training.loop.Trainer` raises. Images are decoded once all else is checked.
     """
     if model.is_optimized:
         raise ValueError("an optimised model can't be trained: train the model that was given to tokenpose.optimize")
-    accelerator = make_accelerator(settings, Path(output))
+    output = Path(output)
+    check_output(output, resume)
+    accelerator = make_accelerator(settings, output)
     from tokenpose.training.loop import Trainer
 
-    output, settings = Path(output), resolve_loss(settings, model)
+    settings = resolve_loss(settings, model)
     data.check_model(model)
+    logger.info("%s", data.describe_validation())
     batches = make_batches(data, model.spec, settings, accelerator)
     depth = model.spec.groups * model.spec.depth
     network = Supervised(
@@ -135,7 +181,6 @@ def train_model(
         patch_blocks=_patch_blocks(settings, depth),
         guided_blocks=_guided_blocks(settings, depth),
     )
-    weights = output / "model.safetensors"
 
     def validate(averaged: Any) -> dict[str, float]:
         result = measure_pck(averaged.model, data.held_out, data.held_out_source)
@@ -143,21 +188,38 @@ def train_model(
             made = {"train": _file_name(data.people), "val": _file_name(data.held_out), "people": len(data.people)}
             figures = {"steps": trainer.step, "pck": result.mean, "pck_unit": result.unit}
             origin = {"started_from": model.card} if model.card else {}  # its terms go on
-            write_weights(averaged.model, weights, {**made, **origin, **(card or {}), **figures})
+            write_weights(averaged.model, trainer.weights, {**made, **origin, **(card or {}), **figures})
         return {"pck": result.mean}
 
     def draw(averaged: Any) -> None:
         _draw_predictions(averaged.model, data, settings, output / "predictions" / f"step-{trainer.step:06}.jpg")
 
     identity = {"spec": model.spec.to_json(), "data": digest(data.people)}
-    made_of = {} if start is None else {"model": {key: value for key, value in start.items() if key != "keypoints"}}
+    made_of = _made_of(data, start)
     trainer = Trainer(
         network, batches, validate, settings, output, accelerator, model.spec.grid_size, identity, made_of, draw
     )
-    if resume:
-        trainer.resume()
-    trainer.train()
-    return weights
+    with _held(output, accelerator.is_main_process):
+        if resume:
+            trainer.resume()
+        else:
+            trainer.refuse_earlier()
+        data.check_images()
+        batches.dataset.load()
+        trainer.train()
+        if _is_missing(trainer.weights, accelerator):  # of a finished run, resumed
+            logger.info("%s is not there: validating again", trainer.weights)
+            validate(trainer.average.module)
+    return trainer.weights
+
+
+def check_output(output: Path, resume: bool = False) -> None:
+    """Raise NotADirectoryError for a file, FileNotFoundError where there is no run to resume."""
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"the output {output} is a file, and a run needs a folder: give another")
+    checkpoint = output / "checkpoint.pt"
+    if resume and not checkpoint.exists():
+        raise FileNotFoundError(f"there is no checkpoint {checkpoint} to resume from")
 
 
 def finetune(
@@ -185,7 +247,8 @@ def finetune(
     as in `tokenpose.runs.read_training_data`. ``images``: folders, tar and zip files, globs.
     The data's keypoints are the model's; tokens of keypoints with the same name start from the pretrained ones, or from
     those of ``weights=...``, a "local-dir:..." or a "hf-hub:..." name. ``recipe`` as in
-    `tokenpose.training.recipes.read_recipe`; ``epochs``, ``learning_rate``, ``batch_size`` and ``settings``, fields of
+    `tokenpose.training.recipes.read_recipe`, whose ``rename``, ``flip_pairs`` and ``category`` hold where none are
+    given; ``epochs``, ``learning_rate``, ``batch_size`` and ``settings``, fields of
     TrainingSettings and Augmentation by name, change it. ``model_changes`` as for `tokenpose.create_model`.
     Raises what `create_model` and `tokenpose.runs.train_model` raise.
     """
@@ -193,8 +256,9 @@ def finetune(
         raise TypeError("finetune has no skeleton=...: the keypoints are the data's; rename=... gives them other names")
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     changes = {**{key: value for key, value in given.items() if value is not None}, **(settings or {})}
-    data = read_training_data(train, val, images, rename=rename, flip_pairs=flip_pairs, category=category)
     chosen = read_recipe(recipe)
+    of_data = choose_reading(chosen, rename=rename, flip_pairs=flip_pairs, category=category)
+    data = read_training_data(train, val, images, **of_data)
     choice: dict[str, Any] = {"name": name, "pretrained": pretrained, **model_changes}
     model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)
     trained = load_model(train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice)))
@@ -255,6 +319,11 @@ def _naming_the_recipe(recipe: Recipe, given: Collection[str]) -> Iterator[None]
         raise kind(f"{recipe.name}: model: {fields_in_front}{text}") from error
 
 
+def choose_reading(recipe: Recipe, **given: Any) -> dict[str, Any]:
+    """How `read_training_data` reads files: ``rename``, ``flip_pairs`` and ``category``, else the recipe's."""
+    return {name: recipe.data.get(name) if value is None else value for name, value in given.items()}
+
+
 def choose_start(
     recipe: Recipe,
     name: str | None = None,
@@ -267,6 +336,7 @@ def choose_start(
     if unknown := sorted(recipe.model.keys() - _MODEL):
         raise ValueError(f"{recipe.name}: model: there are no fields {', '.join(unknown)}")
     chosen: dict[str, Any] = {"name": "tokenpose_s_v1", "pretrained": False, **recipe.model}
+    chosen |= {name: value for name, value in recipe.data.items() if name == "keypoints"}
     chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
     given = {"name": name, "pretrained": pretrained, "weights": None if weights is None else str(weights)}
     chosen |= {key: value for key, value in given.items() if value is not None} | model_changes
@@ -313,7 +383,7 @@ def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
         )
     AcceleratorState._reset_state()  # of an earlier run in this process, whose precision may have been another
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=several and not torch.cuda.is_available(),
             mixed_precision=precision,
             log_with=list(settings.trackers) or None,
@@ -321,6 +391,9 @@ def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
         )
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"training in precision {settings.precision} can't start here: {error}") from error
+    if settings.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would train in float32
+        raise ValueError("precision fp16 needs a GPU, and this run is on a CPU: use fp32 or bf16")
+    return accelerator
 
 
 def make_batches(
@@ -368,6 +441,66 @@ def _guided_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
 def _patch_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
     """Halfway, and before the last block."""
     return (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patches and depth > 1 else ()
+
+
+@contextmanager
+def _held(output: Path, is_main_process: bool) -> Iterator[None]:
+    """The folder, made where it isn't there, for one run at a time. Raises BlockingIOError for a second."""
+    if not is_main_process:
+        yield
+        return
+    is_new = not output.exists()
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(output / ".lock", f"another run is at work in {output}: wait until it ends, or use another output"):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # unless it is empty
+                output.rmdir()
+
+
+def _is_missing(path: Path, accelerator: "Accelerator") -> bool:
+    """Whether the main process doesn't find the file, which all of them are told."""
+    mine = float(accelerator.is_main_process and not path.exists())
+    return bool(accelerator.reduce(torch.tensor(mine, device=accelerator.device), "sum"))
+
+
+def _made_of(data: TrainingData, start: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What settings.json says of the model and the data."""
+    keypoints = (start or {}).get("keypoints")
+    plain = {"keypoints": keypoints} if isinstance(keypoints, Mapping | list | tuple) else {}
+    model = {} if start is None else {"model": {key: value for key, value in start.items() if key != "keypoints"}}
+    return {**model, **({"data": {**data.given, **plain}} if data.given or plain else {})}
+
+
+def _plain_paths(places: Places) -> list[str]:
+    return [str(place) for place in ([places] if isinstance(places, str | Path) else places)]
+
+
+def _check_images(samples: Samples, source: CheckedSource) -> None:
+    failures = []
+    for index in np.unique(samples.image_index, return_index=True)[1].tolist():
+        try:
+            source.check(samples.file_of(index))
+        except OSError as error:
+            failures.append(type(error)(f"{error} ({samples.name_of(index)})"))
+    if failures:
+        count = len(failures) - 1
+        others = f"; so it is with {count} other image{'s' if count > 1 else ''}" if count else ""
+        raise type(failures[0])(f"{failures[0]}{others}") from failures[0]
+
+
+def _by_file(samples: Samples, counted: Bool[np.ndarray, " people"]) -> str:
+    """How many count of each file, where there are several."""
+    origins = samples.origin.split(" + ")
+    if len(origins) == 1:
+        return ""
+    parts = np.array([int(name.partition(":")[0]) for name in samples.files])[samples.image_index]
+    counts = [
+        f"{origin} {counted[parts == part].sum()} of {(parts == part).sum()}" for part, origin in enumerate(origins)
+    ]
+    return f" ({', '.join(counts)})"
 
 
 def _file_name(samples: Samples) -> str:

@@ -297,7 +297,7 @@ def test_missing_image_is_refused_by_name(drawn):
         with pytest.raises(
             FileNotFoundError, match=r"there is no image 004\.png in .* \(annotation 4 of .*people\.json\)"
         ):
-            WindowDataset(samples, source, SPEC, STILL)
+            WindowDataset(samples, source, SPEC, STILL).load()
     finally:
         (source.folders[0] / "images" / "gone.png").rename(source.folders[0] / "images" / "004.png")
 

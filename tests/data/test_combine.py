@@ -2,6 +2,7 @@ import json
 import logging
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,6 +254,16 @@ def test_keypoints_are_renamed_in_the_files_that_have_them(folder):
     assert samples.skeleton.keypoints == ("head", "tail")
     with pytest.raises(LookupError, match=r"none of one\.json, two=2\.json has a keypoint 'leg' to rename"):
         read_datasets(["one.json", "two=2.json"], "six", rename={"leg": "head"})
+
+
+def test_people_of_whom_nothing_is_visible_are_left_out(folder, caplog):
+    record = {"image": "a.png", "center": [50.0, 50.0], "scale": 0.5, "joints": [[9.0, 9.0]] * 16}
+    people = [{**record, "joints_vis": [visible] * 16} for visible in (1, 0, 1)]
+    Path("mpii.json").write_text(json.dumps(people))
+    with caplog.at_level(logging.INFO, logger="tokenpose"):
+        samples, _ = read_datasets("mpii.json", "one")
+    assert samples.annotation_ids.tolist() == [0, 2]
+    assert caplog.messages == ["mpii.json: 3 annotations: 2 people; left out: 1 no visible keypoint"]
 
 
 def test_missing_things_are_refused(folder):

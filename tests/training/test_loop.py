@@ -1,4 +1,6 @@
 import json
+import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -219,7 +221,8 @@ def test_image_that_cannot_be_read_ends_the_run_after_the_step_before(people, tm
         OSError, match=r"\d{3}\.png can't be decoded: image file is truncated \(annotation \d+ of .*people\.json\)"
     ):
         trainer.train()
-    assert "stopped by an error at step 4 of 12; the checkpoint has step 4" in caplog.text
+    message = "stopped by an error at step 4 of 12; the checkpoint has step 4: once it is mended, the same"
+    assert message in caplog.text
     monkeypatch.undo()
     second = make_trainer(people, tmp_path, settings, seed=1)
     second.resume()
@@ -228,11 +231,117 @@ def test_image_that_cannot_be_read_ends_the_run_after_the_step_before(people, tm
     assert second.step == 12
 
 
+def test_signal_that_killed_a_reading_process_as_well_is_the_runs_ending(people, tmp_path, caplog, monkeypatch):
+    settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0})
+    trainer = make_trainer(people, tmp_path, settings)
+    epoch = trainer.batches.epoch
+
+    def killed(number: int, start: int = 0):
+        yield next(epoch(number, start))
+        trainer.interruptions.pending = signal.SIGTERM
+        raise ChildProcessError("a process that reads images was killed")
+
+    monkeypatch.setattr(trainer.batches, "epoch", killed)
+    with pytest.raises(SystemExit):
+        trainer.train()
+    assert "stopped by a signal at step 1 of 12; the checkpoint has step 1" in caplog.text
+
+
 def test_new_run_in_the_place_of_an_old_one_is_refused_and_leaves_its_log(people, tmp_path):
     make_trainer(people, tmp_path).train()
     with pytest.raises(FileExistsError, match="is of an earlier run: resume it, or use another output"):
         make_trainer(people, tmp_path).train()
     assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "log.jsonl", "settings.json"])
+def test_what_an_earlier_run_left_without_its_checkpoint_is_not_overwritten(people, tmp_path, name):
+    (tmp_path / name).write_text("earlier")
+    with pytest.raises(FileExistsError, match=rf"{name} is of an earlier run, whose checkpoint is not there"):
+        make_trainer(people, tmp_path).train()
+    assert (tmp_path / name).read_text() == "earlier"
+
+
+def test_run_that_was_killed_before_its_first_checkpoint_begins_again(people, tmp_path):
+    settings = TrainingSettings(**{**vars(SETTINGS), "epochs": 1})
+    make_trainer(people, tmp_path, settings)._start_files()
+    assert (tmp_path / "settings.json").exists()
+    make_trainer(people, tmp_path, settings).train()
+
+
+def test_trainer_that_is_refused_makes_no_folder(people, tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        make_trainer(people, tmp_path / "none").resume()
+    assert not (tmp_path / "none").exists()
+
+
+def test_epoch_that_was_interrupted_has_the_means_of_all_its_steps(people, whole, tmp_path):
+    def without_times(lines: list[dict[str, float]]) -> list[dict[str, float]]:
+        return [{name: line[name] for name in line if name not in ("seconds", "waiting")} for line in lines]
+
+    for stop_after in (2, 3, 10):
+        output = tmp_path / str(stop_after)
+        trainer = make_trainer(people, output, stop_after=stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        again = make_trainer(people, output)
+        again.resume()
+        again.train()
+        assert without_times(log_of(output)) == without_times(whole[2])
+
+
+@pytest.fixture
+def stopped(people, tmp_path) -> Path:
+    """The checkpoint of a run of an epoch and a step."""
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(people, tmp_path / "run", stop_after=4).train()
+    return tmp_path / "run" / "checkpoint.pt"
+
+
+def refused(people, checkpoint: Path) -> str:
+    with pytest.raises(ValueError, match="^" + re.escape(str(checkpoint.parent))) as raised:
+        make_trainer(people, checkpoint.parent).resume()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_damaged_checkpoint_is_refused_in_a_line(people, stopped):
+    state = read_checkpoint(stopped)
+    write_checkpoint(stopped, {name: value for name, value in state.items() if name != "identity"})
+    assert "checkpoint.pt is damaged (it has no identity): begin anew in another output, with" in refused(
+        people, stopped
+    )
+    for name in ("network", "average", "optimizer"):
+        part = {key: value for key, value in list(state[name].items())[:-1]}
+        write_checkpoint(stopped, {**state, name: part})
+        assert "checkpoint.pt is damaged (" in refused(people, stopped), name
+
+
+def test_file_in_the_checkpoints_place_is_refused_in_a_line(people, stopped):
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(3)}, stopped)
+    assert "checkpoint.pt is not a checkpoint that can be read: " in refused(people, stopped)
+    for content in (b"", b"some text\n", b"1234", b"}", b"\x80\x02}q\x00."):
+        stopped.write_bytes(content)
+        assert "checkpoint.pt is not a checkpoint " in refused(people, stopped), content
+
+
+@pytest.mark.parametrize("line", [b"{epoch\n", b"[1]\n", b"\xff\xfe\n", b'{"step": 3}\n'])
+def test_damaged_line_of_the_log_is_refused_by_its_number(people, stopped, line):
+    log = stopped.parent / "log.jsonl"
+    log.write_bytes(log.read_bytes() + line)
+    assert "log.jsonl: line 2 is damaged: " in refused(people, stopped)
+
+
+def test_loss_that_is_not_finite_is_answered_with_a_run_that_can_go_on(people, tmp_path):
+    trainer = make_trainer(people, tmp_path)
+    assert trainer._advice() == "try a lower one, in another output"
+    trainer.weights.touch()
+    assert trainer._advice() == (
+        f"try a lower one: --weights {tmp_path}/model.safetensors --output ANOTHER, without --resume, goes on from the "
+        "last validation"
+    )
 
 
 def test_resuming_with_other_settings_is_refused_by_name(people, tmp_path):

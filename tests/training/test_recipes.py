@@ -78,6 +78,9 @@ WRONG = {
     'trackers = "tensorboard"\n': "trackers must be a list of names; got 'tensorboard'",
     '[model]\npretrained = "no"\n': "model: pretrained must be true or false; got 'no'",
     '[model]\nbackbone_pretrained = "no"\n': "model: backbone_pretrained must be true or false; got 'no'",
+    "[data]\nrename = 3\n": "data: rename must be a table of names; got 3",
+    "[data]\ncategory = 3\n": "data: category must be text; got 3",
+    "data = 3\n": "data is a table of rename, flip_pairs and category; got 3",
     "[model]\nname = 3\n": "model: name must be text; got 3",
     'model = "s"\n': "model is a table of name, pretrained and changes of the spec; got 's'",
 }

@@ -114,11 +114,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def start(people: Path, folder: Path, *options: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def start(people: Path, folder: Path, *options: str, start_new_session: bool = False) -> subprocess.Popen[str]:
     data = ("--train", str(people), "--val", str(people), "--images", str(people.parent))
     return subprocess.Popen(
-        [sys.executable, *prefix, "-m", "tokenpose", "train", *data, "--output", "run", *MODEL, *options],
+        [sys.executable, "-m", "tokenpose", "train", *data, "--output", "run", *MODEL, *options],
         cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=start_new_session,
     )  # fmt: skip
 
 
@@ -201,3 +202,33 @@ def test_full_disk_ends_the_run_with_a_line(people, tmp_path, room, first):
     assert "File too large" in full.stderr
     assert "Traceback" not in full.stderr
     assert not list((tmp_path / "run").glob("*.partial"))
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells the children of a process")
+@pytest.mark.parametrize("whom", ["everybody", "the worker"])
+def test_killed_reading_process_ends_the_run_with_a_checkpoint_and_a_line(people, tmp_path, whom):
+    options = ("--epochs", "150", "--validate-every", "1000", "--checkpoint-seconds", "1000", "--predictions", "0")
+    process = start(people, tmp_path, *options, "--cache", "none", "--workers", "1", start_new_session=True)
+    wait_for_epoch(process, tmp_path, 3)
+    if whom == "everybody":
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        while not workers_of(process):  # between two epochs there is none
+            time.sleep(0.01)
+        os.kill(workers_of(process)[-1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    step = read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"]
+    assert 9 <= step < 450
+    reason = {"everybody": "a signal", "the worker": "an error"}[whom]
+    assert f"stopped by {reason} at step {step} of 450; the checkpoint has step {step}: the same command" in errors
+    assert "Traceback" not in errors
+    if whom == "everybody":
+        assert process.returncode == 143
+    else:
+        assert process.returncode == 1
+        assert errors.splitlines()[-1].startswith("error: a process that reads images was killed, for lack of memory")

@@ -147,12 +147,18 @@ def train_command(
     if preview is not None and preview.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise typer.BadParameter(f"a preview is a .png or .jpg file; got {preview}", param_hint="--preview")
 
-    from tokenpose.runs import choose_start, make_trainee, read_training_data, train_model
+    if weights is not None and pretrained:
+        raise typer.BadParameter("give --weights or --pretrained, not both", param_hint="--weights")
+
+    from tokenpose.runs import check_output, choose_reading, choose_start, make_trainee, read_training_data, train_model
     from tokenpose.training.recipes import Recipe, read_recipe
 
     chosen = Recipe() if recipe is None else read_recipe(recipe)
     chosen.settings(changes)  # refuses what makes no sense before files are read
-    data = read_training_data(train, val, images, rename=names, flip_pairs=flip_pairs, category=category)
+    if preview is None:
+        check_output(output, resume)
+    of_data = choose_reading(chosen, rename=names or None, flip_pairs=flip_pairs, category=category)
+    data = read_training_data(train, val, images, **of_data)
     given: dict[str, Any] = {"name": model, "pretrained": pretrained, "weights": weights, **model_changes}
     network, settings = make_trainee(chosen, changes, data.skeleton, **given)
     if preview is not None:

@@ -3,8 +3,11 @@
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -40,7 +43,8 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
 
     A window has the crop's resolution, a quarter more where halves of bodies are to be shown, which magnifies.
     ``cache``: "ram" keeps the windows of all people in memory once decoded, "device" on ``device`` (side x side x 3
-    bytes each); "none" decodes them each time. The windows are the same.
+    bytes each), from `load` or the first look on; "none" decodes them each time. The windows are the same. Raises
+    ValueError where memory can't hold them.
     """
 
     def __init__(
@@ -57,19 +61,28 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
             torch.from_numpy(samples.boxes), framing.image_size, framing.box_padding
         )
         self.side, self.matrices = _frame_windows(self.center, self.scale, framing, augmentation)
-        self.windows: Windows | None = None
-        if cache != "none":
-            self.windows = self._decode_all().to(device if cache == "device" else "cpu")
+        self.cache, self.device = cache, device
+        self.bytes = len(samples) * 3 * self.side**2
+        if cache != "none" and self.bytes > _memory():
+            raise ValueError(
+                f"the decoded windows of {len(samples)} people take {self.bytes / 1e9:.0f} GB, and this machine has "
+                f'{_memory() / 1e9:.0f}: use cache "none", with workers that decode ahead'
+            )
+
+    @cached_property
+    def windows(self) -> Windows | None:
+        """Everybody's; None where they aren't kept."""
+        if self.cache == "none":
+            return None
+        return self._decode_all().to(self.device if self.cache == "device" else "cpu")
+
+    def load(self) -> None:
+        """Decode everybody now, where windows are kept. Raises what `decode` raises."""
+        _ = self.windows
 
     def _decode_all(self) -> Windows:
         """Everybody's window, decoded by as many threads as there are cores."""
-        needed, there_is = len(self) * 3 * self.side**2, _memory()
-        if needed > there_is:
-            raise ValueError(
-                f"the decoded windows of {len(self)} people take {needed / 1e9:.0f} GB, and this machine has "
-                f'{there_is / 1e9:.0f}: use cache "none", with workers that decode ahead'
-            )
-        logger.info("decoding %d people: %.2f GB", len(self), needed / 1e9)
+        logger.info("decoding %d people: %.2f GB", len(self), self.bytes / 1e9)
         windows = torch.empty(len(self), 3, self.side, self.side, dtype=torch.uint8)
         with ThreadPoolExecutor(_usable_cores()) as pool:
             try:
@@ -188,10 +201,17 @@ class TrainingBatches:
                 self.dataset, batch_sampler=order, num_workers=self.workers, pin_memory=self.device.type == "cuda"
             )
             try:
-                for windows, index in loader:
+                for windows, index in _iterate(loader):
                     yield windows.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
             except OSError as error:
                 raise _plain_error(error) from error
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise ChildProcessError(
+                    "a process that reads images was killed, for lack of memory perhaps (then give fewer workers): "
+                    f"{' '.join(str(error).split())}"
+                ) from error
             return
         for batch in order:
             index = torch.tensor(batch)
@@ -241,6 +261,18 @@ def _memory() -> float:
     if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
         return math.inf
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _iterate(loader: Any) -> Iterator[Any]:
+    """The loader's batches, without torch's handler of SIGCHLD, which raises wherever the main thread is when a worker
+    dies: within a step, and while a checkpoint is written, too. The loader asks for its workers every 5 seconds."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before: Any = signal.getsignal(signal.SIGCHLD)
+    iterator = iter(loader)
+    is_torchs = before is None or str(getattr(before, "__module__", "")).startswith("torch.")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else before)
+    return iterator
 
 
 def _plain_error(error: OSError) -> OSError:

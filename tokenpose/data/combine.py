@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokenpose.data.annotations import read_annotations
 from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource, Source
+from tokenpose.data.sources import CheckedSource, ImageSource, Source
 from tokenpose.skeletons import Pairs, Skeleton
 
 logger = logging.getLogger(__name__)
@@ -36,13 +36,14 @@ def read_datasets(
     for keypoints, {"upper_neck": "neck"}, in each file that has them: keypoints of one name are one. A name that no
     file has is refused, unless ``must_rename`` is off. ``category``: which one, where several have keypoints.
 
-    Raises FileNotFoundError, LookupError for names to rename that no file has, and ValueError.
+    People without a visible keypoint are left out. Raises FileNotFoundError, LookupError for names to rename that no
+    file has, and ValueError.
     """
     given = [annotations] if isinstance(annotations, str | Path) else list(annotations)
     shared = None if images is None else ImageSource(images)
     parts: list[tuple[Samples, Source]] = []
     for path, places in map(split_places, given):
-        samples = read_annotations(path, category)
+        samples = _labelled(read_annotations(path, category))
         source = ImageSource(places) if places else shared
         if source is None:
             raise ValueError(f"where are the images of {path}? give images, or {path}=PLACE")
@@ -109,10 +110,20 @@ class CombinedSource:
 
     def read(self, name: str) -> UInt8[Tensor, "3 height width"]:
         """The image of that name. Raises what the dataset's own source raises."""
+        source, file = self._part(name)
+        return source.read(file)
+
+    def check(self, name: str) -> None:
+        """Raise what reading raises where the dataset's own source knows that there is no such image."""
+        source, file = self._part(name)
+        if isinstance(source, CheckedSource):
+            source.check(file)
+
+    def _part(self, name: str) -> tuple[Source, str]:
         part, colon, file = name.partition(":")
         if not colon or not part.isdecimal() or int(part) >= len(self.sources):
             raise FileNotFoundError(f"there is no image {name} in the combined data: its names are like 0:a.jpg")
-        return self.sources[int(part)].read(file)
+        return self.sources[int(part)], file
 
 
 def rename_keypoints(samples: Samples, names: Mapping[str, str]) -> Samples:
@@ -135,6 +146,15 @@ def rename_keypoints(samples: Samples, names: Mapping[str, str]) -> Samples:
         return replace(samples, skeleton=replace(skeleton, keypoints=keypoints))
     except ValueError as error:
         raise ValueError(f"{samples.origin}: {error}") from error
+
+
+def _labelled(samples: Samples) -> Samples:
+    """Without the people of whom no keypoint is visible, whom MPII's files have."""
+    kept = np.flatnonzero(samples.visible.any(axis=1))
+    if len(kept) == len(samples):
+        return samples
+    skipped = {**samples.skipped, "no visible keypoint": len(samples) - len(kept)}
+    return replace(samples.take(kept), skipped=skipped)
 
 
 def _check_names(parts: Sequence[tuple[Samples, Source]], names: Mapping[str, str]) -> None:

@@ -21,6 +21,8 @@ _ENCRYPTED, _UTF8 = 0x1, 0x800  # flags of a zip's members
 
 Member = tuple[int, int] | str
 """Where a tar's member begins and how long it is; what a zip calls it."""
+Found = Path | Member
+"""A file of a folder, or an archive's member."""
 
 
 @runtime_checkable
@@ -29,6 +31,15 @@ class Source(Protocol):
 
     def read(self, name: str) -> UInt8[Tensor, "3 height width"]:
         """The image of that name; raises OSError where there is none, or it can't be decoded."""
+        ...
+
+
+@runtime_checkable
+class CheckedSource(Source, Protocol):
+    """Knows, without opening images, which there are."""
+
+    def check(self, name: str) -> None:
+        """Raises OSError where there is no image of that name."""
         ...
 
 
@@ -63,17 +74,24 @@ class ImageSource:
 
     def read_bytes(self, name: str) -> bytes:
         """The image file as it lies there. Raises FileNotFoundError, and what reading raises."""
+        place, member = self._find(name)
+        return _read_file(place.path, member)
+
+    def check(self, name: str) -> None:
+        """Raise what reading raises where there is no image of that name; nothing is opened."""
+        self._find(name)
+
+    def _find(self, name: str) -> "tuple[_Folder | _Archive, Found]":
+        """The first place that has it, and where it is in there."""
         cleaned = _clean(name)
         last = PurePosixPath(cleaned).name
         for candidate in dict.fromkeys((cleaned, f"images/{cleaned}", last)):
             for place in self._places:
-                content = place.read(candidate)
-                if content is not None:
-                    return content
+                if (found := place.find(candidate)) is not None:
+                    return place, found
         for place in self._places:
-            content = place.read_below(cleaned)
-            if content is not None:
-                return content
+            if (found := place.find_below(cleaned)) is not None:
+                return place, found
         places = ", ".join(str(place.path) for place in self._places)
         raise FileNotFoundError(f"there is no image {name} in {places}")
 
@@ -84,19 +102,16 @@ class _Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self, name: str) -> bytes | None:
-        """The file's content; None where there is no such file."""
+    def find(self, name: str) -> Path | None:
+        """The file; None where there is no such file."""
         if ".." in PurePosixPath(name).parts:
             return None
-        for form in _forms(name):
-            if (self.path / form).is_file():
-                return (self.path / form).read_bytes()
-        return None
+        return next((self.path / form for form in _forms(name) if (self.path / form).is_file()), None)
 
-    def read_below(self, name: str) -> bytes | None:
+    def find_below(self, name: str) -> Path | None:
         """A file given with the folders that lead to this one: /data/images/a.jpg in /data/images."""
         try:
-            return self.read(PurePosixPath("/", name).relative_to(self.path.absolute().as_posix()).as_posix())
+            return self.find(PurePosixPath("/", name).relative_to(self.path.absolute().as_posix()).as_posix())
         except ValueError:
             return None
 
@@ -109,12 +124,11 @@ class _Archive:
         self._members = {_clean(name): member for name, member in _list_members(path)}
         self._by_last_part: dict[str, list[str]] | None = None
 
-    def read(self, name: str) -> bytes | None:
-        """The member's content; None where there is no such member."""
-        member = self._members.get(name)
-        return None if member is None else _read_member(self.path, member)
+    def find(self, name: str) -> Member | None:
+        """The member; None where there is no such member."""
+        return self._members.get(name)
 
-    def read_below(self, name: str) -> bytes | None:
+    def find_below(self, name: str) -> Member | None:
         """A member under folders that the name doesn't have. Raises OSError where several fit."""
         if self._by_last_part is None:
             self._by_last_part = {}
@@ -126,7 +140,7 @@ class _Archive:
             raise OSError(
                 f"{self.path} has several images {name}: {', '.join(sorted(fitting)[:3])}; give their folders"
             )
-        return self.read(fitting[0]) if fitting else None
+        return self.find(fitting[0]) if fitting else None
 
 
 def _clean(name: str) -> str:
@@ -205,6 +219,10 @@ def _list_tar(path: Path) -> Iterator[tuple[str, Member]]:
                 raise tarfile.ReadError("what follows is no header")
     except tarfile.ReadError as error:
         raise ValueError(f"{path} is a tar file that is cut off or broken at {last}: {error}") from error
+
+
+def _read_file(place: Path, found: Found) -> bytes:
+    return found.read_bytes() if isinstance(found, Path) else _read_member(place, found)
 
 
 def _read_member(archive: Path, member: Member) -> bytes:

@@ -1,7 +1,6 @@
 """Checkpoints of a run: written whole or not at all, read back with nothing executed."""
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is not a checkpoint that can be read: {error}") from error
+    except Exception as error:  # bytes that are no pickle raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is not a checkpoint that can be read: {reason:.200}") from error
     if not isinstance(state, dict) or "step" not in state or "settings" not in state:
         raise ValueError(f"{path} is not a checkpoint of a run: it has no step and settings")
     return state

@@ -18,7 +18,7 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     losses, figures, rate = figure.subplots(1, 3)
     figure_names = [name for name in lines[-1] if name not in (*_LOSSES, *_LOG_ONLY)] if lines else []
     for axes, title, names in (
-        (losses, "loss, weighted parts", [name for name in _LOSSES if name in lines[-1]]),
+        (losses, "loss, weighted parts", [name for name in _LOSSES if any(name in line for line in lines)]),
         (figures, "validation", figure_names),
         (rate, "learning rate", ["rate"]),
     ):

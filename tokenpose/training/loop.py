@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -90,7 +91,8 @@ def total_loss(
 class Trainer:
     """One run: `train` goes on from wherever its state is, `resume` puts it where a checkpoint was written.
 
-    In ``output``: checkpoint.pt, log.jsonl (a line per epoch), curve.png, settings.json. ``network`` has its
+    In ``output``, which is made when training starts: checkpoint.pt, log.jsonl (a line per epoch), curve.png,
+    settings.json, and model.safetensors, if ``validate`` writes it. ``network`` has its
     ``backbone`` and what can be compiled as attributes. ``validate`` is called in every process, ``draw`` in the main
     one after each epoch. ``identity``: plain values, besides the settings, that must be the same when a run is resumed.
     ``made_of``: what else settings.json says.
@@ -141,7 +143,8 @@ class Trainer:
         """Trained, validated where that was due, and logged."""
         self.saved_at = 0.0
         self.seconds = 0.0
-        output.mkdir(parents=True, exist_ok=True)
+        self.losses = _Means()
+        """Of the epoch at hand."""
 
     @property
     def checkpoint(self) -> Path:
@@ -149,13 +152,41 @@ class Trainer:
         return self.output / "checkpoint.pt"
 
     @property
+    def _settings_text(self) -> str:
+        return json.dumps({**asdict(self.settings), **self.made_of}, indent=2)
+
+    @property
     def _settings(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(json.dumps(asdict(self.settings)))
         return values
 
+    @property
+    def weights(self) -> Path:
+        """Where `validate` may write the averaged weights."""
+        return self.output / "model.safetensors"
+
+    def refuse_earlier(self) -> None:
+        """Raise FileExistsError where a new run would overwrite what an earlier one has left.
+
+        The same settings alone don't count: a run leaves them that is killed before its first checkpoint.
+        """
+        if self.checkpoint.exists():
+            raise FileExistsError(f"{self.checkpoint} is of an earlier run: resume it, or use another output")
+        settings = self.output / "settings.json"
+        same = settings.exists() and settings.read_bytes() == self._settings_text.encode()
+        for path in (self.weights, self.log, *(() if same else (settings,))):
+            if path.exists():
+                raise FileExistsError(
+                    f"{path} is of an earlier run, whose checkpoint is not there: use another output, or move it away"
+                )
+
     def resume(self) -> None:
-        """Continue where the checkpoint was written. Raises FileNotFoundError, or ValueError for other settings."""
+        """Continue where the checkpoint was written.
+
+        Raises FileNotFoundError, and ValueError for other settings, damaged checkpoints and damaged logs.
+        """
         state = read_checkpoint(self.checkpoint)
+        _check_state(state, self.checkpoint)
         saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
         names = {**current, **saved}  # those that only one of them knows, too
         differing = [
@@ -167,25 +198,37 @@ class Trainer:
             raise ValueError(
                 f"{self.checkpoint} belongs to a run with other settings ({'; '.join(differing)}): use another output"
             )
+        try:
+            self._load(state)
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(_damaged(self.checkpoint, " ".join(str(error).split()))) from error
+        if self.log.exists():
+            read_log(self.log)
+        logger.info("resumed at step %d of %d", self.step, self.steps)
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        if self.accelerator.scaler is not None and state["scaler"] is not None:
+        if self.accelerator.scaler is not None and state.get("scaler") is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.epochs_done, self.seconds = state["step"], state["epochs_done"], state["seconds"]
         self.saved_step = self.step
-        logger.info("resumed at step %d of %d", self.step, self.steps)
+        self.losses = _Means(since=self.step)
+        if state.get("losses") is not None:
+            share = 1.0 if self.accelerator.is_main_process else 0.0  # the others add nothing to what was summed up
+            self.losses.load_state_dict(state["losses"], share, self.accelerator.device)
 
     def train(self) -> dict[str, float]:
         """Train to the last epoch; the last validation's figures.
 
-        Ctrl-C, SIGTERM and an image that can't be read end the run after the step at hand, which is saved, with a line
-        that says so. Raises FloatingPointError, with a diagnosis, for a loss that isn't finite, and before weights that
-        aren't are validated or written; FileExistsError where an earlier run's checkpoint would be overwritten.
+        Ctrl-C, SIGTERM, an image that can't be read and a reading process that was killed end the run after the step at
+        hand, which is saved, with a line that says so. Raises FloatingPointError, with a diagnosis, for a loss that
+        isn't finite, and before weights that aren't are validated or written; and what `refuse_earlier` raises.
         """
-        if self.step == 0 and self.checkpoint.exists():
-            raise FileExistsError(f"{self.checkpoint} is of an earlier run: resume it, or use another output")
+        if self.step == 0:
+            self.refuse_earlier()
         self._start_files()
         with self.interruptions, self._progress() as advance:
             try:
@@ -193,7 +236,15 @@ class Trainer:
                 for tracker in self.accelerator.trackers:  # end_training would part the processes as well
                     tracker.finish()
                 return figures
-            except (KeyboardInterrupt, SystemExit, OSError) as error:
+            except (KeyboardInterrupt, SystemExit) as error:
+                self._leave(error)
+                raise
+            except OSError as error:
+                try:  # a signal to all of our processes may have killed those that read images first
+                    self.interruptions.raise_pending()
+                except (KeyboardInterrupt, SystemExit) as ending:
+                    self._leave(ending)
+                    raise
                 self._leave(error)
                 raise
 
@@ -201,7 +252,7 @@ class Trainer:
         figures: dict[str, float] = {}
         self.saved_at = time.monotonic()
         for epoch in range(self.epochs_done, self.settings.epochs):
-            losses = self._train_epoch(epoch, advance)
+            self._train_epoch(epoch, advance)
             validated = (epoch + 1) % self.settings.validate_every == 0 or epoch + 1 == self.settings.epochs
             self._check_weights()
             if self.draw is not None and self.accelerator.is_main_process:
@@ -209,20 +260,19 @@ class Trainer:
             if validated:
                 figures = self.validate(self.average.module)
             with self.interruptions.held():
-                self._log(epoch, losses, figures if validated else {})
-                self.epochs_done = epoch + 1
+                self._log(epoch, self.losses, figures if validated else {})
+                self.epochs_done, self.losses = epoch + 1, _Means(since=self.step)
                 if validated or self._save_is_due():
                     self._save()
         return figures
 
-    def _train_epoch(self, epoch: int, advance: Callable[[int], None]) -> "_Means":
-        losses, started, waited = _Means(), time.monotonic(), 0.0
-        losses.since = self.step
+    def _train_epoch(self, epoch: int, advance: Callable[[int], None]) -> None:
+        started = time.monotonic()
         batches = self.batches.epoch(epoch, start=self.step - epoch * self.batches.batch_count)
         for batch, waiting in _timed(self._or_tell(batches)):
             with self.interruptions.held():
-                losses.add(self._train_step(batch))
-                waited += waiting
+                self.losses.add(self._train_step(batch))
+                self.losses.waited += waiting
                 advance(epoch)
                 if self._save_is_due() and self.step % self.batches.batch_count:  # the last is saved once validated
                     self.seconds += time.monotonic() - started
@@ -232,8 +282,6 @@ class Trainer:
                 self.interruptions.raise_pending()
         self._settle()
         self.seconds += time.monotonic() - started
-        losses.waited = waited
-        return losses
 
     def _train_step(self, batch: Batch) -> dict[str, Tensor]:
         self.network.train()
@@ -307,6 +355,9 @@ class Trainer:
     def _or_tell(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches; what goes wrong with them is told to the other processes, which wait at their next step."""
         try:
+            with self.interruptions.held():  # Python swallows, with a traceback, what is raised while it forks workers
+                first = list(islice(batches, 1))
+            yield from first
             yield from batches
         except OSError:
             if self.accelerator.num_processes > 1:
@@ -345,7 +396,16 @@ class Trainer:
         found = diagnose(self.accelerator.unwrap_model(self.network), batch.crops)
         raise FloatingPointError(
             f"the loss is not finite at step {step} ({parts}); {found}; learning rate "
-            f"{self.schedule.get_last_lr()[0]:.3g}: try a lower one, or precision fp32"
+            f"{self.schedule.get_last_lr()[0]:.3g}: {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        """What to do about a loss that isn't finite. Another rate is another run, which can't be resumed."""
+        advice = "try a lower one" + (", or precision fp32" if self.settings.precision != "fp32" else "")
+        if not self.weights.exists():
+            return f"{advice}, in another output"
+        return (
+            f"{advice}: --weights {self.weights} --output ANOTHER, without --resume, goes on from the last validation"
         )
 
     def _check_weights(self) -> None:
@@ -356,14 +416,15 @@ class Trainer:
             names = ", ".join(broken[:3]) + (", ..." if len(broken) > 3 else "")
             raise FloatingPointError(
                 f"weights are not finite after step {self.step}: {names}; learning rate "
-                f"{self.settings.learning_rate:.3g}: try a lower one, or precision fp32"
+                f"{self.settings.learning_rate:.3g}: {self._advice()}"
             )
 
     def _start_files(self) -> None:
         """settings.json, and log.jsonl without what a run that went further, or an earlier one, has left in it."""
         if not self.accelerator.is_main_process:
             return
-        write_text(self.output / "settings.json", json.dumps({**asdict(self.settings), **self.made_of}, indent=2))
+        self.output.mkdir(parents=True, exist_ok=True)
+        write_text(self.output / "settings.json", self._settings_text)
         if self.log.exists():
             kept = [line for line in read_log(self.log) if line["epoch"] <= self.epochs_done]
             write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
@@ -401,6 +462,8 @@ class Trainer:
                 "seconds": self.seconds,
                 "settings": self._settings,
                 "identity": self.identity,
+                # with several processes each has its own sums, and they don't save at the same time
+                "losses": self.losses.state_dict() if self.accelerator.num_processes == 1 else None,
             }
             write_checkpoint(self.checkpoint, state)
         self.saved_step, self.saved_at = self.step, time.monotonic()
@@ -408,6 +471,8 @@ class Trainer:
     def _leave(self, error: BaseException) -> None:
         """Save what is there, and say what happened and how to go on."""
         reason = {KeyboardInterrupt: "Ctrl-C", SystemExit: "a signal"}.get(type(error), "an error")
+        lasts = isinstance(error, OSError) and not isinstance(error, ChildProcessError)  # a broken image, a full disk
+        first = "once it is mended, " if lasts else ""
         try:
             if self.step > self.saved_step:
                 self._save()
@@ -416,8 +481,8 @@ class Trainer:
             return
         if self.accelerator.is_main_process and self.checkpoint.exists():
             logger.warning(
-                "stopped by %s at step %d of %d; the checkpoint has step %d: the same command with --resume goes on",
-                reason, self.step, self.steps, self.saved_step,
+                "stopped by %s at step %d of %d; the checkpoint has step %d: %sthe same command with --resume goes on",
+                reason, self.step, self.steps, self.saved_step, first,
             )  # fmt: skip
 
     def _log(self, epoch: int, losses: "_Means", figures: dict[str, float]) -> None:
@@ -442,6 +507,8 @@ class Trainer:
                 draw_curve(read_log(self.log), self.output / "curve.png")
             except ModuleNotFoundError:
                 logger.info('no curve.png: it needs matplotlib, pip install "tokenpose[plot]"')
+            except ValueError as error:
+                logger.warning("no curve.png: %s", error)
         logger.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in line.items()))
 
     def _progress(self) -> "_ProgressBar":
@@ -449,9 +516,41 @@ class Trainer:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last one that was cut off while it was written is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The lines of a run's log; a last one that was cut off while it was written is left out.
+
+    Raises ValueError that names a line which is damaged.
+    """
+    lines = enumerate(path.read_bytes().splitlines(keepends=True), 1)
+    return [_read_line(line, f"{path}: line {number}") for number, line in lines if line.endswith(b"\n")]
+
+
+def _read_line(text: bytes, place: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        line = None
+    if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
+        raise ValueError(f"{place} is damaged: it isn't the figures of an epoch, as JSON; remove that line, or mend it")
+    return line
+
+
+_STATE = {
+    "network": dict, "average": dict, "optimizer": dict, "schedule": dict, "step": int, "epochs_done": int,
+    "seconds": float, "settings": dict, "identity": dict,
+}  # fmt: skip
+
+
+def _check_state(state: dict[str, Any], path: Path) -> None:
+    wrong = [name for name, kind in _STATE.items() if not isinstance(state.get(name), kind)]
+    if wrong:
+        raise ValueError(_damaged(path, f"it has no {', '.join(wrong)}"))
+
+
+def _damaged(checkpoint: Path, reason: str) -> str:
+    return (
+        f"{checkpoint} is damaged ({reason:.200}): begin anew in another output, with --weights model.safetensors of "
+        "this one, if it is whole"
+    )
 
 
 def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
@@ -502,13 +601,22 @@ def _synchronise_batch_norms(network: nn.Module, device: torch.device) -> Any:
 class _Means:
     """Means over an epoch's steps, without waiting for the device at each of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: int = 0) -> None:
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.waited = 0.0
         """Seconds that batches were waited for."""
-        self.since = 0
-        """The first step that is counted: later than the epoch's first where a run was resumed within it."""
+        self.since = since
+        """The first step that is counted: later than the epoch's first where several processes resumed within it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"sums": dict(self.sums), "count": self.count, "waited": self.waited, "since": self.since}
+
+    def load_state_dict(self, state: dict[str, Any], share: float, device: torch.device) -> None:
+        """Go on from there, with a share of the sums."""
+        self.sums = {name: share * value.to(device) for name, value in state["sums"].items()}
+        self.count, self.waited, self.since = state["count"], state["waited"], state["since"]
 
     def add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():

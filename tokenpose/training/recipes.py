@@ -26,6 +26,8 @@ class Recipe:
     """Fields of Augmentation."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """``name``, ``pretrained``, and changes of the model's spec."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What a run's files were: its ``rename``, ``flip_pairs``, ``category`` and ``keypoints`` hold for others, too."""
 
     def settings(self, changes: Mapping[str, Any] | None = None) -> TrainingSettings:
         """The recipe's settings, changed; ``changes`` are fields of TrainingSettings and of Augmentation by name.
@@ -51,7 +53,8 @@ def read_recipe(name: str | Path) -> Recipe:
     """A recipe of the package by name, or a file: TOML, or the settings.json of a run.
 
     At the top level stand fields of TrainingSettings, under ``augmentation`` those of Augmentation, under ``model`` the
-    model's name, ``pretrained``, ``weights`` (a file) and changes of its spec. Raises LookupError for an unknown name,
+    model's name, ``pretrained``, ``weights`` (a file) and changes of its spec, under ``data`` what a run was made from.
+    Raises LookupError for an unknown name,
     FileNotFoundError, and ValueError that names file and field.
     """
     path = Path(name)
@@ -64,14 +67,15 @@ def read_recipe(name: str | Path) -> Recipe:
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}")
     content = _read(path)
-    augmentation, model = content.pop("augmentation", {}), content.pop("model", {})
+    augmentation, model, data = (content.pop(name, {}) for name in ("augmentation", "model", "data"))
     for place, given, known in (("", content, _TRAINING), ("augmentation: ", augmentation, _AUGMENTATION)):
         if not isinstance(given, dict):
             raise ValueError(f"{path}: augmentation is a table of settings; got {given!r}")
         if unknown := sorted(given.keys() - known):
             raise ValueError(f"{path}: {place}there are no settings {', '.join(unknown)}")
     _check_model(model, path)
-    recipe = Recipe(name=str(name), training=content, augmentation=augmentation, model=model)
+    _check_data(data, path)
+    recipe = Recipe(name=str(name), training=content, augmentation=augmentation, model=model, data=data)
     try:
         recipe.settings()
     except (ValueError, TypeError) as error:
@@ -87,6 +91,17 @@ def _check_model(model: Any, path: Path) -> None:
     for name, (kind, what) in kinds.items():
         if name in model and not isinstance(model[name], kind):
             raise ValueError(f"{path}: model: {name} must be {what}; got {model[name]!r}")
+
+
+def _check_data(data: Any, path: Path) -> None:
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: data is a table of rename, flip_pairs and category; got {data!r:.60}")
+    names = data.get("rename") or {}
+    if not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
+        raise ValueError(f"{path}: data: rename must be a table of names; got {names!r:.60}")
+    for name in ("flip_pairs", "category"):
+        if not isinstance(data.get(name), str | None):
+            raise ValueError(f"{path}: data: {name} must be text; got {data[name]!r:.60}")
 
 
 def _read(path: Path) -> dict[str, Any]:
