@@ -222,11 +222,11 @@ FAULTS = {
     ),
     "limb": (
         content(categories=[content()["categories"][0] | {"skeleton": [[1, 2], [3]]}]),
-        r"category 'fly': skeleton holds \[3\]; a limb is two keypoints, counted from 1",
+        r"category 'fly': skeleton holds \[3\]; a limb is two different keypoints, counted from 1 to 3",
     ),
     "limb from 0": (
         content(categories=[content()["categories"][0] | {"skeleton": [[0, 1]]}]),
-        r"limbs holds \(-1, 0\)",
+        r"category 'fly': skeleton holds \[0, 1\]; a limb is two different keypoints, counted from 1 to 3",
     ),
     "category id": (content(categories=[without(content()["categories"][0], "id")]), "category fly has no id"),
 }
