@@ -19,7 +19,8 @@ from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import LSP
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
-from tokenpose.training.loop import Trainer, _synchronise_batch_norms, total_loss
+from tokenpose.training.loop import Trainer, _synchronise_batch_norms
+from tokenpose.training.objective import total_loss
 from tokenpose.training.settings import TrainingSettings
 
 from ..data.drawing import draw_people

@@ -34,7 +34,7 @@ from tokenpose.models.weights import read_weights
 from tokenpose.runs import read_training_data, train_model
 from tokenpose.skeletons import LSP
 from tokenpose.training.checkpoints import read_checkpoint
-from tokenpose.training.loop import read_log
+from tokenpose.training.progress import read_log
 from tokenpose.training.settings import TrainingSettings
 import accelerate, matplotlib.figure, tokenpose.photographs
 

@@ -38,3 +38,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "step" not in state or "settings" not in state:
         raise ValueError(f"{path} is not a checkpoint of a run: it has no step and settings")
     return state
+
+
+_STATE = {
+    "network": dict, "average": dict, "optimizer": dict, "schedule": dict, "step": int, "epochs_done": int,
+    "seconds": float, "settings": dict, "identity": dict,
+}  # fmt: skip
+
+
+def check_state(state: dict[str, Any], path: Path) -> None:
+    """Raise ValueError where a checkpoint lacks what a run goes on from."""
+    wrong = [name for name, kind in _STATE.items() if not isinstance(state.get(name), kind)]
+    if wrong:
+        raise ValueError(damaged(path, f"it has no {', '.join(wrong)}"))
+
+
+def damaged(checkpoint: Path, reason: str) -> str:
+    """The error's line about a checkpoint that doesn't fit."""
+    return (
+        f"{checkpoint} is damaged ({reason:.200}): begin anew in another output, with --weights model.safetensors of "
+        "this one, if it is whole"
+    )

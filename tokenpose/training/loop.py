@@ -4,88 +4,34 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from tokenpose.data.augment import Batch
 from tokenpose.data.batches import TrainingBatches
 from tokenpose.files import named, write_text
-from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
+from tokenpose.training.checkpoints import check_state, damaged, read_checkpoint, write_checkpoint
 from tokenpose.training.curve import draw_curve
 from tokenpose.training.diagnosis import diagnose
 from tokenpose.training.graphs import RecordedStep, ask_finite
 from tokenpose.training.interruptions import Interruptions
-from tokenpose.training.losses import attention_guidance, cross_entropy, hard_keypoint_error, squared_error
+from tokenpose.training.objective import Totals, total_loss
 from tokenpose.training.optim import MovingAverage, make_optimizer, make_schedule
+from tokenpose.training.progress import Means, ProgressBar, read_log, timed
 from tokenpose.training.settings import WITHOUT_EFFECT, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
 Validate = Callable[[nn.Module], dict[str, float]]
-
-
-@runtime_checkable
-class Predictions(Protocol):
-    """What the network gives for a batch of crops."""
-
-    @property
-    def logits(self) -> Tensor: ...
-    @property
-    def patches(self) -> Tensor | None: ...
-    @property
-    def attention(self) -> Tensor | None: ...
-
-
-class Totals(NamedTuple):
-    """What the losses of a whole step are divided by, wherever its people are: their number, and their weights."""
-
-    people: Tensor
-    weights: Tensor
-
-
-def total_loss(
-    predictions: Predictions,
-    batch: Batch,
-    settings: TrainingSettings,
-    grid: tuple[int, int],
-    totals: Totals | None = None,
-) -> dict[str, Tensor]:
-    """The parts of the loss, weighted, and their sum as "loss".
-
-    ``totals`` of the step of which this batch is a part (None: it is the whole): what the parts of a step give adds up
-    to what the whole gives.
-    """
-    measures: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-        "squared_error": squared_error,
-        "hard_keypoints": partial(hard_keypoint_error, hardest=settings.hardest),
-        "cross_entropy": cross_entropy,
-    }
-    measure = measures[settings.loss or "cross_entropy"]
-    of_people = of_weights = batch.weights.new_ones(())
-    if totals is not None:
-        of_people = len(batch.weights) / totals.people
-        of_weights = batch.weights.sum() / totals.weights.clamp(min=1)
-    share = of_people if measure is not cross_entropy else of_weights
-    parts = {"heatmaps": share * measure(predictions.logits, batch.heatmaps, batch.weights)}
-    if predictions.patches is not None:
-        blocks = [measure(maps, batch.heatmaps, batch.weights) for maps in predictions.patches]
-        parts["patches"] = share * settings.patches * torch.stack(blocks).mean()
-    if predictions.attention is not None:
-        guidance = attention_guidance(predictions.attention, batch.heatmaps, batch.weights, grid)
-        parts["guidance"] = of_weights * settings.guidance * guidance
-    return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
 
 class Trainer:
@@ -143,7 +89,7 @@ class Trainer:
         """Trained, validated where that was due, and logged."""
         self.saved_at = 0.0
         self.seconds = 0.0
-        self.losses = _Means()
+        self.losses = Means()
         """Of the epoch at hand."""
 
     @property
@@ -186,7 +132,7 @@ class Trainer:
         Raises FileNotFoundError, and ValueError for other settings, damaged checkpoints and damaged logs.
         """
         state = read_checkpoint(self.checkpoint)
-        _check_state(state, self.checkpoint)
+        check_state(state, self.checkpoint)
         saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
         names = {**current, **saved}  # those that only one of them knows, too
         differing = [
@@ -201,7 +147,7 @@ class Trainer:
         try:
             self._load(state)
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(_damaged(self.checkpoint, " ".join(str(error).split()))) from error
+            raise ValueError(damaged(self.checkpoint, " ".join(str(error).split()))) from error
         if self.log.exists():
             read_log(self.log)
         logger.info("resumed at step %d of %d", self.step, self.steps)
@@ -215,7 +161,7 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.epochs_done, self.seconds = state["step"], state["epochs_done"], state["seconds"]
         self.saved_step = self.step
-        self.losses = _Means(since=self.step)
+        self.losses = Means(since=self.step)
         if state.get("losses") is not None:
             share = 1.0 if self.accelerator.is_main_process else 0.0  # the others add nothing to what was summed up
             self.losses.load_state_dict(state["losses"], share, self.accelerator.device)
@@ -261,7 +207,7 @@ class Trainer:
                 figures = self.validate(self.average.module)
             with self.interruptions.held():
                 self._log(epoch, self.losses, figures if validated else {})
-                self.epochs_done, self.losses = epoch + 1, _Means(since=self.step)
+                self.epochs_done, self.losses = epoch + 1, Means(since=self.step)
                 if validated or self._save_is_due():
                     self._save()
         return figures
@@ -269,7 +215,7 @@ class Trainer:
     def _train_epoch(self, epoch: int, advance: Callable[[int], None]) -> None:
         started = time.monotonic()
         batches = self.batches.epoch(epoch, start=self.step - epoch * self.batches.batch_count)
-        for batch, waiting in _timed(self._or_tell(batches)):
+        for batch, waiting in timed(self._or_tell(batches)):
             with self.interruptions.held():
                 self.losses.add(self._train_step(batch))
                 self.losses.waited += waiting
@@ -485,7 +431,7 @@ class Trainer:
                 reason, self.step, self.steps, self.saved_step, first,
             )  # fmt: skip
 
-    def _log(self, epoch: int, losses: "_Means", figures: dict[str, float]) -> None:
+    def _log(self, epoch: int, losses: Means, figures: dict[str, float]) -> None:
         means = losses.means(self.accelerator)
         if not self.accelerator.is_main_process:
             return
@@ -511,54 +457,8 @@ class Trainer:
                 logger.warning("no curve.png: %s", error)
         logger.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in line.items()))
 
-    def _progress(self) -> "_ProgressBar":
-        return _ProgressBar(self.steps, self.step, shown=self.accelerator.is_main_process)
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last one that was cut off while it was written is left out.
-
-    Raises ValueError that names a line which is damaged.
-    """
-    lines = enumerate(path.read_bytes().splitlines(keepends=True), 1)
-    return [_read_line(line, f"{path}: line {number}") for number, line in lines if line.endswith(b"\n")]
-
-
-def _read_line(text: bytes, place: str) -> dict[str, Any]:
-    try:
-        line = json.loads(text)
-    except ValueError:
-        line = None
-    if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
-        raise ValueError(f"{place} is damaged: it isn't the figures of an epoch, as JSON; remove that line, or mend it")
-    return line
-
-
-_STATE = {
-    "network": dict, "average": dict, "optimizer": dict, "schedule": dict, "step": int, "epochs_done": int,
-    "seconds": float, "settings": dict, "identity": dict,
-}  # fmt: skip
-
-
-def _check_state(state: dict[str, Any], path: Path) -> None:
-    wrong = [name for name, kind in _STATE.items() if not isinstance(state.get(name), kind)]
-    if wrong:
-        raise ValueError(_damaged(path, f"it has no {', '.join(wrong)}"))
-
-
-def _damaged(checkpoint: Path, reason: str) -> str:
-    return (
-        f"{checkpoint} is damaged ({reason:.200}): begin anew in another output, with --weights model.safetensors of "
-        "this one, if it is whole"
-    )
-
-
-def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch, and the seconds that it was waited for."""
-    iterator, asked = iter(batches), time.monotonic()
-    for batch in iterator:
-        yield batch, time.monotonic() - asked
-        asked = time.monotonic()
+    def _progress(self) -> ProgressBar:
+        return ProgressBar(self.steps, self.step, shown=self.accelerator.is_main_process)
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:
@@ -596,51 +496,3 @@ def _synchronise_batch_norms(network: nn.Module, device: torch.device) -> Any:
     if device.type != "cuda":
         raise ValueError(f"sync_batch_norm works on GPUs; this run is on {device.type}: leave it out")
     return convert_sync_batchnorm(network)  # timm's: torch's would lose the activations inside its norms
-
-
-class _Means:
-    """Means over an epoch's steps, without waiting for the device at each of them."""
-
-    def __init__(self, since: int = 0) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-        self.waited = 0.0
-        """Seconds that batches were waited for."""
-        self.since = since
-        """The first step that is counted: later than the epoch's first where several processes resumed within it."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"sums": dict(self.sums), "count": self.count, "waited": self.waited, "since": self.since}
-
-    def load_state_dict(self, state: dict[str, Any], share: float, device: torch.device) -> None:
-        """Go on from there, with a share of the sums."""
-        self.sums = {name: share * value.to(device) for name, value in state["sums"].items()}
-        self.count, self.waited, self.since = state["count"], state["waited"], state["since"]
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
-        self.count += 1
-
-    def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """Over the steps; each process has its part of each."""
-        if not self.count:
-            return {}
-        sums = accelerator.reduce(torch.stack(list(self.sums.values())), "sum")
-        return {name: value / self.count for name, value in zip(self.sums, sums.tolist(), strict=True)}
-
-
-class _ProgressBar:
-    def __init__(self, total: int, done: int, shown: bool) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self.progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
-        self.task = self.progress.add_task("training", total=total, completed=done)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self.progress.start()
-        return lambda epoch: self.progress.update(self.task, advance=1, description=f"epoch {epoch + 1}")
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()

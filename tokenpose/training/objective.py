@@ -1,0 +1,64 @@
+"""What a step minimises: the losses of a batch, weighted, and their sum."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from tokenpose.data.augment import Batch
+from tokenpose.training.losses import attention_guidance, cross_entropy, hard_keypoint_error, squared_error
+from tokenpose.training.settings import TrainingSettings
+
+
+@runtime_checkable
+class Predictions(Protocol):
+    """What the network gives for a batch of crops."""
+
+    @property
+    def logits(self) -> Tensor: ...
+    @property
+    def patches(self) -> Tensor | None: ...
+    @property
+    def attention(self) -> Tensor | None: ...
+
+
+class Totals(NamedTuple):
+    """What the losses of a whole step are divided by, wherever its people are: their number, and their weights."""
+
+    people: Tensor
+    weights: Tensor
+
+
+def total_loss(
+    predictions: Predictions,
+    batch: Batch,
+    settings: TrainingSettings,
+    grid: tuple[int, int],
+    totals: Totals | None = None,
+) -> dict[str, Tensor]:
+    """The parts of the loss, weighted, and their sum as "loss".
+
+    ``totals`` of the step of which this batch is a part (None: it is the whole): what the parts of a step give adds up
+    to what the whole gives.
+    """
+    measures: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+        "squared_error": squared_error,
+        "hard_keypoints": partial(hard_keypoint_error, hardest=settings.hardest),
+        "cross_entropy": cross_entropy,
+    }
+    measure = measures[settings.loss or "cross_entropy"]
+    of_people = of_weights = batch.weights.new_ones(())
+    if totals is not None:
+        of_people = len(batch.weights) / totals.people
+        of_weights = batch.weights.sum() / totals.weights.clamp(min=1)
+    share = of_people if measure is not cross_entropy else of_weights
+    parts = {"heatmaps": share * measure(predictions.logits, batch.heatmaps, batch.weights)}
+    if predictions.patches is not None:
+        blocks = [measure(maps, batch.heatmaps, batch.weights) for maps in predictions.patches]
+        parts["patches"] = share * settings.patches * torch.stack(blocks).mean()
+    if predictions.attention is not None:
+        guidance = attention_guidance(predictions.attention, batch.heatmaps, batch.weights, grid)
+        parts["guidance"] = of_weights * settings.guidance * guidance
+    return {"loss": torch.stack(list(parts.values())).sum(), **parts}

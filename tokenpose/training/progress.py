@@ -1,0 +1,93 @@
+"""How a run gets on: the lines of its log, means over an epoch's steps, the time spent waiting, a bar."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from tokenpose.data.augment import Batch
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; a last one that was cut off while it was written is left out.
+
+    Raises ValueError that names a line which is damaged.
+    """
+    lines = enumerate(path.read_bytes().splitlines(keepends=True), 1)
+    return [_read_line(line, f"{path}: line {number}") for number, line in lines if line.endswith(b"\n")]
+
+
+def _read_line(text: bytes, place: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        line = None
+    if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
+        raise ValueError(f"{place} is damaged: it isn't the figures of an epoch, as JSON; remove that line, or mend it")
+    return line
+
+
+def timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch, and the seconds that it was waited for."""
+    iterator, asked = iter(batches), time.monotonic()
+    for batch in iterator:
+        yield batch, time.monotonic() - asked
+        asked = time.monotonic()
+
+
+class Means:
+    """Means over an epoch's steps, without waiting for the device at each of them."""
+
+    def __init__(self, since: int = 0) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+        self.waited = 0.0
+        """Seconds that batches were waited for."""
+        self.since = since
+        """The first step that is counted: later than the epoch's first where several processes resumed within it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"sums": dict(self.sums), "count": self.count, "waited": self.waited, "since": self.since}
+
+    def load_state_dict(self, state: dict[str, Any], share: float, device: torch.device) -> None:
+        """Go on from there, with a share of the sums."""
+        self.sums = {name: share * value.to(device) for name, value in state["sums"].items()}
+        self.count, self.waited, self.since = state["count"], state["waited"], state["since"]
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count a step."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+        self.count += 1
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """Over the steps; each process has its part of each."""
+        if not self.count:
+            return {}
+        sums = accelerator.reduce(torch.stack(list(self.sums.values())), "sum")
+        return {name: value / self.count for name, value in zip(self.sums, sums.tolist(), strict=True)}
+
+
+class ProgressBar:
+    """On a terminal, on standard error; its context gives what to call with the epoch after each step."""
+
+    def __init__(self, total: int, done: int, shown: bool) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        self.progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
+        self.task = self.progress.add_task("training", total=total, completed=done)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self.progress.start()
+        return lambda epoch: self.progress.update(self.task, advance=1, description=f"epoch {epoch + 1}")
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
