@@ -10,6 +10,11 @@ import jaxtyping
 import pytest
 import torch
 
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _workers > 1:  # PyTorch, here and in the programs that tests start, shares the cores with the other workers
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // _workers))
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is first imported: no test needs the network
 
 # Before anything imports tokenpose. TOKENPOSE_TYPE_CHECK=0 runs without it. torch.compile and torch.export need code

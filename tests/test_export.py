@@ -53,7 +53,7 @@ def shipped(tmp_path_factory) -> tuple[TokenPose, Path]:
 def test_onnx_runtime_gives_the_models_heatmaps_for_any_batch(shipped, batch, generator):
     model, path = shipped
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    crops = torch.randn(batch, 3, 128, 96, generator=generator)
+    crops = torch.randn(batch, 3, 256, 192, generator=generator)
     (heatmaps,) = session.run(["heatmaps"], {"crops": crops.numpy()})
     assert difference(heatmaps, model(crops)) <= 1e-4
 
@@ -64,7 +64,7 @@ def test_openvino_gives_the_models_heatmaps(shipped, generator):
 
     model, path = shipped
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    crops = torch.randn(3, 3, 128, 96, generator=generator)
+    crops = torch.randn(3, 3, 256, 192, generator=generator)
     assert difference(compiled({"crops": crops.numpy()})["heatmaps"], model(crops)) <= 1e-4
 
 
@@ -75,12 +75,12 @@ def test_file_is_one_valid_file_that_carries_the_spec(shipped):
     onnx.checker.check_model(content, full_check=True)
     metadata = {entry.key: entry.value for entry in content.metadata_props}
     assert ModelSpec.from_json(metadata["tokenpose.spec"]) == model.spec
-    assert json.loads(metadata["tokenpose.spec"])["image_size"] == [128, 96]
+    assert json.loads(metadata["tokenpose.spec"])["image_size"] == [256, 192]
     (crops,), (heatmaps,) = content.graph.input, content.graph.output
     sizes = [
         [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim] for value in (crops, heatmaps)
     ]
-    assert sizes == [["batch", 3, 128, 96], ["batch", 14, 32, 24]]
+    assert sizes == [["batch", 3, 256, 192], ["batch", 14, 64, 48]]
 
 
 @pytest.mark.parametrize(

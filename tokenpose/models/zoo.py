@@ -41,14 +41,13 @@ architectures.add("tokenpose_t", Architecture(
 ))  # fmt: skip
 architectures.add("tokenpose_s_v1", Architecture(
     spec=ModelSpec(backbone="stem", attention_scale="model"),
-    default_tag="lsp_128x96",
+    default_tag="lsp_256x192",
     tags={
         "coco_256x192": Tag(),
-        "lsp_256x192": Tag(changes=_LSP),
-        "lsp_128x96": Tag(
-            changes={**_LSP, "image_size": (128, 96), "head_hidden": 384, "sigma": 1.0},
-            checkpoint="tokenpose_s_v1.lsp_128x96.safetensors",
-            sha256="4ba9a6390eb08f642a9357b0d844792e306ce2639a5468ceb6576e7ceb3e6335",
+        "lsp_256x192": Tag(
+            changes=_LSP,
+            checkpoint="tokenpose_s_v1.lsp_256x192.safetensors",
+            sha256="b8cc4f17ddeffa6ce09c3f11bb027a5dace0f7fbfa045e137202ebbe199c7103",
         ),
     },
 ))  # fmt: skip
