@@ -29,6 +29,20 @@ from finetuning import ARCHITECTURE, places, write_files
 from tokenpose.runs import make_trainee, read_training_data, train_model
 from tokenpose.training.recipes import read_recipe
 
+HELPERS: dict[str, dict[str, Any]] = {
+    "both helpers": {},
+    "no guidance": {"guidance": 0.0},
+    "no patch heatmaps": {"patches": 0.0},
+    "no helper": {"guidance": 0.0, "patches": 0.0},
+}
+PARTS: dict[str, dict[str, Any]] = {
+    "squared error": {"loss": "squared_error"},
+    "published start": {"start": "published"},
+    "no moving average": {"average": 0.0},
+    "no clipping": {"clip": 0.0},
+    "no warm-up": {"warmup_steps": 0},
+    "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
+}
 TRIALS: dict[str, dict[str, dict[str, Any]]] = {
     "fine-tuning": {
         "as it is: zoom, turn, flip; AdamW, cosine, average": {},
@@ -68,39 +82,14 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "zoom, turn, flip": {},
         "+ erasing 0.3": {"erasing": 0.3},
     },
-    "start": {
-        "both helpers": {},
-        "no helper": {"guidance": 0.0, "patches": 0.0},
-        "squared error": {"loss": "squared_error"},
-        "no guidance": {"guidance": 0.0},
-        "no patch heatmaps": {"patches": 0.0},
-        "published start": {"start": "published"},
-        "no moving average": {"average": 0.0},
-        "no clipping": {"clip": 0.0},
-        "no warm-up": {"warmup_steps": 0},
-        "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
-    },
-    "longer start": {
-        "both helpers": {},
-        "no guidance": {"guidance": 0.0},
-        "no patch heatmaps": {"patches": 0.0},
-        "no helper": {"guidance": 0.0, "patches": 0.0},
-        "published start": {"start": "published"},
-    },
+    "start": {**HELPERS, **PARTS},
+    "longer start": {**HELPERS, "published start": PARTS["published start"]},
     "start of HRNet": {
         "both helpers": {},
     },
     "long start": {
-        "both helpers": {},
-        "no guidance": {"guidance": 0.0},
-        "no patch heatmaps": {"patches": 0.0},
-        "no helper": {"guidance": 0.0, "patches": 0.0},
-        "squared error": {"loss": "squared_error"},
-        "published start": {"start": "published"},
-        "no moving average": {"average": 0.0},
-        "no clipping": {"clip": 0.0},
-        "no warm-up": {"warmup_steps": 0},
-        "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
+        **HELPERS,
+        **PARTS,
         "twice the rate": {"learning_rate": 2e-3},
         "zoom 0.35, turns of 45 degrees": {"scale": 0.35, "rotation": 45.0},
         "half body 0.3, fair coin": {"half_body": 0.3, "half_body_coin": "fair"},

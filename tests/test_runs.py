@@ -15,7 +15,9 @@ from PIL import Image
 from tokenpose.data.augment import Augmentation
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
+from tokenpose.inference import optimize
 from tokenpose.jobs import evaluate, measure_pck
+from tokenpose.models.attention import record_attention
 from tokenpose.models.create import create_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
@@ -760,3 +762,15 @@ def test_settings_file_says_how_the_data_were_read_and_repeats_it(people, tmp_pa
     assert model.spec.skeleton.keypoints[0] == "paw"
     assert model.spec.skeleton.flip_pairs == ((0, 5),)
     assert json.loads((tmp_path / "again" / "settings.json").read_text())["data"]["keypoints"] == names
+
+
+def test_models_that_are_optimised_or_being_recorded_are_not_trained(people, tmp_path):
+    model = TokenPose(TINY)
+    with pytest.raises(ValueError, match="optimised already and can't be trained: train the one that was given to"):
+        train_model(optimize(model), data_of(people), tmp_path / "run", SETTINGS)
+    with record_attention(model) as recording:
+        with pytest.raises(ValueError, match="is being recorded: train it before or afterwards"):
+            train_model(model, data_of(people), tmp_path / "run", SETTINGS)
+        model(torch.zeros(1, 3, *model.spec.image_size))
+        assert recording.rows  # which training's own look at attention would have ended
+    assert not (tmp_path / "run").exists()

@@ -24,7 +24,7 @@ from tokenpose.jobs import Places, measure_pck
 from tokenpose.models.create import create_model, load_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised, widen_start
-from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.tokenpose import TokenPose, require_plain
 from tokenpose.models.weights import write_weights
 from tokenpose.predictor import PosePredictor
 from tokenpose.skeletons import Skeleton, read_flip_pairs
@@ -160,12 +160,11 @@ def train_model(
     of the latest validation. Under ``accelerate launch`` or ``torchrun`` every process calls this with the same
     arguments, and the main one writes.
 
-    Raises ModuleNotFoundError without the `train` extra, ValueError for an optimised model and where the data's
-    keypoints or the loss aren't the model's, BlockingIOError where another run is at work in ``output``, and what
-    `tokenpose.training.loop.Trainer` raises. Images are decoded once all else is checked.
+    Raises ModuleNotFoundError without the `train` extra, ValueError for a model that is optimised, compiled or being
+    recorded and where the data's keypoints or the loss aren't the model's, BlockingIOError where another run is at work
+    in ``output``, and what `tokenpose.training.loop.Trainer` raises. Images are decoded once all else is checked.
     """
-    if model.is_optimized:
-        raise ValueError("an optimised model can't be trained: train the model that was given to tokenpose.optimize")
+    require_plain(model, "train", "trained")
     output = Path(output)
     check_output(output, resume)
     accelerator = make_accelerator(settings, output)

@@ -6,12 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from tokenpose.data.augment import Augmentation
 from tokenpose.data.batches import TrainingBatches, WindowDataset
-from tokenpose.data.coco import read_coco
-from tokenpose.data.sources import ImageSource
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
@@ -19,7 +16,7 @@ from tokenpose.skeletons import LSP
 from tokenpose.training.loop import Trainer
 from tokenpose.training.settings import TrainingSettings
 
-from ..data.drawing import draw_people
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
@@ -32,19 +29,6 @@ SETTINGS = TrainingSettings(
     checkpoint_seconds=1000.0, graph=True,
     augmentation=Augmentation(scale=0.1, rotation=10.0, color=0.1, blur=0.3, erasing=0.3),
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    path = draw_people(tmp_path_factory.mktemp("drawn"), 12)
-    return read_coco(path), ImageSource(path.parent)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    """accelerate keeps one state a process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def make_trainer(people, output, settings=SETTINGS, cpu=False) -> Trainer:

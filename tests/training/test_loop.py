@@ -7,13 +7,10 @@ import pytest
 import timm
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from tokenpose.data.augment import Augmentation
 from tokenpose.data.batches import TrainingBatches, WindowDataset
-from tokenpose.data.coco import read_coco
-from tokenpose.data.sources import ImageSource
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
@@ -23,7 +20,7 @@ from tokenpose.training.loop import Trainer, _synchronise_batch_norms
 from tokenpose.training.objective import total_loss
 from tokenpose.training.settings import TrainingSettings
 
-from ..data.drawing import draw_people
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 SPEC = ModelSpec(
     backbone="pixels", backbone_stride=1, image_size=(64, 48), patch_size=(16, 12), skeleton=LSP, width=48, heads=4,
@@ -33,19 +30,6 @@ SETTINGS = TrainingSettings(
     epochs=4, batch_size=4, learning_rate=2e-3, warmup_steps=1, average=0.5,
     validate_every=2, augmentation=Augmentation(scale=0.1, rotation=10.0, color=0.1), checkpoint_seconds=0.0,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    path = draw_people(tmp_path_factory.mktemp("drawn"), 12)
-    return read_coco(path), ImageSource(path.parent)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    """accelerate keeps one state a process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
