@@ -20,8 +20,9 @@ import torch
 
 from tokenpose.jobs import measure_pck
 from tokenpose.models.create import load_model
-from tokenpose.runs import make_trainee, read_training_data, train_model
+from tokenpose.runs import make_trainee, train_model
 from tokenpose.training.recipes import read_recipe
+from tokenpose.training_data import read_training_data
 
 NEW_NAMES = {
     "right_wrist": "right_glove", "left_wrist": "left_glove", "right_ankle": "right_shoe", "left_ankle": "left_shoe",

@@ -26,8 +26,9 @@ from typing import Any
 import torch
 from finetuning import ARCHITECTURE, places, write_files
 
-from tokenpose.runs import make_trainee, read_training_data, train_model
+from tokenpose.runs import make_trainee, train_model
 from tokenpose.training.recipes import read_recipe
+from tokenpose.training_data import read_training_data
 
 HELPERS: dict[str, dict[str, Any]] = {
     "both helpers": {},

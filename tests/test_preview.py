@@ -5,9 +5,9 @@ import torch
 from tokenpose.data.augment import Augmentation
 from tokenpose.models.spec import ModelSpec
 from tokenpose.preview import MOST_PEOPLE, draw_batch, draw_first_batch
-from tokenpose.runs import read_training_data
 from tokenpose.skeletons import LSP
 from tokenpose.training.settings import TrainingSettings
+from tokenpose.training_data import read_training_data
 
 from .data.drawing import draw_people
 

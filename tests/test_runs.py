@@ -28,13 +28,13 @@ from tokenpose.runs import (
     make_accelerator,
     make_batches,
     make_trainee,
-    read_training_data,
     resolve_loss,
     train_model,
 )
 from tokenpose.skeletons import COCO, LSP
 from tokenpose.training.recipes import Recipe, read_recipe
 from tokenpose.training.settings import TrainingSettings
+from tokenpose.training_data import read_training_data
 
 from .data.drawing import draw_people
 
@@ -356,7 +356,8 @@ def test_compiled_run_has_the_losses_of_one_that_is_not(people, tmp_path, run_py
     code = f"""
 import json, torch
 from pathlib import Path
-from tokenpose.runs import make_trainee, read_training_data, train_model
+from tokenpose.runs import make_trainee, train_model
+from tokenpose.training_data import read_training_data
 from tokenpose.training.recipes import Recipe
 people = {str(people)!r}
 data = read_training_data(people, people, str(Path(people).parent))

@@ -11,8 +11,8 @@ from tokenpose.geometry.affine import resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_images
 from tokenpose.models.spec import ModelSpec
 from tokenpose.poses import Poses
-from tokenpose.runs import TrainingData
 from tokenpose.training.settings import TrainingSettings
+from tokenpose.training_data import TrainingData
 from tokenpose.visualize import contact_sheet, draw_poses
 
 MOST_PEOPLE = 32

@@ -31,7 +31,8 @@ import torch
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import read_weights
-from tokenpose.runs import read_training_data, train_model
+from tokenpose.runs import train_model
+from tokenpose.training_data import read_training_data
 from tokenpose.skeletons import LSP
 from tokenpose.training.checkpoints import read_checkpoint
 from tokenpose.training.progress import read_log

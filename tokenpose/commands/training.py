@@ -150,8 +150,9 @@ def train_command(
     if weights is not None and pretrained:
         raise typer.BadParameter("give --weights or --pretrained, not both", param_hint="--weights")
 
-    from tokenpose.runs import check_output, choose_reading, choose_start, make_trainee, read_training_data, train_model
+    from tokenpose.runs import check_output, choose_reading, choose_start, make_trainee, train_model
     from tokenpose.training.recipes import Recipe, read_recipe
+    from tokenpose.training_data import read_training_data
 
     chosen = Recipe() if recipe is None else read_recipe(recipe)
     chosen.settings(changes)  # refuses what makes no sense before files are read
