@@ -5,9 +5,10 @@ Usage: python benchmarks/trials.py DATA OUTPUT [--weights BASE.safetensors] [--o
 DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the first half
 of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
 or one part of the optimiser exchanged. "half bodies" and "14 keypoints": on their 14 keypoints; "longer fine-tuning":
-for 100 epochs; "by heart": of 50 persons, for 400. "start": from nothing on all 9,000 persons at 64x48, once through,
-without a helper or with one part of the optimiser exchanged; "longer start": three times; "start of HRNet": with
-TokenPose-B, once. "long start": at 128x96, batches of 128, 10 times through, which takes a GPU (there: bf16, compiled).
+for 100 epochs; "by heart": of 50 persons, for 400; all of these at the full rate for the backbone where the trial isn't
+about it. "start": from nothing on all 9,000 persons at 64x48, once through, without a helper or with one part of the
+optimiser exchanged; "longer start": three times; "start of HRNet": with TokenPose-B, once. "long start": at 128x96,
+batches of 128, 10 times through, which takes a GPU (there: bf16, compiled).
 
 Scores are PCK@0.2 on the 500 validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not
 run again; ``--jobs`` programs run beside each other. Prints the table.
@@ -84,7 +85,12 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "+ erasing 0.3": {"erasing": 0.3},
     },
     "start": {**HELPERS, **PARTS},
-    "longer start": {**HELPERS, "published start": PARTS["published start"]},
+    "longer start": {
+        **HELPERS,
+        **PARTS,
+        "twice the rate": {"learning_rate": 2e-3},
+        "half the rate": {"learning_rate": 5e-4},
+    },
     "start of HRNet": {
         "both helpers": {},
     },
@@ -161,7 +167,7 @@ def run(
     began = time.monotonic()
     if kind in FINE_TUNING:
         train, val = FINE_TUNING[kind]
-        shared |= {"epochs": EPOCHS[kind]} if kind in EPOCHS else {}
+        shared |= {"backbone_rate": 1.0} | ({"epochs": EPOCHS[kind]} if kind in EPOCHS else {})
         data = read_training_data(files[train], files[val], places(options.data))
         model, settings = make_trainee(
             read_recipe("finetune"), {**shared, **changes}, data.skeleton, "tokenpose_s_v1", weights=options.weights
