@@ -8,7 +8,8 @@ or one part of the optimiser exchanged. "half bodies" and "14 keypoints": on the
 for 100 epochs; "by heart": of 50 persons, for 400; all of these at the full rate for the backbone where the trial isn't
 about it. "start": from nothing on all 9,000 persons at 64x48, once through, without a helper or with one part of the
 optimiser exchanged; "longer start": three times; "start of HRNet": with TokenPose-B, once. "long start": at 128x96,
-batches of 128, 10 times through, which takes a GPU (there: bf16, compiled).
+batches of 128, 10 times through, which takes a GPU (there: bf16, compiled). From nothing, gradients are clipped at 1
+where the trial isn't about that: the recipe "lsp" did so when the trials began.
 
 Scores are PCK@0.2 on the 500 validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not
 run again; ``--jobs`` programs run beside each other. Prints the table.
@@ -181,6 +182,7 @@ def run(
             "warmup_steps": 50,
             "color": 0.2,
             "average": 0.99,
+            "clip": 1.0,
         }
         architecture = HRNET if kind == "start of HRNet" else ARCHITECTURE
         form = {"image_size": (64, 48), "head_hidden": 384, "sigma": 0.8}

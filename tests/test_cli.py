@@ -693,7 +693,7 @@ def test_people_are_evaluated_in_a_detectors_boxes(labelled, photos, weights):
 EVALUATE_USAGE = {
     "a sheet is a .png or .jpg file; got sheet.txt": ("--sheet", "sheet.txt"),
     "figures go to a .json or .csv file; got figures.txt": ("--output", "figures.txt"),
-    "who is worst can be told with labelled boxes only": ("--sheet-order", "worst", "--boxes", "boxes.json"),
+    "people are drawn in their labelled boxes; leave --boxes out": ("--sheet", "sheet.png", "--boxes", "boxes.json"),
     "one file is measured at a time; got labelled.json, labelled.json": ("--data", "labelled.json"),
     "it is instead of --nms; give one of them": ("--nms", "0.8", "--soft-nms", "0.9"),
     "--threshold: with --boxes only coco is measured": ("--boxes", "boxes.json", "--threshold", "0.1"),

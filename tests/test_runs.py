@@ -230,7 +230,7 @@ def test_people_without_a_torso_are_measured_by_their_boxes(people, tmp_path):
     heads = people.parent / "heads.json"
     model = finetune("tiny", heads, heads, people.parent, tmp_path / "run", pretrained=False, settings=settings)
     assert model.spec.skeleton.keypoints == ("neck", "head_top")
-    assert "\nPCK by box diagonal: 8 people, 16 keypoints\n" in str(evaluate(model, heads, people.parent))
+    assert "\nPCK by box side: 8 people, 16 keypoints\n" in str(evaluate(model, heads, people.parent))
 
 
 def test_the_card_of_the_weights_that_a_run_started_from_goes_on(people, tmp_path):
@@ -558,8 +558,22 @@ def test_flip_pairs_hold_where_new_names_start_from_old_tokens(people, tmp_path)
 def test_resuming_with_other_people_is_refused(people, tmp_path):
     train_model(TokenPose(TINY), data_of(people), tmp_path / "run", SETTINGS)
     others = draw_people(tmp_path / "others", 8, seed=7)
-    with pytest.raises(ValueError, match=r"belongs to a run with other settings \(data\)"):
+    with pytest.raises(ValueError, match=r"belongs to a run with other settings \(data; validation data\)"):
         train_model(TokenPose(TINY), data_of(others), tmp_path / "run", SETTINGS, resume=True)
+    held_out = read_training_data(people, others, [people.parent, others.parent])
+    with pytest.raises(ValueError, match=r"belongs to a run with other settings \(validation data\)"):
+        train_model(TokenPose(TINY), held_out, tmp_path / "run", SETTINGS, resume=True)
+
+
+def test_resuming_with_other_weights_to_start_from_is_refused(people, tmp_path):
+    write_weights(TokenPose(TINY), tmp_path / "some.safetensors")
+    given = {"train": people, "val": people, "images": people.parent, "output": tmp_path / "run"}
+    settings = {**CHANGES, "epochs": 1}
+    finetune("tiny", **given, pretrained=False, settings=settings)
+    before = (tmp_path / "run" / "settings.json").read_text()
+    with pytest.raises(ValueError, match=r"other settings \(.*weights None, not '.*some\.safetensors'\)"):
+        finetune("tiny", **given, weights=tmp_path / "some.safetensors", settings=settings, resume=True)
+    assert (tmp_path / "run" / "settings.json").read_text() == before
 
 
 def test_people_without_labelled_torsos_are_validated_by_their_boxes(people, tmp_path):
@@ -570,7 +584,7 @@ def test_people_without_labelled_torsos_are_validated_by_their_boxes(people, tmp
     (tmp_path / "upper.json").write_text(json.dumps(content))
     data = read_training_data(people, tmp_path / "upper.json", people.parent)
     card = read_weights(train_model(TokenPose(TINY), data, tmp_path / "run", SETTINGS)).card
-    assert card["pck_unit"] == "box diagonal"
+    assert card["pck_unit"] == "box side"
     assert 0 <= card["pck"] <= 100
 
 

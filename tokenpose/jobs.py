@@ -48,8 +48,8 @@ def evaluate(
 
     ``metrics``: "coco" (AP and AR through pycocotools), "pck", "pckh" (at 0.5 of the head, and its AUC) and "epe", the
     error in pixels; None: all that apply. ``thresholds`` of PCK, in units of the "torso", the "head" or the "box"
-    (its diagonal); None: 0.2 of the torso (the head: 0.5), or of the box where the skeleton has no torso. People whose
-    unit isn't labelled are left out of what needs it, and the result says how many.
+    (its longer side); None: 0.2 of the torso (the head: 0.5), or of the box where the skeleton has no torso. People
+    whose unit isn't labelled are left out of what needs it, and the result says how many.
 
     ``boxes``: a detector's file, in COCO's results form; None: the labelled boxes. With a detector's only COCO's
     figures can be told. Boxes of a score under ``box_threshold`` are left out; of two poses with an OKS above ``nms``
@@ -107,7 +107,7 @@ def _tuple(name: str, values: Any, example: list[Any]) -> tuple[Any, ...] | None
 def measure_pck(
     model: TokenPose, samples: Samples, source: Source, threshold: float = 0.2, flip_test: bool = False
 ) -> PckResult:
-    """PCK of a model on labelled people, cropped by their labelled boxes, in torsos or, without one, box diagonals.
+    """PCK of a model on labelled people, cropped by their labelled boxes, in torsos or, without one, in boxes.
 
     Processes that were launched together share the people, and all of them have to call it.
     """

@@ -87,7 +87,12 @@ def train_model(
     def draw(averaged: Any) -> None:
         _draw_predictions(averaged.model, data, settings, output / "predictions" / f"step-{trainer.step:06}.jpg")
 
-    identity = {"spec": model.spec.to_json(), "data": digest(data.people)}
+    identity = {
+        "spec": model.spec.to_json(),
+        "data": digest(data.people),
+        "validation data": digest(data.held_out),
+        **{name: (start or {}).get(name) for name in ("pretrained", "weights", "backbone_pretrained")},
+    }
     made_of = _made_of(data, start)
     trainer = Trainer(
         network, batches, validate, settings, output, accelerator, model.spec.grid_size, identity, made_of, draw

@@ -83,8 +83,17 @@ def test_nobody_is_predicted_of_nobody(source):
 
 def test_skeletons_without_a_common_name_are_refused(source):
     model = Skeleton.from_names(["wing"], name="bird")
-    with pytest.raises(ValueError, match="the model's skeleton 'bird' and the data's 'data' share no keypoint name"):
+    message = "the data and the model share no keypoint name: the file has head, the model wing; .* rename the file's"
+    with pytest.raises(ValueError, match=message):
         predict(tell_who(model), labelled(["head"], [0]), source, model)
+
+
+def test_long_predictions_say_how_far_they_are(source, monkeypatch, caplog):
+    monkeypatch.setattr("tokenpose.evaluation.run.SECONDS_BETWEEN_LINES", 0.0)
+    caplog.set_level("INFO", logger="tokenpose")
+    model = Skeleton.from_names(["head"])
+    predict(tell_who(model), labelled(["head"], [1, 0, 1, 0]), source, model)
+    assert caplog.messages == ["1 of 2 images are done"]
 
 
 def test_keypoint_scores_come_along_and_are_0_where_the_predictor_has_no_such_keypoint(source):

@@ -152,7 +152,7 @@ def test_file_of_a_later_format_is_refused(tmp_path, tiny):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"depth": 4}, r"encoder\.groups\.0\.3\.\S+ is missing, expected \(48"),
+        ({"depth": 4}, r"depth is 4, the file's 3; encoder\.groups\.0\.3\.\S+ is missing, expected \(48"),
         ({"depth": 2}, r"encoder\.groups\.0\.2\.\S+ is not part of this model"),
         ({"width": 24}, r"is \(1, 5, 48\), expected|is \(48, 576\), expected \(24, 576\)"),
         ({"head_hidden": 30}, r"head\.1\.weight is \(24, 48\), expected \(30, 48\)"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenpose.commands.app import app
+from tokenpose.commands.app import app, show_log
 from tokenpose.commands.options import (
     BatchSize,
     Decoder,
@@ -139,8 +139,8 @@ def evaluate_command(
     """
     _check_suffix(output, FIGURES, "figures go to", "--output")
     _check_suffix(sheet, PICTURES, "a sheet is", "--sheet")
-    if sheet_order is SheetOrder.WORST and boxes is not None:
-        raise typer.BadParameter("who is worst can be told with labelled boxes only", param_hint="--sheet-order")
+    if sheet is not None and boxes is not None:
+        raise typer.BadParameter("people are drawn in their labelled boxes; leave --boxes out", param_hint="--sheet")
     if box_threshold is not None and boxes is None:
         raise typer.BadParameter("labelled boxes have no scores; it goes with --boxes", param_hint="--box-threshold")
     if nms is not None and soft_nms is not None:
@@ -156,6 +156,7 @@ def evaluate_command(
 
     processes = join_processes()  # before the model is made: each has a device of its own
     network = load_model(model, weights, choose_device(device), optimized)
+    show_log()
     result = evaluate(
         network,
         file,

@@ -171,6 +171,9 @@ class TrainingBatches:
         self.people_a_step = min(batch_size, len(dataset))
         if self.people_a_step < batch_size:
             logger.warning("there are only %d people for batches of %d", self.people_a_step, batch_size)
+        elif len(dataset) % batch_size:
+            steps = f"{self.batch_count} step{'s' if self.batch_count > 1 else ''}"
+            logger.info("an epoch is %s of %d of the %d people, drawn anew", steps, batch_size, len(dataset))
         self.people = {
             "center": dataset.center,
             "scale": dataset.scale,

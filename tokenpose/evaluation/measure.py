@@ -54,7 +54,7 @@ def measure(
     """
     if not len(samples):
         raise ValueError(f"{data} has no labelled people; left out: {samples.left_out}")
-    shared = shared_keypoints(framing.skeleton, samples.skeleton)
+    shared = shared_keypoints(framing.skeleton, samples)
     truth = read_ground_truth(data, category) if settings.may("coco") else None
     refused = {name: reason for name, reason in _refuse(data, samples, shared, truth, settings) if settings.may(name)}
     metrics = {name for name in get_args(Metric) if settings.may(name)} - refused.keys()
@@ -99,7 +99,7 @@ def _refuse(
         for metric in (name for name in get_args(Metric) if name != "coco"):
             yield metric, "PCK, PCKh and EPE need the labelled boxes: a detector's don't tell whose labels to compare"
     elif not has_head(samples):
-        yield "pckh", "PCKh needs MPII's head sizes, or keypoints head_top and upper_neck or neck in the data"
+        yield "pckh", f"PCKh needs MPII's head sizes, or keypoints head_top and upper_neck or neck, and {data} has none"
 
 
 def _coco(

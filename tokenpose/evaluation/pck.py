@@ -29,7 +29,7 @@ class Unit:
     """A length of each person, by which distances are measured."""
 
     name: str
-    """What it is: "torso", "box diagonal", "head size", "head_top to neck"."""
+    """What it is: "torso", "box side", "head size", "head_top to neck"."""
     part: UnitName
     lengths: Lengths
     """In pixels, NaN where a person's isn't known."""
@@ -122,18 +122,21 @@ def torso_lengths(keypoints: Points, visible: Visible, skeleton: Skeleton) -> Le
 def choose_unit(samples: Samples, part: str | None = None) -> Unit:
     """Everybody's length of one part; None: the torso where somebody has one labelled, else the box.
 
-    "torso" as in `torso_lengths`; "box": the diagonal of the labelled box; "head": MPII's head size where the data has
-    it, else from head_top to upper_neck or neck. Raises ValueError where the data has no such part.
+    "torso" as in `torso_lengths`; "box": the longer side of the labelled box (Yang and Ramanan, TPAMI 2013); "head":
+    MPII's head size where the data has it, else from head_top to upper_neck or neck. Raises ValueError where the data
+    has no such part.
     """
     if part is None:
         part = "torso" if _has_torsos(samples) else "box"
     if part not in get_args(UnitName):
         raise ValueError(f"a unit is one of {', '.join(get_args(UnitName))}; got {part!r}")
     if part == "torso":
+        if not has_torso(samples.skeleton):
+            raise ValueError(f"{samples.origin}: a torso needs shoulders and hips; {_list_keypoints(samples)}")
         lengths = torso_lengths(samples.keypoints, samples.visible, samples.skeleton)
         return Unit(name="torso", part="torso", lengths=lengths)
     if part == "box":
-        return Unit(name="box diagonal", part="box", lengths=np.linalg.norm(samples.boxes[:, 2:], axis=1))
+        return Unit(name="box side", part="box", lengths=samples.boxes[:, 2:].max(axis=1))
     return _head(samples)
 
 
@@ -160,13 +163,17 @@ def _head(samples: Samples) -> Unit:
     ends = _head_ends(samples.skeleton)
     if ends is None:
         raise ValueError(
-            "a head needs MPII's head sizes, or keypoints head_top and upper_neck or neck; "
-            f"skeleton {samples.skeleton.name!r} has {', '.join(samples.skeleton.keypoints)}"
+            f"{samples.origin}: a head needs MPII's head sizes, or keypoints head_top and upper_neck or neck; "
+            f"{_list_keypoints(samples)}"
         )
     top, neck = map(samples.skeleton.index, ends)
     length = np.linalg.norm(samples.keypoints[:, top] - samples.keypoints[:, neck], axis=-1)
     is_known = samples.visible[:, top] & samples.visible[:, neck] & (length > 0)
     return Unit(name=" to ".join(ends), part="head", lengths=np.where(is_known, length, np.nan))
+
+
+def _list_keypoints(samples: Samples) -> str:
+    return f"skeleton {samples.skeleton.name!r} has {', '.join(samples.skeleton.keypoints)}"
 
 
 def pck(
@@ -235,11 +242,11 @@ def measure_errors(predicted: Points, keypoints: Points, visible: Visible, skele
 def person_errors(
     predicted: Points, keypoints: Points, visible: Visible, boxes: Float[np.ndarray, "people 4"]
 ) -> Lengths:
-    """Everybody's mean error in diagonals of their boxes (x, y, width, height); NaN where nothing can be compared."""
+    """Everybody's mean error in longer sides of their boxes (x, y, width, height); NaN where nothing is compared."""
     counts = visible.sum(axis=1)
     sums = np.where(visible, _distances(predicted, keypoints), 0).sum(axis=1)
     mean = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return mean / np.linalg.norm(boxes[:, 2:], axis=1)
+    return mean / boxes[:, 2:].max(axis=1)
 
 
 def _errors(in_pixels: Float[np.ndarray, " labelled"], in_units: Float[np.ndarray, " measured"]) -> Errors:

@@ -52,7 +52,7 @@ class Evaluation:
     notes: tuple[str, ...]
     """What was left out or made up, and why."""
     person_errors: Float[np.ndarray, " people"] | None = field(default=None, repr=False, compare=False)
-    """Everybody's mean error in diagonals of their labelled boxes, in the data's order; NaN where nothing can be
+    """Everybody's mean error in longer sides of their labelled boxes, in the data's order; NaN where nothing can be
     compared. None with a detector's boxes."""
 
     def to_dict(self) -> dict[str, Any]:

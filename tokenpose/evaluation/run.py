@@ -1,5 +1,7 @@
 """Prediction of labelled or detected people, shared among processes; it is handed the predictor, never makes one."""
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,11 @@ from tokenpose.data.sources import Source
 from tokenpose.evaluation.processes import Processes
 from tokenpose.poses import Poses
 from tokenpose.skeletons import Skeleton
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 20.0
+"""Of the log, while people are predicted."""
 
 PredictMany = Callable[[Iterable[Any], Iterable[Any]], Iterator[Poses]]
 """Images and their boxes (x, y, width, height) -> Poses in order."""
@@ -47,11 +54,15 @@ class Predicted:
     scores: Float[np.ndarray, "people keypoints"]
 
 
-def shared_keypoints(skeleton: Skeleton, data: Skeleton) -> list[str]:
+def shared_keypoints(skeleton: Skeleton, samples: Samples) -> list[str]:
     """The data's keypoints that the predictor knows, by name. Raises ValueError where there is none."""
-    shared = [name for name in data.keypoints if name in skeleton.keypoints]
+    shared = [name for name in samples.skeleton.keypoints if name in skeleton.keypoints]
     if not shared:
-        raise ValueError(f"the model's skeleton {skeleton.name!r} and the data's {data.name!r} share no keypoint name")
+        raise ValueError(
+            f"{samples.origin} and the model share no keypoint name: the file has "
+            f"{', '.join(samples.skeleton.keypoints)}, the model {', '.join(skeleton.keypoints)}; where they mean the "
+            "same, rename the file's"
+        )
     return shared
 
 
@@ -71,15 +82,17 @@ def predict_boxes(
     processes there are. Raises ValueError where the skeletons share no keypoint name, and that names the image where a
     box can't be cropped; OSError for an image that can't be read.
     """
-    names = shared_keypoints(skeleton, samples.skeleton)
+    names = shared_keypoints(skeleton, samples)
     ours, theirs = ([of.index(name) for name in names] for of in (samples.skeleton, skeleton))
     processes = processes or Processes()
     portions = _portions(boxes.image_index, batch_size)[processes.rank :: processes.count]
 
     def work() -> list[tuple[Rows, np.ndarray, np.ndarray]]:
         found = (_predict_portion(predict_many, portion, boxes, samples, source) for portion in portions)
+        images = (image for portion in found for image in portion)
+        total = sum(map(len, portions))
         return [
-            (rows, poses.keypoints[:, theirs], poses.scores[:, theirs]) for portion in found for rows, poses in portion
+            (rows, poses.keypoints[:, theirs], poses.scores[:, theirs]) for rows, poses in _tell_progress(images, total)
         ]
 
     keypoints = np.full((len(boxes), len(samples.skeleton), 2), np.nan, dtype=np.float32)
@@ -88,6 +101,16 @@ def predict_boxes(
         for rows, points, values in part:
             keypoints[rows[:, None], ours], scores[rows[:, None], ours] = points, values
     return Predicted(keypoints=keypoints, scores=scores)
+
+
+def _tell_progress(images: Iterator[tuple[Rows, Poses]], total: int) -> Iterator[tuple[Rows, Poses]]:
+    """The same, with a line in the log now and then."""
+    told = time.monotonic()
+    for number, image in enumerate(images, 1):
+        yield image
+        if time.monotonic() - told > SECONDS_BETWEEN_LINES and number < total:
+            told = time.monotonic()
+            logger.info("%d of %d images are done", number, total)
 
 
 def by_image(image_index: Rows) -> list[Rows]:

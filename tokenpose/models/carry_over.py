@@ -15,6 +15,11 @@ from tokenpose.models.weights import KEYPOINT_TOKENS, POSITIONS, Weights, head_t
 
 logger = logging.getLogger(__name__)
 
+_ARCHITECTURE = (
+    "backbone", "patch_size", "width", "groups", "depth", "heads", "mlp_ratio", "block", "head_layers", "head_hidden",
+)  # fmt: skip
+"""Fields of a spec that weights can't be carried over."""
+
 NEW = "\0"  # in ``sources``: a keypoint that starts from none of the file's; no keypoint has this name
 
 
@@ -36,7 +41,7 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
     ]
     wrong += [f"{name} is not part of this model" for name in carried if name not in expected]
     if wrong:
-        shown = f"{'; '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''}"
+        shown = "; ".join([*_differing(weights.spec, model.spec), *wrong[:4]]) + (" ..." if len(wrong) > 4 else "")
         raise ValueError(f"{weights.origin}: the weights don't fit the model: {shown}")
     for name in (KEYPOINT_TOKENS, POSITIONS):
         if name in carried and carried[name].isnan().any():
@@ -74,6 +79,12 @@ def carry_over(
             cells = _resample_rows(cells, old.output_size, spec.output_size)
             tensors[name] = cells.reshape(-1, *tensors[name].shape[1:])
     return tensors, new
+
+
+def _differing(old: ModelSpec, new: ModelSpec) -> list[str]:
+    """What of the architecture isn't as in the file."""
+    pairs = ((name, getattr(old, name), getattr(new, name)) for name in _ARCHITECTURE)
+    return [f"{name} is {ours!r}, the file's {theirs!r}" for name, theirs, ours in pairs if theirs != ours]
 
 
 def _fits(found: Tensor | None, expected: Tensor) -> bool:

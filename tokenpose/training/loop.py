@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 Validate = Callable[[nn.Module], dict[str, float]]
 
+_HASHED = {"spec", "data", "validation data"}
+"""Of a run's identity: what says nothing to a reader."""
+
 
 class Trainer:
     """One run: `train` goes on from wherever its state is, `resume` puts it where a checkpoint was written.
@@ -136,7 +139,7 @@ class Trainer:
         saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
         names = {**current, **saved}  # those that only one of them knows, too
         differing = [
-            key if key in self.identity else f"{key} {saved.get(key)!r:.60}, not {current.get(key)!r:.60}"
+            f"{key} {saved.get(key)!r:.200}, not {current.get(key)!r:.200}" if key not in _HASHED else key
             for key in names
             if key not in WITHOUT_EFFECT and saved.get(key) != current.get(key)
         ]
