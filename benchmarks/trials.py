@@ -4,7 +4,7 @@ Usage: python benchmarks/trials.py DATA OUTPUT [--weights BASE.safetensors] [--o
 
 DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the first half
 of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
-or one part of the optimiser exchanged. "half bodies" and "14 keypoints": on their 14 keypoints; "longer fine-tuning":
+or one part of the optimiser exchanged; "negatives": on negatives of the photographs. "half bodies" and "14 keypoints": on their 14 keypoints; "longer fine-tuning":
 for 100 epochs; "by heart": of 50 persons, for 400; all of these at the full rate for the backbone where the trial isn't
 about it. "start": from nothing on all 9,000 persons at 64x48, once through, without a helper or with one part of the
 optimiser exchanged; "longer start": three times; "start of HRNet": with TokenPose-B, once. "long start": at 128x96,
@@ -22,12 +22,16 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from finetuning import ARCHITECTURE, places, write_files
+from jaxtyping import UInt8
+from torch import Tensor
 
+from tokenpose.data.sources import Source
 from tokenpose.runs import make_trainee, train_model
 from tokenpose.training.recipes import read_recipe
 from tokenpose.training_data import read_training_data
@@ -46,6 +50,13 @@ PARTS: dict[str, dict[str, Any]] = {
     "no warm-up": {"warmup_steps": 0},
     "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
 }
+TOKENS: dict[str, dict[str, Any]] = {
+    "recipe tokens": {"learning_rate": 1e-5, "token_rate": 2000.0, "freeze_backbone": True, "guidance": 0.0},
+    "recipe tokens with guidance": {"learning_rate": 1e-5, "token_rate": 2000.0, "freeze_backbone": True},
+    "nothing but the tokens, at 2e-2": {
+        "learning_rate": 1e-12, "token_rate": 2e10, "freeze_backbone": True, "guidance": 0.0,
+    },
+}  # fmt: skip
 TRIALS: dict[str, dict[str, dict[str, Any]]] = {
     "fine-tuning": {
         "as it is: zoom, turn, flip; AdamW, cosine, average": {},
@@ -62,6 +73,7 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "no guidance": {"guidance": 0.0},
         "no clipping": {"clip": 0.0},
         "no warm-up": {"warmup_steps": 0},
+        **TOKENS,
     },
     "half bodies": {
         "none": {},
@@ -73,6 +85,13 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "a tenth of the rate for the backbone": {"backbone_rate": 0.1},
         "half the rate": {"learning_rate": 1e-4},
         "half the rate, a twentieth for the backbone": {"learning_rate": 1e-4, "backbone_rate": 0.1},
+        **TOKENS,
+    },
+    "negatives": {
+        "as it is": {},
+        "a tenth of the rate for the backbone": {"backbone_rate": 0.1},
+        "2.5 times the rate": {"learning_rate": 5e-4},
+        **TOKENS,
     },
     "longer fine-tuning": {
         "zoom, turn, flip": {},
@@ -110,11 +129,22 @@ FINE_TUNING = {
     "fine-tuning": ("4 renamed 100", "val_renamed"),
     "half bodies": ("14 100", "val"),
     "14 keypoints": ("14 100", "val"),
+    "negatives": ("4 renamed 100", "val_renamed"),
     "longer fine-tuning": ("14 100", "val"),
     "by heart": ("14 50", "val"),
 }
 LARGER = {"scale": 0.25, "rotation": 30.0}
 EPOCHS = {"longer fine-tuning": 100, "by heart": 400, "longer start": 3}
+
+
+@dataclass
+class Negatives:
+    """Photographs with each colour turned into its opposite: a kind that the base has not seen."""
+
+    source: Source
+
+    def read(self, file: str) -> UInt8[Tensor, "3 height width"]:
+        return 255 - self.source.read(file)
 
 
 def main() -> None:
@@ -168,8 +198,10 @@ def run(
     began = time.monotonic()
     if kind in FINE_TUNING:
         train, val = FINE_TUNING[kind]
-        shared |= {"backbone_rate": 1.0} | ({"epochs": EPOCHS[kind]} if kind in EPOCHS else {})
+        shared |= {"learning_rate": 2e-4, "backbone_rate": 1.0} | ({"epochs": EPOCHS[kind]} if kind in EPOCHS else {})
         data = read_training_data(files[train], files[val], places(options.data))
+        if kind == "negatives":
+            data = replace(data, source=Negatives(data.source), held_out_source=Negatives(data.held_out_source))
         model, settings = make_trainee(
             read_recipe("finetune"), {**shared, **changes}, data.skeleton, "tokenpose_s_v1", weights=options.weights
         )

@@ -165,8 +165,8 @@ def test_fine_tuning_in_python_runs(workplace, run_python):
 
 def test_every_recipe_is_on_the_page():
     page = (DOCS / "train.md").read_text()
-    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == ["coco", "mpii", "lsp", "finetune"]
-    assert sorted(["coco", "mpii", "lsp", "finetune"]) == list_recipes()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == ["coco", "mpii", "lsp", "tokens", "finetune"]
+    assert sorted(["coco", "mpii", "lsp", "tokens", "finetune"]) == list_recipes()
 
 
 def test_recipe_on_the_page_is_one(tmp_path):

@@ -87,6 +87,15 @@ def test_backbone_learns_at_its_own_rate():
         assert len({id(parameter) in of_backbone for parameter in group["params"]}) == 1
 
 
+def test_keypoint_tokens_learn_at_their_own_rate_and_the_first_group_at_the_whole():
+    network = make_network()
+    settings = TrainingSettings(learning_rate=1e-5, token_rate=2000.0, backbone_rate=0.5)
+    groups = make_optimizer(network, network.backbone, settings).param_groups
+    (tokens,) = [group for group in groups if group["lr"] == pytest.approx(2e-2)]
+    assert [id(parameter) for parameter in tokens["params"]] == [id(network.model.tokenizer.keypoint_tokens)]
+    assert groups[0]["lr"] == 1e-5
+
+
 def test_frozen_parameters_are_left_out():
     network = make_network()
     network.backbone.requires_grad_(False)

@@ -10,7 +10,7 @@ from tokenpose.training.recipes import Recipe, list_recipes, read_recipe
 
 
 def test_recipes_of_the_package():
-    assert list_recipes() == ["coco", "finetune", "lsp", "mpii"]
+    assert list_recipes() == ["coco", "finetune", "lsp", "mpii", "tokens"]
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -44,8 +44,9 @@ def test_mpii_differs_from_coco_in_what_was_published():
     assert mpii.model["name"] == "tokenpose_l_d6.mpii_256x256"
 
 
-def test_fine_tuning_is_pretrained_and_leaves_the_loss_to_the_weights():
-    recipe = read_recipe("finetune")
+@pytest.mark.parametrize("name", ["tokens", "finetune"])
+def test_fine_tuning_is_pretrained_and_leaves_the_loss_to_the_weights(name):
+    recipe = read_recipe(name)
     assert recipe.model["pretrained"] is True
     assert recipe.settings().loss is None
 
@@ -103,7 +104,9 @@ def test_wrong_recipe_is_refused_by_file_and_field(tmp_path, run_python):
 
 
 def test_unknown_recipes_are_refused():
-    with pytest.raises(LookupError, match="there is no recipe 'coca'; there are coco, finetune, lsp, mpii, and files"):
+    with pytest.raises(
+        LookupError, match="there is no recipe 'coca'; there are coco, finetune, lsp, mpii, tokens, and files"
+    ):
         read_recipe("coca")
     with pytest.raises(FileNotFoundError, match=r"there is no recipe nowhere\.toml"):
         read_recipe(Path("nowhere.toml"))

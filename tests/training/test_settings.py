@@ -12,6 +12,7 @@ FAULTS = [
     ({"learning_rate": 0.0}, r"learning_rate must be positive; got 0\.0"),
     ({"learning_rate": float("nan")}, "learning_rate must be a finite number; got nan"),
     ({"backbone_rate": 0.0}, r"backbone_rate must be positive; got 0\.0"),
+    ({"token_rate": -1.0}, r"token_rate must be positive; got -1\.0"),
     ({"clip": -1.0}, r"clip must not be negative; got -1\.0"),
     ({"accumulate": 0}, "accumulate must be at least 1; got 0"),
     ({"accumulate": 9, "batch_size": 8}, "accumulate can't be more than batch_size; got 9 and 8"),

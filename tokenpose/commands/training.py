@@ -47,7 +47,9 @@ def train_command(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", help='"coco", "mpii", "lsp", "finetune", or a file: .toml, settings.json.'),
+        typer.Option(
+            metavar="NAME|FILE", help='"coco", "mpii", "lsp", "tokens", "finetune", or a .toml or settings.json.'
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -77,6 +79,7 @@ def train_command(
     optimizer: Annotated[str | None, typer.Option(help='"adamw", or "adam" as published.')] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate.")] = None,
     backbone_rate: Annotated[float | None, typer.Option(help="The backbone's share of the rate.")] = None,
+    token_rate: Annotated[float | None, typer.Option(help="The keypoint tokens' share of the rate.")] = None,
     freeze_backbone: Annotated[bool | None, typer.Option(help="Leave the backbone as it is.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of matrices and kernels (adam: of everything).")] = None,
     schedule: Annotated[str | None, typer.Option(help='"cosine" to zero, or "multi_step" as published.')] = None,

@@ -13,24 +13,27 @@ from tokenpose.training.settings import TrainingSettings
 
 def make_optimizer(network: nn.Module, backbone: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW, of which matrices and kernels decay and everything else (norms, biases, tokens, positions) does not; or
-    Adam as published, where everything does. The backbone has its share of the rate, and none if it is frozen."""
+    Adam as published, where everything does. Backbone and keypoint tokens have their shares of the rate, and the
+    backbone none if it is frozen."""
     its_own = {id(parameter) for parameter in backbone.parameters()}
     modules = dict(network.named_modules())
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    shares = {"": 1.0, "backbone": settings.backbone_rate, "tokens": settings.token_rate}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
         owner = modules[name.rpartition(".")[0]]
         is_kernel = isinstance(owner, nn.Linear | nn.Conv2d) and name.endswith("weight")
         decays = is_kernel or settings.optimizer == "adam"
-        groups.setdefault((id(parameter) in its_own, decays), []).append(parameter)
+        of_others = "tokens" if name.rpartition(".")[2] == "keypoint_tokens" else ""
+        groups.setdefault(("backbone" if id(parameter) in its_own else of_others, decays), []).append(parameter)
     arguments: list[dict[str, Any]] = [
         {
             "params": parameters,
-            "lr": settings.learning_rate * (settings.backbone_rate if of_backbone else 1.0),
+            "lr": settings.learning_rate * shares[part],
             "weight_decay": settings.weight_decay if decays else 0.0,
         }
-        for (of_backbone, decays), parameters in sorted(groups.items())
+        for (part, decays), parameters in sorted(groups.items())
     ]
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     on_gpu = all(parameter.is_cuda for group in arguments for parameter in group["params"])

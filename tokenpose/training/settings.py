@@ -30,6 +30,8 @@ class TrainingSettings:
     learning_rate: float = 1e-3
     backbone_rate: float = 1.0
     """The backbone's share of the learning rate."""
+    token_rate: float = 1.0
+    """The keypoint tokens' share of it: far above 1 they learn new keypoints while all else hardly changes."""
     freeze_backbone: bool = False
     """Leave the backbone, its batch-norm statistics included, as it is."""
     weight_decay: float = 0.05
@@ -119,7 +121,7 @@ class TrainingSettings:
 
 
 _AT_LEAST_ONE = ("epochs", "batch_size", "accumulate", "hardest", "validate_every")
-_POSITIVE = ("learning_rate", "backbone_rate")
+_POSITIVE = ("learning_rate", "backbone_rate", "token_rate")
 _NOT_NEGATIVE = (
     "weight_decay", "warmup_steps", "clip", "guidance", "patches", "workers", "checkpoint_seconds", "predictions",
 )  # fmt: skip
