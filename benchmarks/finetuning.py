@@ -3,11 +3,11 @@
 Usage: python benchmarks/finetuning.py DATA OUTPUT --base EPOCHS [--people 50 100 200 500] [--size 64x48]
 
 DATA holds LSPET (person_keypoints_train.json, person_keypoints_val.json, train-*.tar, val.tar). A TokenPose-S is
-trained from nothing on the first half of the training persons (OUTPUT/base, resumable), then fine-tuned with the recipe
-"finetune" on persons of the other half: once on the 14 keypoints, once on wrists and ankles alone under names that the
-weights don't know. Beside it, the same number of steps from nothing, by the recipe "lsp". Every score is PCK@0.2 of the
-torso on the 500 validation persons, over the keypoints that were trained. One line of OUTPUT/results.jsonl a run; what
-is there already is not run again.
+trained from nothing on the first half of the training persons (OUTPUT/base, resumable), then fine-tuned on persons of
+the other half with the recipes "tokens" and "finetune": once on the 14 keypoints, once on wrists and ankles alone under
+names that the weights don't know. Beside it, the same number of steps from nothing, by the recipe "lsp". Every score is
+PCK@0.2 of the torso on the 500 validation persons, over the keypoints that were trained. One line of
+OUTPUT/results.jsonl a run; what is there already is not run again.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from tokenpose.training_data import read_training_data
 NEW_NAMES = {
     "right_wrist": "right_glove", "left_wrist": "left_glove", "right_ankle": "right_shoe", "left_ankle": "left_shoe",
 }  # fmt: skip
+STARTS = ("tokens", "finetune")
+"""Recipes."""
 ARCHITECTURE = "tokenpose_s_v1.lsp_256x192"
 
 
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, nargs="+", default=[50, 100, 200, 500])
     parser.add_argument("--size", default="64x48")
     parser.add_argument("--sets", nargs="+", default=["14", "4 renamed"])
+    parser.add_argument("--starts", nargs="+", default=[*STARTS, "nothing"])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -72,7 +75,7 @@ def main() -> None:
     measure_base(options, files, base)
     for keypoints in options.sets:
         for count in options.people:
-            for start in ("pretrained", "nothing"):
+            for start in options.starts:
                 run(options, files, base, keypoints, count, start)
 
 
@@ -129,14 +132,14 @@ def run(
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     if any(all(line[name] == value for name, value in key.items()) for line in done):
         return
-    recipe = read_recipe("finetune")
+    recipe = read_recipe(start if start in STARTS else "finetune")
     changes = {"validate_every": 1000, "seed": options.seed, "predictions": 0}
     data = read_training_data(
         files[f"{keypoints} {count}"], files["val" if keypoints == "14" else "val_renamed"], places(options.data)
     )
     folder = options.output / f"{keypoints}-{count}-{start}-{options.seed}".replace(" ", "-")
     began = time.monotonic()
-    if start == "pretrained":
+    if start in STARTS:
         model, settings = make_trainee(recipe, changes, data.skeleton, ARCHITECTURE.partition(".")[0], weights=base)
     else:  # as many steps
         changes |= {name: recipe.training[name] for name in ("epochs", "batch_size", "warmup_steps", "average")}

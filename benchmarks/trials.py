@@ -4,12 +4,14 @@ Usage: python benchmarks/trials.py DATA OUTPUT [--weights BASE.safetensors] [--o
 
 DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the first half
 of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
-or one part of the optimiser exchanged; "negatives": on negatives of the photographs. "half bodies" and "14 keypoints": on their 14 keypoints; "longer fine-tuning":
-for 100 epochs; "by heart": of 50 persons, for 400; all of these at the full rate for the backbone where the trial isn't
-about it. "start": from nothing on all 9,000 persons at 64x48, once through, without a helper or with one part of the
-optimiser exchanged; "longer start": three times; "start of HRNet": with TokenPose-B, once. "long start": at 128x96,
-batches of 128, 10 times through, which takes a GPU (there: bf16, compiled). From nothing, gradients are clipped at 1
-where the trial isn't about that: the recipe "lsp" did so when the trials began.
+or one part of the optimiser exchanged; "negatives": on negatives of the photographs. "half bodies" and "14 keypoints":
+on their 14 keypoints; "longer fine-tuning": for 100 epochs; "by heart": of 50 persons, for 400. All of these are at
+2e-4 for everything where the trial isn't about the rate, as the recipe "finetune" was when the trials began.
+
+"start": from nothing on all 9,000 persons at 64x48, once through, without a helper or with one part of the optimiser
+exchanged; "longer start": three times; "start of HRNet": with TokenPose-B, once. "long start": at 128x96, batches of
+128, 10 times through, which takes a GPU (there: bf16, compiled). Gradients are clipped at 1 where the trial isn't about
+that, as the recipe "lsp" did.
 
 Scores are PCK@0.2 on the 500 validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not
 run again; ``--jobs`` programs run beside each other. Prints the table.
