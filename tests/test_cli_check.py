@@ -139,6 +139,17 @@ def test_what_cannot_be_checked_is_an_error_of_one_line(folder, arguments, messa
     assert run("check", *arguments, exit_code=1).stderr == message
 
 
+def test_one_of_several_categories_is_checked(folder):
+    content = json.loads(Path("people.json").read_text())
+    content["categories"].append({"id": 9, "name": "dog", "keypoints": ["nose"]})
+    Path("two.json").write_text(json.dumps(content))
+    assert run("check", "two.json", exit_code=1).stderr == (
+        "error: two.json must have exactly one category with keypoints; with keypoints it has: person, dog; say which:"
+        " --category NAME, in Python category=NAME\n"
+    )
+    assert "30 people in 30 images" in run("check", "two.json", "--category", "person").stdout
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

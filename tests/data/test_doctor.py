@@ -104,6 +104,11 @@ ONE_FAULT = {
     "unlisted": (change(image_id=999), "records", "error", "it is of image 999, which is not listed"),
     "image id is a list": (change(image_id=[1]), "records", "error", "it is of image [1], which is not listed"),
     "no category": (drop("annotations", "category_id"), "records", "error", "it has no category_id"),
+    "null as category": (change(category_id=None), "records", "error", "it has no category_id"),
+    "unlisted category": (
+        change(category_id="1"), "records", "error", "it is of category '1', which is not listed; categories: 1 (person)",
+    ),
+    "category is a list": (change(category_id=[1]), "records", "error", "it is of category [1], which is not listed"),
     "no id": (change(id=[7]), "records", "error", "its id is [7], neither a whole number nor text"),
     "id twice": (change(id=8), "records", "error", "its id 8 was given to an annotation before"),
     "image id twice": (
@@ -150,6 +155,9 @@ RECORDS = {
     "unlisted": "annotation 7",
     "image id is a list": "annotation 7",
     "no category": "annotation 7",
+    "null as category": "annotation 7",
+    "unlisted category": "annotation 7",
+    "category is a list": "annotation 7",
     "crowd as text": "annotation 7",
     "no id": "annotation at position 7",
     "id twice": "annotation 8",
@@ -201,6 +209,27 @@ def test_loose_box_is_told_from_one_that_fits(content, check):
     (found,) = (finding for finding in check(content) if finding.check == "boxes")
     assert found.record == "annotation 0 in 000.png"
     assert "times as long as its keypoints' extent" in found.message
+
+
+def test_each_annotation_of_an_unlisted_category_is_a_finding_and_those_of_others_are_none(content, check):
+    content["categories"].append({"id": 2, "name": "dog"})
+    for row in (0, 1, 2):
+        content["annotations"][row]["category_id"] = 2
+    for row in (3, 4, 5):
+        content["annotations"][row]["category_id"] = 0
+    found = check(content)
+    assert [(one.check, one.severity, one.annotations) for one in found] == [
+        ("records", "error", (row,)) for row in (3, 4, 5)
+    ]
+    assert found[0].message == "it is of category 0, which is not listed; categories: 1 (person), 2 (dog)"
+    assert found[0].advice == "correct its category_id"
+
+
+def test_one_of_several_categories_has_to_be_named(content, check):
+    content["categories"].append({"id": 2, "name": "dog", "keypoints": ["nose"]})
+    with pytest.raises(ValueError, match=r"it has: person, dog; say which: --category NAME, in Python category=NAME$"):
+        check(content)
+    assert check(content, category="person") == ()
 
 
 def test_one_fault_does_not_hide_another(content, check):

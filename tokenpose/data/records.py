@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from tokenpose.data.coco import choose_category, name_categories
 from tokenpose.data.findings import Finding, Place, Severity
 from tokenpose.data.plain import is_number
 from tokenpose.data.samples import Samples
@@ -99,7 +100,8 @@ def read_records(
     for what is no COCO keypoint file, and LookupError for pairs of unknown names; faults of records are findings.
     """
     content = _load(Path(path))
-    records = _Reader(str(path), content, _choose_category(content["categories"], category, path)).read()
+    categories = [entry for entry in content["categories"] if isinstance(entry, dict)]
+    records = _Reader(str(path), content, choose_category(categories, category, path)).read()
     if flip_pairs is None:
         return records
     skeleton = records.skeleton
@@ -121,18 +123,6 @@ def _load(path: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{path} is not a COCO keypoint file: it has no list of {', '.join(missing)}")
     return dict(content)
-
-
-def _choose_category(categories: list[Any], name: str | None, path: str | Path) -> Mapping[str, Any]:
-    with_keypoints = [entry for entry in categories if isinstance(entry, dict) and entry.get("keypoints")]
-    fitting = [entry for entry in with_keypoints if name in (None, entry.get("name"))]
-    if len(fitting) != 1:
-        names = ", ".join(str(entry.get("name")) for entry in with_keypoints) or "none"
-        wanted = "exactly one category with keypoints" if name is None else f"one category {name!r} with keypoints"
-        raise ValueError(f"{path} must have {wanted}; with keypoints it has: {names}")
-    if "id" not in fitting[0]:
-        raise ValueError(f"{path}: category {fitting[0].get('name')!r} has no id")
-    return fitting[0]
 
 
 def _numbers(values: Any, count: int) -> list[float] | None:
@@ -157,6 +147,7 @@ class _Reader:
 
     def __init__(self, path: str, content: dict[str, Any], category: Mapping[str, Any]) -> None:
         self.path, self.content, self.category = path, content, category
+        self.categories = [entry for entry in content["categories"] if isinstance(entry, dict)]
         self.findings: list[Finding] = []
         for row, entry in enumerate(content["categories"]):
             if not isinstance(entry, dict):
@@ -253,9 +244,8 @@ class _Reader:
         image_row = index.get(image) if _is_id(image) else None
         if image_row is not None:
             annotated[image_row] += 1
-        if "category_id" not in annotation:
-            self._note(record, "it has no category_id, and is passed over")
         if annotation.get("category_id") != self.category["id"]:
+            self._check_other_category(annotation, record)
             return
         values: dict[str, Any] = {"annotations": (identity,)}
         if not _is_id(identity):
@@ -274,6 +264,16 @@ class _Reader:
             return
         name = self.content["images"][image_row].get("file_name")
         self._read_person(annotation, f"{record} in {name}", identity, image_row, values)
+
+    def _check_other_category(self, annotation: dict[str, Any], record: str) -> None:
+        """Note that the annotation is of no category that the file has."""
+        if annotation.get("category_id") is None:
+            self._note(record, "it has no category_id, and is passed over")
+            return
+        category, known = annotation["category_id"], name_categories(self.categories)
+        if category not in [entry["id"] for entry in self.categories if "id" in entry]:
+            message = f"it is of category {category!r:.60}, which is not listed; categories: {known}"
+            self._note(record, message, "correct its category_id", annotations=(annotation.get("id"),))
 
     def _read_person(
         self, annotation: dict[str, Any], record: str, identity: Any, image: int, values: dict[str, Any]
