@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -106,7 +107,8 @@ ONE_FAULT = {
     "no category": (drop("annotations", "category_id"), "records", "error", "it has no category_id"),
     "null as category": (change(category_id=None), "records", "error", "it has no category_id"),
     "unlisted category": (
-        change(category_id="1"), "records", "error", "it is of category '1', which is not listed; categories: 1 (person)",
+        change(category_id="1"), "records", "error",
+        "it is of category '1', which is not listed; categories: 1 (person)",
     ),
     "category is a list": (change(category_id=[1]), "records", "error", "it is of category [1], which is not listed"),
     "no id": (change(id=[7]), "records", "error", "its id is [7], neither a whole number nor text"),
@@ -209,6 +211,31 @@ def test_loose_box_is_told_from_one_that_fits(content, check):
     (found,) = (finding for finding in check(content) if finding.check == "boxes")
     assert found.record == "annotation 0 in 000.png"
     assert "times as long as its keypoints' extent" in found.message
+
+
+def test_loose_box_is_told_from_what_is_usual_in_the_file(content, check):
+    """Of faces in boxes around whole people: a box eight times as long as its keypoints' extent is like the others."""
+    for row, annotation in enumerate(content["annotations"]):
+        numbers = np.array(annotation["keypoints"]).reshape(-1, 3)
+        top = numbers[-1, :2]
+        numbers[:, :2] = top + (numbers[:, :2] - top) / (32 if row == HERE else 8)
+        annotation["keypoints"] = numbers.ravel().round(3).tolist()
+    (found,) = (finding for finding in check(content) if finding.check == "boxes")
+    assert found.record == "annotation 7 in 007.png"
+    assert re.search(r"is 3\d\.\d times as long as its keypoints' extent, where \d\.\d is usual$", found.message)
+    del content["annotations"][HERE]
+    assert not [finding for finding in check(content) if finding.check == "boxes"]
+
+
+def test_of_few_people_nothing_is_usual(content, check):
+    content["annotations"] = content["annotations"][:4]
+    for annotation in content["annotations"]:
+        numbers = np.array(annotation["keypoints"]).reshape(-1, 3)
+        numbers[:, :2] = numbers[-1, :2] + (numbers[:, :2] - numbers[-1, :2]) / 8
+        annotation["keypoints"] = numbers.ravel().round(3).tolist()
+    found = [finding for finding in check(content) if finding.check == "boxes"]
+    assert len(found) == 4
+    assert found[0].message.endswith("times as long as its keypoints' extent")
 
 
 def test_each_annotation_of_an_unlisted_category_is_a_finding_and_those_of_others_are_none(content, check):
