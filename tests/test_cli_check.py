@@ -104,7 +104,9 @@ def test_flip_pairs_are_given_where_names_do_not_tell(folder):
     content = json.loads(Path("people.json").read_text())
     content["categories"][0]["keypoints"] = [f"point{index}" for index in range(14)]
     Path("people.json").write_text(json.dumps(content))
-    assert "14 keypoints, flip pairs unknown" in run("check", "people.json").stdout
+    unknown = run("check", "people.json", exit_code=1).stdout  # as training refuses it
+    assert "14 keypoints, flip pairs unknown" in unknown
+    assert "which keypoints change sides can't be told" in " ".join(row[3] for row in rows(unknown) if len(row) == 4)
     given = run("check", "people.json", "--flip-pairs", "point0:point5, point1:point4")
     assert "14 keypoints, 2 flip pairs" in given.stdout
     assert run("check", "people.json", "--flip-pairs", "point0:wing", exit_code=1).stderr.startswith(

@@ -342,10 +342,14 @@ def test_name_without_partner_is_an_error_that_tells_it(content, check):
     assert found.message == "right_hip, left_hipbone have no partner of the other side by name"
 
 
-def test_names_without_sides_are_noted_and_given_pairs_take_their_place(content, check):
+def test_names_without_sides_are_an_error_and_given_pairs_take_their_place(content, check):
     rename(content, **{name: f"point_{index}" for index, name in enumerate(LSP.keypoints)})
     (found,) = check(content)
-    assert (found.check, found.severity) == ("flip pairs", "note")
+    assert (found.check, found.severity) == ("flip pairs", "error")
+    assert found.message == "which keypoints change sides can't be told: no name has a side, left or right"
+    assert "--flip-pairs left_a:right_a" in found.advice
+    assert "--flip 0" in found.advice
+    assert check(content, flip_pairs=()) == ()
     pairs = [(f"point_{left}", f"point_{right}") for left, right in LSP.flip_pairs or ()]
     assert check(content, flip_pairs=pairs) == ()
     exchange(content, "elbow")
