@@ -367,6 +367,27 @@ def test_given_pairs_that_contradict_the_names_are_errors(content, check):
     ]
 
 
+def test_repeated_name_is_an_error_of_the_category_and_the_rest_is_looked_at(content, check):
+    rename(content, left_hip="neck", head_top="neck (2)")
+    content["annotations"][HERE]["bbox"] = [20, 30, 0, 50]
+    found = check(content)
+    (first,) = (finding for finding in found if finding.check == "records")
+    assert (first.severity, first.record) == ("error", "category 1")
+    assert first.message == "its keypoints' names must differ; repeated: neck"
+    assert first.advice == "give each a name of its own; in this report the later one is 'neck (3)'"
+    assert [finding.record for finding in found if finding.check == "boxes"] == ["annotation 7 in 007.png"]
+    assert {"right_hip"} <= {name for finding in found if finding.check == "flip pairs" for name in finding.keypoints}
+
+
+def test_names_that_are_repeated_several_times_stay_apart(content, check):
+    rename(content, **dict.fromkeys(("left_hip", "right_hip", "neck"), "spot"), left_knee="top", head_top="top")
+    (first,) = (finding for finding in check(content) if finding.check == "records")
+    assert first.message == "its keypoints' names must differ; repeated: spot, top"
+    assert first.advice == (
+        "give each a name of its own; in this report the later ones are 'spot (2)', 'spot (3)', 'top (2)'"
+    )
+
+
 def test_limbs_that_count_from_0_are_told_and_left_out(content, check):
     content["categories"][0]["skeleton"] = [
         [first - 1, second - 1] for first, second in content["categories"][0]["skeleton"]
@@ -522,8 +543,8 @@ def test_report_is_json_with_every_finding(content, drawn, tmp_path):
             r"a\.json must have exactly one category with keypoints; with keypoints it has: none",
         ),
         (
-            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "fly", "keypoints": ["a", "a"]}]}',
-            r"a\.json: skeleton 'fly': keypoint names must differ; repeated: a",
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "fly", "keypoints": ["a", 3]}]}',
+            r"a\.json: category 'fly': keypoints must be a list of names; got \['a', 3\]$",
         ),
     ],
 )

@@ -1,6 +1,8 @@
 """Records: what a COCO keypoint file says, read without stopping at what is wrong in it."""
 
+import itertools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,6 +139,16 @@ def _number(value: Any) -> float:
     return float(value) if sound else float("nan")
 
 
+def _number_repeated(names: Sequence[str]) -> list[str]:
+    """The names; of one that stands there again, with the next number that is free: a, a -> a, a (2)."""
+    given, distinct = set(names), dict[str, None]()
+    for name in names:
+        numbered = (f"{name} ({number})" for number in itertools.count(2))
+        free = (new for new in numbered if new not in given and new not in distinct)
+        distinct[next(free) if name in distinct else name] = None
+    return list(distinct)
+
+
 def _is_id(value: Any) -> bool:
     """A whole number, or text, which is read too."""
     return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
@@ -200,11 +212,12 @@ class _Reader:
         )
 
     def _read_skeleton(self) -> Skeleton:
-        """With the category's limbs, or without them where they make no sense."""
+        """With the category's limbs, or without them where they make no sense; repeated names with a number."""
+        category = {**self.category, "keypoints": self._read_names()}
         try:
-            return Skeleton.from_coco_category(self.category)
+            return Skeleton.from_coco_category(category)
         except (ValueError, TypeError) as error:
-            limbless = {key: value for key, value in self.category.items() if key != "skeleton"}
+            limbless = {key: value for key, value in category.items() if key != "skeleton"}
             try:
                 skeleton = Skeleton.from_coco_category(limbless)
             except (ValueError, TypeError) as fault:
@@ -212,6 +225,21 @@ class _Reader:
             advice = "give pairs of keypoint numbers that count from 1"
             self._note(f"category {self.category['id']}", f"its limbs can't be used: {error}", advice)
             return skeleton
+
+    def _read_names(self) -> Any:
+        """The names of the category's keypoints, repeated ones told apart; what is no list of names as it is."""
+        names = self.category["keypoints"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return names
+        distinct = _number_repeated(names)
+        later = [repr(new) for name, new in zip(names, distinct, strict=True) if name != new]
+        if later:
+            repeated = ", ".join(name for name, times in Counter(names).items() if times > 1)
+            message = f"its keypoints' names must differ; repeated: {repeated}"
+            here = f"the later one is {later[0]}" if len(later) == 1 else f"the later ones are {', '.join(later)}"
+            advice = f"give each a name of its own; in this report {here}"
+            self._note(f"category {self.category['id']}", message, advice)
+        return distinct
 
     def _check_image(self, image: dict[str, Any], row: int, index: dict[Any, int]) -> None:
         """Note what the record lacks, and where its id is to be found."""
