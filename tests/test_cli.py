@@ -550,7 +550,7 @@ def test_one_of_several_categories_is_trained_and_measured(labelled, photos):
     labelled.write_text(json.dumps(content))
     place = ("--images", photos)
     given = ("--train", labelled, "--val", labelled, *place, "--output", "run", *TINY)
-    assert "it has: person, statue; say which: category" in run("train", *given, exit_code=1).stderr
+    assert "it has: person, statue; say which: --category NAME" in run("train", *given, exit_code=1).stderr
     run("train", *given, "--category", "person")
     measured = run("evaluate", "--weights", "run/model.safetensors", "--data", labelled, *place, "--category", "person")
     assert "PCK by torso: 3 people, 42 keypoints" in measured.stdout

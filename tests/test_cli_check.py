@@ -104,7 +104,9 @@ def test_flip_pairs_are_given_where_names_do_not_tell(folder):
     content = json.loads(Path("people.json").read_text())
     content["categories"][0]["keypoints"] = [f"point{index}" for index in range(14)]
     Path("people.json").write_text(json.dumps(content))
-    assert "14 keypoints, flip pairs unknown" in run("check", "people.json").stdout
+    unknown = run("check", "people.json", exit_code=1).stdout  # as training refuses it
+    assert "14 keypoints, flip pairs unknown" in unknown
+    assert "which keypoints change sides can't be told" in " ".join(row[3] for row in rows(unknown) if len(row) == 4)
     given = run("check", "people.json", "--flip-pairs", "point0:point5, point1:point4")
     assert "14 keypoints, 2 flip pairs" in given.stdout
     assert run("check", "people.json", "--flip-pairs", "point0:wing", exit_code=1).stderr.startswith(
@@ -137,6 +139,17 @@ def test_names_of_a_file_are_neither_markup_nor_commands_to_the_terminal(folder)
 )  # fmt: skip
 def test_what_cannot_be_checked_is_an_error_of_one_line(folder, arguments, message):
     assert run("check", *arguments, exit_code=1).stderr == message
+
+
+def test_one_of_several_categories_is_checked(folder):
+    content = json.loads(Path("people.json").read_text())
+    content["categories"].append({"id": 9, "name": "dog", "keypoints": ["nose"]})
+    Path("two.json").write_text(json.dumps(content))
+    assert run("check", "two.json", exit_code=1).stderr == (
+        "error: two.json must have exactly one category with keypoints; with keypoints it has: person, dog; say which:"
+        " --category NAME, in Python category=NAME\n"
+    )
+    assert "30 people in 30 images" in run("check", "two.json", "--category", "person").stdout
 
 
 @pytest.mark.parametrize(

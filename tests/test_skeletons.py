@@ -9,6 +9,7 @@ from tokenpose.skeletons import (
     MPII,
     Skeleton,
     infer_flip_pairs,
+    plain_words,
     read_flip_pairs,
     sideless_words,
     why_no_flip_pairs,
@@ -153,6 +154,19 @@ def test_unknown_keypoint_is_an_error_that_lists_the_names():
 )
 def test_words_of_a_name_are_read_without_its_side(name, words):
     assert sideless_words(name) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((name, ("left", "eye")) for name in ("left_eye", "Left Eye", "eyeL", "l eye", "EyeLeft", "lefteye")),
+        ("left_eye_right_corner", ("left", "eye", "right", "corner")),
+        ("\u00d8re_H\u00f8jre", ("\u00f8re", "h\u00f8jre")),
+        ("---", ()),
+    ],
+)
+def test_names_of_another_spelling_have_the_same_plain_words(name, words):
+    assert plain_words(name) == words
 
 
 STYLES = {

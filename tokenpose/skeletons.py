@@ -12,6 +12,7 @@ MOST_KEYPOINTS = 4_096  # far beyond any skeleton; a mistyped or hostile count i
 
 _LOWER_BODY = {"pelvis", "hip", "knee", "ankle", "heel", "foot", "toe"}
 _OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l"}
+_IN_FULL = {"l": "left", "r": "right"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LEADING_SIDE = re.compile(r"^(left|right)(?=[a-z])")  # "lefteye"; what ends so may be another word: "bright"
 _NO_SIDES = ("leg", "legs", "lip", "lips", "lower", "lumbar", "rear", "rib", "ribs", "root", "rump")  # among "lhip"s
@@ -31,6 +32,14 @@ def _words(name: str) -> Words:
 def sideless_words(name: str) -> tuple[str, ...]:
     """The words of a keypoint's name in lower case, without its side: "left_hip", "hipL" and "Hip" are ("hip",)."""
     return tuple(word for word in _words(name) if word not in _OTHER_SIDE)
+
+
+def plain_words(name: str) -> Words:
+    """What a keypoint's name says, however it is spelled: "left_eye", "L eye" and "EyeLeft" are ("left", "eye")."""
+    words: Sequence[str] = _words(name) if name.isascii() else re.findall(r"[^\W_]+", name.casefold())
+    full = [_IN_FULL.get(word, word) for word in words]
+    sides = [word for word in full if word in _IN_FULL.values()]
+    return tuple(sorted(full, key=lambda word: word not in sides) if len(sides) == 1 else full)  # side first
 
 
 def _as_tuples(value: Any) -> Any:

@@ -119,6 +119,21 @@ def test_scores_come_with_their_boxes_and_are_1_where_there_are_none(write):
     assert read_boxes_file(write({"a.jpg": [[1, 2, 3, 4], [5, 6, 7, 8]]})).images["a.jpg"].scores == [1, 1]
 
 
+def test_boxes_without_a_score_are_counted(write):
+    records = [{"image_id": 7, "bbox": [1, 2, 10, 20]} | score for score in ({"score": 1.0}, {}, {})]
+    assert read_boxes_file(write(records)).images["7"].unscored == 2
+    assert read_boxes_file(write({"a.jpg": [[1, 2, 3, 4], [5, 6, 7, 8]]})).images["a.jpg"].unscored == 2
+
+
+def test_boxes_of_other_categories_are_counted_by_category_where_one_is_asked_for(write):
+    records = [{"image_id": 7, "bbox": [1, 2, 10, 20], "category_id": category} for category in (1, 62, "1", 62, None)]
+    path = write(records)
+    assert read_boxes_file(path, category_id=1).other_categories == {"62": 2, "'1'": 1, "None": 1}
+    assert read_boxes_file(path).other_categories == {}
+    content = {"images": [{"id": 7, "file_name": "a.jpg"}], "annotations": records}
+    assert read_boxes_file(write(content), category_id=1).other_categories == {"62": 2, "'1'": 1, "None": 1}
+
+
 def test_records_of_other_categories_are_left_out_where_a_category_is_asked_for(write):
     records = [
         {"image_id": 785, "bbox": [1, 2, 10, 20], "category_id": 1},

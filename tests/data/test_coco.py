@@ -109,10 +109,32 @@ def test_file_without_people_gives_none(write):
     assert samples.visible.shape == (0, 3)
 
 
-def test_annotations_of_other_categories_are_passed_by(write):
-    samples = read_coco(write(content(record(), record(category_id=2, keypoints=[1, 2, 3, 4]))))
-    assert len(samples) == 1
-    assert samples.skipped == {}
+ROCK = {"id": 2, "name": "rock"}
+WITH_ROCK = content()["categories"] + [ROCK]
+
+
+def test_annotations_of_other_categories_are_passed_by_and_counted(write):
+    rocks = [record(category_id=2, keypoints=[1, 2, 3, 4])] * 2
+    path = write(content(record(), *rocks, categories=WITH_ROCK))
+    assert len(read_coco(path)) == 1
+    assert read_coco(path).describe() == f"{path}: 3 annotations: 1 person; left out: 2 other category"
+
+
+@pytest.mark.parametrize("category", [0, 3, "1", "fly", [1], {}, 1.5])
+def test_annotation_of_a_category_that_is_not_listed_is_refused_with_those_that_are(write, category):
+    path = write(content(record(), record(id=8, category_id=category), categories=WITH_ROCK))
+    with pytest.raises(ValueError, match="is of category") as error:
+        read_coco(path)
+    assert str(error.value) == (
+        f"{path}: annotation 8 is of category {category!r}, which is not listed; categories: 1 (fly), 2 (rock)"
+    )
+    assert len(read_coco(write(content(record(category_id=1.0))))) == 1
+
+
+def test_of_many_categories_ten_are_named(write):
+    many = content()["categories"] + [{"id": index, "name": f"c{index}"} for index in range(2, 90)]
+    with pytest.raises(ValueError, match=r"categories: 1 \(fly\), 2 \(c2\), .*10 \(c10\), \.\.\.$"):
+        read_coco(write(content(record(category_id=0), categories=many)))
 
 
 def test_one_of_two_categories_is_chosen_by_name(write):
@@ -123,7 +145,7 @@ def test_one_of_two_categories_is_chosen_by_name(write):
     assert len(read_coco(write(two), category="fly")) == 1
     assert read_coco(write(two), category="cat").skeleton.keypoints == ("nose",)
     with pytest.raises(
-        ValueError, match=r"must have exactly one category with keypoints; with keypoints it has: fly, cat"
+        ValueError, match="with keypoints it has: fly, cat; say which: --category NAME, in Python category=NAME"
     ):
         read_coco(write(two))
     with pytest.raises(
@@ -252,8 +274,9 @@ def test_sections_may_come_in_any_order(write):
 
 def test_faults_of_annotations_that_do_not_count_are_no_faults(write):
     faulty = {"keypoints": ["x"], "bbox": None, "image_id": 99, "area": "large"}
-    samples = read_coco(write(content(record(category_id=2, **faulty), record(iscrowd=1, **faulty), record())))
-    assert (len(samples), samples.skipped) == (1, {"crowd": 1})
+    others = record(category_id=2, **faulty), record(iscrowd=1, **faulty)
+    samples = read_coco(write(content(*others, record(), categories=WITH_ROCK)))
+    assert (len(samples), samples.skipped) == (1, {"crowd": 1, "other category": 1})
     bare = record(keypoints=[0] * 9, bbox=None, image_id=99, area="large")
     assert read_coco(write(content(bare, record()))).skipped == {"no labelled keypoint": 1}
 
@@ -332,7 +355,7 @@ ANNOTATIONS = st.fixed_dictionaries(
 @given(st.lists(ANNOTATIONS, max_size=8))
 def test_columns_give_what_reading_record_by_record_gives(tmp_path_factory, annotations):
     path = tmp_path_factory.mktemp("coco") / "people.json"
-    values = content(*annotations)
+    values = content(*annotations, categories=WITH_ROCK)
     path.write_text(json.dumps(values))
     samples, expected = read_coco(path), simple_reader(values)
     assert [samples.file_of(index) for index in range(len(samples))] == [file for file, _, _ in expected]
@@ -340,7 +363,8 @@ def test_columns_give_what_reading_record_by_record_gives(tmp_path_factory, anno
     flat = np.concatenate((samples.keypoints, np.zeros_like(samples.keypoints[..., :1])), axis=-1).reshape(-1, 9)
     assert flat.tolist() == [[0 if i % 3 == 2 else value for i, value in enumerate(k)] for _, _, k in expected]
     assert samples.visible.tolist() == [[v > 0 for v in keypoints[2::3]] for _, _, keypoints in expected]
-    assert len(samples) + sum(samples.skipped.values()) == sum(entry["category_id"] == 1 for entry in annotations)
+    assert len(samples) + sum(samples.skipped.values()) == len(annotations)
+    assert samples.skipped.get("other category", 0) == sum(entry["category_id"] == 2 for entry in annotations)
 
 
 def test_missing_file_is_refused(tmp_path):

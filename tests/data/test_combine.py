@@ -138,6 +138,37 @@ def test_pairs_stay_unknown_where_one_part_has_names_that_do_not_tell():
     assert combine(parts)[0].skeleton.flip_pairs == ((0, 1), (3, 4))  # together their names tell
 
 
+def spellings(caplog, *people):
+    caplog.clear()
+    combine([(part, Grey(1)) for part in people])
+    return caplog.messages
+
+
+def test_names_of_two_files_that_read_the_same_are_told_with_what_makes_them_one(caplog):
+    first = people_of(named("nose", "left_eye", "right_eye"), origin="a.json")
+    second = people_of(named("right eye", "EyeL", "tail"), origin="b.json")
+    assert spellings(caplog, first, second) == [
+        "b.json has 'right eye', 'EyeL', a.json 'right_eye', 'left_eye': they read the same, and become different "
+        "keypoints; if they are not, give --rename 'right eye=right_eye' --rename EyeL=left_eye"
+    ]
+    assert spellings(caplog, first, second, replace(second, origin="c.json")) == spellings(caplog, first, second)
+    third = people_of(named("Nose"), origin="c.json")
+    assert [message[:30] for message in spellings(caplog, first, second, third)] == [
+        "b.json has 'right eye', 'EyeL'",
+        "c.json has 'Nose', a.json 'nos",
+    ]
+
+
+def test_names_that_read_otherwise_or_stand_in_one_file_are_not_told(caplog):
+    first = people_of(named("left_eye", "right_eye", "toe1", "\u5de6"))
+    assert spellings(caplog, first, people_of(named("left_ear", "right_ear", "toe2", "\u53f3", "left_eye"))) == []
+    both = people_of(named("left_eye", "left eye"))
+    assert spellings(caplog, first, both, people_of(named("left eye"))) == []
+    assert spellings(caplog, both) == []
+    other = people_of(named("\u00f8re_h\u00f8jre", "h\u00e6jre"))
+    assert len(spellings(caplog, people_of(named("\u00d8re h\u00f8jre")), other)) == 1
+
+
 CONTRADICTIONS = {
     "pairs": (
         named("a", "b", "c", flip_pairs=((0, 1),)),

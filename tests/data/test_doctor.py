@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -104,6 +105,12 @@ ONE_FAULT = {
     "unlisted": (change(image_id=999), "records", "error", "it is of image 999, which is not listed"),
     "image id is a list": (change(image_id=[1]), "records", "error", "it is of image [1], which is not listed"),
     "no category": (drop("annotations", "category_id"), "records", "error", "it has no category_id"),
+    "null as category": (change(category_id=None), "records", "error", "it has no category_id"),
+    "unlisted category": (
+        change(category_id="1"), "records", "error",
+        "it is of category '1', which is not listed; categories: 1 (person)",
+    ),
+    "category is a list": (change(category_id=[1]), "records", "error", "it is of category [1], which is not listed"),
     "no id": (change(id=[7]), "records", "error", "its id is [7], neither a whole number nor text"),
     "id twice": (change(id=8), "records", "error", "its id 8 was given to an annotation before"),
     "image id twice": (
@@ -150,6 +157,9 @@ RECORDS = {
     "unlisted": "annotation 7",
     "image id is a list": "annotation 7",
     "no category": "annotation 7",
+    "null as category": "annotation 7",
+    "unlisted category": "annotation 7",
+    "category is a list": "annotation 7",
     "crowd as text": "annotation 7",
     "no id": "annotation at position 7",
     "id twice": "annotation 8",
@@ -201,6 +211,52 @@ def test_loose_box_is_told_from_one_that_fits(content, check):
     (found,) = (finding for finding in check(content) if finding.check == "boxes")
     assert found.record == "annotation 0 in 000.png"
     assert "times as long as its keypoints' extent" in found.message
+
+
+def test_loose_box_is_told_from_what_is_usual_in_the_file(content, check):
+    """Of faces in boxes around whole people: a box eight times as long as its keypoints' extent is like the others."""
+    for row, annotation in enumerate(content["annotations"]):
+        numbers = np.array(annotation["keypoints"]).reshape(-1, 3)
+        top = numbers[-1, :2]
+        numbers[:, :2] = top + (numbers[:, :2] - top) / (32 if row == HERE else 8)
+        annotation["keypoints"] = numbers.ravel().round(3).tolist()
+    (found,) = (finding for finding in check(content) if finding.check == "boxes")
+    assert found.record == "annotation 7 in 007.png"
+    assert re.search(r"is 3\d\.\d times as long as its keypoints' extent, where \d\.\d is usual$", found.message)
+    del content["annotations"][HERE]
+    assert not [finding for finding in check(content) if finding.check == "boxes"]
+
+
+def test_of_few_people_nothing_is_usual(content, check):
+    content["annotations"] = content["annotations"][:4]
+    for annotation in content["annotations"]:
+        numbers = np.array(annotation["keypoints"]).reshape(-1, 3)
+        numbers[:, :2] = numbers[-1, :2] + (numbers[:, :2] - numbers[-1, :2]) / 8
+        annotation["keypoints"] = numbers.ravel().round(3).tolist()
+    found = [finding for finding in check(content) if finding.check == "boxes"]
+    assert len(found) == 4
+    assert found[0].message.endswith("times as long as its keypoints' extent")
+
+
+def test_each_annotation_of_an_unlisted_category_is_a_finding_and_those_of_others_are_none(content, check):
+    content["categories"].append({"id": 2, "name": "dog"})
+    for row in (0, 1, 2):
+        content["annotations"][row]["category_id"] = 2
+    for row in (3, 4, 5):
+        content["annotations"][row]["category_id"] = 0
+    found = check(content)
+    assert [(one.check, one.severity, one.annotations) for one in found] == [
+        ("records", "error", (row,)) for row in (3, 4, 5)
+    ]
+    assert found[0].message == "it is of category 0, which is not listed; categories: 1 (person), 2 (dog)"
+    assert found[0].advice == "correct its category_id"
+
+
+def test_one_of_several_categories_has_to_be_named(content, check):
+    content["categories"].append({"id": 2, "name": "dog", "keypoints": ["nose"]})
+    with pytest.raises(ValueError, match=r"it has: person, dog; say which: --category NAME, in Python category=NAME$"):
+        check(content)
+    assert check(content, category="person") == ()
 
 
 def test_one_fault_does_not_hide_another(content, check):
@@ -286,10 +342,14 @@ def test_name_without_partner_is_an_error_that_tells_it(content, check):
     assert found.message == "right_hip, left_hipbone have no partner of the other side by name"
 
 
-def test_names_without_sides_are_noted_and_given_pairs_take_their_place(content, check):
+def test_names_without_sides_are_an_error_and_given_pairs_take_their_place(content, check):
     rename(content, **{name: f"point_{index}" for index, name in enumerate(LSP.keypoints)})
     (found,) = check(content)
-    assert (found.check, found.severity) == ("flip pairs", "note")
+    assert (found.check, found.severity) == ("flip pairs", "error")
+    assert found.message == "which keypoints change sides can't be told: no name has a side, left or right"
+    assert "--flip-pairs left_a:right_a" in found.advice
+    assert "--flip 0" in found.advice
+    assert check(content, flip_pairs=()) == ()
     pairs = [(f"point_{left}", f"point_{right}") for left, right in LSP.flip_pairs or ()]
     assert check(content, flip_pairs=pairs) == ()
     exchange(content, "elbow")
@@ -305,6 +365,27 @@ def test_given_pairs_that_contradict_the_names_are_errors(content, check):
         "left_hip is paired with right_knee, the names pair left_hip with right_hip",
         "left_shoulder and right_shoulder are in no pair",
     ]
+
+
+def test_repeated_name_is_an_error_of_the_category_and_the_rest_is_looked_at(content, check):
+    rename(content, left_hip="neck", head_top="neck (2)")
+    content["annotations"][HERE]["bbox"] = [20, 30, 0, 50]
+    found = check(content)
+    (first,) = (finding for finding in found if finding.check == "records")
+    assert (first.severity, first.record) == ("error", "category 1")
+    assert first.message == "its keypoints' names must differ; repeated: neck"
+    assert first.advice == "give each a name of its own; in this report the later one is 'neck (3)'"
+    assert [finding.record for finding in found if finding.check == "boxes"] == ["annotation 7 in 007.png"]
+    assert {"right_hip"} <= {name for finding in found if finding.check == "flip pairs" for name in finding.keypoints}
+
+
+def test_names_that_are_repeated_several_times_stay_apart(content, check):
+    rename(content, **dict.fromkeys(("left_hip", "right_hip", "neck"), "spot"), left_knee="top", head_top="top")
+    (first,) = (finding for finding in check(content) if finding.check == "records")
+    assert first.message == "its keypoints' names must differ; repeated: spot, top"
+    assert first.advice == (
+        "give each a name of its own; in this report the later ones are 'spot (2)', 'spot (3)', 'top (2)'"
+    )
 
 
 def test_limbs_that_count_from_0_are_told_and_left_out(content, check):
@@ -462,8 +543,8 @@ def test_report_is_json_with_every_finding(content, drawn, tmp_path):
             r"a\.json must have exactly one category with keypoints; with keypoints it has: none",
         ),
         (
-            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "fly", "keypoints": ["a", "a"]}]}',
-            r"a\.json: skeleton 'fly': keypoint names must differ; repeated: a",
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "fly", "keypoints": ["a", 3]}]}',
+            r"a\.json: category 'fly': keypoints must be a list of names; got \['a', 3\]$",
         ),
     ],
 )

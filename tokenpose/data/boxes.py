@@ -24,6 +24,8 @@ class ImageBoxes:
     image_id: Any = None
     scores: list[float] = field(default_factory=list)
     """Of a file's boxes, one each; 1 where it gives none."""
+    unscored: int = 0
+    """Of how many boxes the file gives no score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class BoxesFile:
 
     path: Path
     images: Mapping[str, ImageBoxes]
+    other_categories: Mapping[str, int] = field(default_factory=dict)
+    """How many boxes are left out for their category's id, by that as it is written, where one was asked for."""
 
     def of_images(self, paths: Sequence[Path]) -> list[ImageBoxes]:
         """Each image's boxes; none, with a logged warning, where the file doesn't name it.
@@ -81,9 +85,10 @@ def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFi
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        return BoxesFile(path=path, images=_from_annotations(content, category_id, path))
+        return _from_annotations(content, category_id, path)
     if isinstance(content, list):
-        return BoxesFile(path=path, images=_from_records(content, {}, category_id, path))
+        images = _from_records(content, {}, category_id, path)
+        return BoxesFile(path=path, images=images, other_categories=_other_categories(content, category_id))
     if isinstance(content, dict):
         return BoxesFile(path=path, images=_from_names(content, path))
     raise ValueError(f"{path} must hold a JSON object or list of boxes; it holds {content!r:.60}")
@@ -95,13 +100,15 @@ def _from_names(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]
             raise ValueError(f"{path}: {name!r} needs a list of boxes [[x1, y1, x2, y2], ...]; got {boxes!r:.100}")
     return {
         name: ImageBoxes(
-            boxes=[_numbers(box, f"{path}: {name!r}", "x1, y1, x2, y2") for box in boxes], scores=[1.0] * len(boxes)
+            boxes=[_numbers(box, f"{path}: {name!r}", "x1, y1, x2, y2") for box in boxes],
+            scores=[1.0] * len(boxes),
+            unscored=len(boxes),
         )
         for name, boxes in content.items()
     }
 
 
-def _from_annotations(content: Mapping[str, Any], category_id: int | None, path: Path) -> dict[str, ImageBoxes]:
+def _from_annotations(content: Mapping[str, Any], category_id: int | None, path: Path) -> BoxesFile:
     names = {}
     for image in content.get("images") or ():
         if not isinstance(image, dict) or not _is_id(image.get("id")) or "file_name" not in image:
@@ -122,7 +129,8 @@ def _from_annotations(content: Mapping[str, Any], category_id: int | None, path:
 
     counted = list(filter(counts, content["annotations"]))
     without = {name: ImageBoxes(image_id=image_id) for image_id, name in names.items()}
-    return without | _from_records(counted, names, category_id, path)
+    images = without | _from_records(counted, names, category_id, path)
+    return BoxesFile(path=path, images=images, other_categories=_other_categories(counted, category_id))
 
 
 def _from_records(
@@ -132,7 +140,7 @@ def _from_records(
     for index, record in enumerate(records):
         if not isinstance(record, dict) or "bbox" not in record or not {"file_name", "image_id"} & record.keys():
             raise ValueError(f"{path}: record {index} needs bbox, and file_name or image_id; got {record!r:.100}")
-        if category_id is not None and record.get("category_id", category_id) != category_id:
+        if _is_of_another(record, category_id):
             continue
         image_id = record.get("image_id")
         if not (image_id is None or _is_id(image_id)):
@@ -142,7 +150,16 @@ def _from_records(
         people = found.setdefault(name, ImageBoxes(image_id=image_id))
         people.boxes.append((x, y, x + width, y + height))
         people.scores.append(_score(record.get("score", 1.0), f"{path}: record {index}"))
+        people.unscored += "score" not in record
     return found
+
+
+def _is_of_another(record: Mapping[str, Any], category_id: int | None) -> bool:
+    return category_id is not None and record.get("category_id", category_id) != category_id
+
+
+def _other_categories(records: Iterable[Mapping[str, Any]], category_id: int | None) -> Counter[str]:
+    return Counter(f"{record['category_id']!r:.40}" for record in records if _is_of_another(record, category_id))
 
 
 def _is_id(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,19 +42,21 @@ def read_coco(path: str | Path, category: str | None = None) -> Samples:
                 take(record)
     if missing:
         raise ValueError(f"{path} is not a COCO keypoint file: it has no {', '.join(missing)}")
-    chosen, skeleton = categories.choose(category)
-    return _gather(images, annotations, chosen, skeleton)
+    return _gather(images, annotations, categories, category)
 
 
-def _gather(images: "_Images", annotations: "_Annotations", category: Any, skeleton: Skeleton) -> Samples:
+def _gather(images: "_Images", annotations: "_Annotations", categories: "_Categories", name: str | None) -> Samples:
     """The people of one category, step by step fewer."""
-    rows, crowds = annotations.of_category(category)
+    category, skeleton = categories.choose(name)
+    rows, others = annotations.of_category(category, categories.all_of_them)
+    rows, crowds = annotations.without_crowds(rows)
     rows, triples, unlabelled = annotations.labelled(rows, len(skeleton))
     index = annotations.image_positions(rows, images.positions)
     sizes = images.all_sizes()[index]
     boxes, keep = cut_boxes(annotations.all_boxes(rows), sizes)
     rows, triples, index, sizes = rows[keep], triples[keep], index[keep], sizes[keep]
     skipped = {"crowd": crowds, "no labelled keypoint": unlabelled, "box without area": int((~keep).sum())}
+    skipped["other category"] = others
     visible = triples[..., 2] > 0
     outside = (triples[..., :2] < 0).any(axis=-1) | (triples[..., :2] >= sizes[:, None]).any(axis=-1)
     ids = whole_numbers(images.ids)
@@ -103,13 +105,33 @@ def number_list(kind: str, values: Any) -> "array[float] | None":
         return None
 
 
+def choose_category(categories: Iterable[Mapping[str, Any]], name: str | None, path: str | Path) -> Mapping[str, Any]:
+    """The category of that name, or the only one with keypoints. Raises ValueError that names those with keypoints."""
+    having = [entry for entry in categories if entry.get("keypoints")]
+    fitting = [entry for entry in having if name in (None, entry.get("name"))]
+    if len(fitting) != 1:
+        names = ", ".join(str(entry.get("name")) for entry in having) or "none"
+        wanted = "exactly one category with keypoints" if name is None else f"one category {name!r} with keypoints"
+        several = name is None and len(fitting) > 1
+        remedy = "; say which: --category NAME, in Python category=NAME" if several else ""
+        raise ValueError(f"{path} must have {wanted}; with keypoints it has: {names}{remedy}")
+    _require(fitting[0], ("id",), "category", path)
+    return fitting[0]
+
+
+def name_categories(categories: Iterable[Mapping[str, Any]]) -> str:
+    """Their ids, as the file has them, with names: "1 (person), '2' (fly)", ten at most."""
+    named = [f"{entry['id']!r:.40} ({entry.get('name')})" for entry in categories if "id" in entry]
+    return ", ".join(named[:10]) + (", ..." if len(named) > 10 else "")
+
+
 def _as_object(record: Any, section: str, position: int, path: Path) -> dict[str, Any]:
     if isinstance(record, dict):
         return record
     raise ValueError(f"{path}: {section}[{position}] must be an object; it is {record!r:.60}")
 
 
-def _require(record: dict[str, Any], keys: tuple[str, ...], kind: str, path: Path) -> None:
+def _require(record: Mapping[str, Any], keys: tuple[str, ...], kind: str, path: str | Path) -> None:
     missing = [key for key in keys if key not in record]
     if missing:
         named = record.get("id", record.get("file_name", record.get("name")))
@@ -159,23 +181,16 @@ class _Categories:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._categories: list[dict[str, Any]] = []
+        self.all_of_them: list[dict[str, Any]] = []
 
     def add(self, record: Any) -> None:
-        self._categories.append(_as_object(record, "categories", len(self._categories), self.path))
+        self.all_of_them.append(_as_object(record, "categories", len(self.all_of_them), self.path))
 
     def choose(self, name: str | None) -> tuple[Any, Skeleton]:
         """The id and skeleton of the category of that name, or of the only one with keypoints."""
-        having = [entry for entry in self._categories if entry.get("keypoints")]
-        fitting = [entry for entry in having if name in (None, entry.get("name"))]
-        if len(fitting) != 1:
-            names = ", ".join(str(entry.get("name")) for entry in having) or "none"
-            wanted = "exactly one category with keypoints" if name is None else f"one category {name!r} with keypoints"
-            remedy = "; say which: category" if name is None and len(fitting) > 1 else ""
-            raise ValueError(f"{self.path} must have {wanted}; with keypoints it has: {names}{remedy}")
-        _require(fitting[0], ("id",), "category", self.path)
+        chosen = choose_category(self.all_of_them, name, self.path)
         try:
-            return fitting[0]["id"], Skeleton.from_coco_category(fitting[0])
+            return chosen["id"], Skeleton.from_coco_category(chosen)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{self.path}: {error}") from error
 
@@ -225,11 +240,21 @@ class _Annotations:
             self._odd[row, "area"] = f"{area!r:.60}"
             self._areas.append(math.nan)
 
-    def of_category(self, category: Any) -> tuple[Rows, int]:
-        """The category's annotations but for crowds, and how many crowds there are."""
+    def of_category(self, category: Any, categories: Sequence[Mapping[str, Any]]) -> tuple[Rows, int]:
+        """The category's annotations, and how many are of the others that the file lists."""
         if None in self._categories:
             self._refuse(self._categories.index(None), "has no category_id")
-        rows = np.flatnonzero(np.array([other == category for other in self._categories], dtype=bool))
+        is_of_it = np.array([other == category for other in self._categories], dtype=bool)
+        listed = [entry["id"] for entry in categories if "id" in entry]
+        others = np.flatnonzero(~is_of_it)
+        for row in others.tolist():
+            if self._categories[row] not in listed:
+                unlisted, known = self._categories[row], name_categories(categories)
+                self._refuse(row, f"is of category {unlisted!r:.60}, which is not listed; categories: {known}")
+        return np.flatnonzero(is_of_it), len(others)
+
+    def without_crowds(self, rows: Rows) -> tuple[Int[np.ndarray, " kept"], int]:
+        """Those that are no crowds, and how many crowds there are."""
         self._refuse_odd(rows, "iscrowd", "0 or 1")
         crowd = np.frombuffer(self._crowds, dtype=bool)[rows]
         return rows[~crowd], int(crowd.sum())

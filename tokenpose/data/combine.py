@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from torch import Tensor
 from tokenpose.data.annotations import read_annotations
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import CheckedSource, ImageSource, Source
-from tokenpose.skeletons import Pairs, Skeleton
+from tokenpose.skeletons import Pairs, Skeleton, plain_words
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def combine(parts: Sequence[tuple[Samples, Source]]) -> tuple[Samples, Source]:
     if len(parts) == 1:
         return parts[0]
     people = [samples for samples, _ in parts]
+    _warn_of_spellings(people)
     skeleton = _merge_skeletons(people)
     spread = [_spread(samples, skeleton) for samples in people]
     starts = np.cumsum([0, *(len(samples.files) for samples in people)])
@@ -193,6 +195,35 @@ def _concatenate_known(
         return None
     unknown = [np.full(len(samples), np.nan, dtype=np.float32) for samples in people]
     return np.concatenate([full if column is None else column for column, full in zip(columns, unknown, strict=True)])
+
+
+def _warn_of_spellings(people: Sequence[Samples]) -> None:
+    """Log which keypoints of two files read the same and are not spelled so, a line for each two files."""
+    alike: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for origin, name, other_origin, other in _alike(people):
+        alike.setdefault((origin, other_origin), []).append((name, other))
+    for (origin, other_origin), names in alike.items():
+        own, others = (", ".join(map(repr, column)) for column in zip(*names, strict=True))
+        renames = " ".join(f"--rename {shlex.quote(f'{name}={other}')}" for name, other in names)
+        logger.warning(
+            "%s has %s, %s %s: they read the same, and become different keypoints; if they are not, give %s",
+            *(origin, own, other_origin, others, renames),
+        )
+
+
+def _alike(people: Sequence[Samples]) -> Iterator[tuple[str, str, str, str]]:
+    """File and name, and an earlier file and its name that reads the same; those that one file has both are no such."""
+    known: dict[tuple[str, ...], dict[str, str]] = {}
+    together = [set(samples.skeleton.keypoints) for samples in people]
+    for samples in people:
+        for name in samples.skeleton.keypoints:
+            spelled = known.setdefault(plain_words(name) or (name,), {})
+            if name in spelled:
+                continue
+            other = next(iter(spelled), name)
+            if not any({name, other} <= names for names in together):
+                yield samples.origin, name, spelled[other], other
+            spelled[name] = samples.origin
 
 
 def _merge_skeletons(people: Sequence[Samples]) -> Skeleton:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 
 from tokenpose.data.findings import Finding
 from tokenpose.data.records import Records
-from tokenpose.skeletons import Skeleton, infer_flip_pairs
+from tokenpose.skeletons import Skeleton, infer_flip_pairs, why_no_flip_pairs
 
 UNLIKE = 0.3
 """How much farther one keypoint of a pair may be from the rest of the body than the other, as a logarithm: in LSPET the
@@ -45,13 +45,13 @@ def _check_names(records: Records) -> list[Finding]:
     if skeleton.flip_pairs is not None:
         return []
     lonely = lonely_names(skeleton)
-    advice = 'name both "left_..." and "right_...", or give the pairs: --flip-pairs left_a:right_a'
+    advice = 'name both "left_..." and "right_...", or give the pairs: --flip-pairs left_a:right_a,left_b:right_b'
     if lonely:
         message = f"{', '.join(lonely)} {'has' if len(lonely) == 1 else 'have'} no partner of the other side by name"
         return [records.about_file("flip pairs", "error", message, advice=advice, keypoints=lonely)]
-    message = "no keypoint's name has a side, so that no pairs of left and right are known"
-    advice += "; if nothing changes sides in a mirror image, train with --flip 0"
-    return [records.about_file("flip pairs", "note", message, advice=advice)]
+    message = f"which keypoints change sides can't be told: {why_no_flip_pairs(skeleton.keypoints)}"
+    advice += "; --flip-pairs none where nothing changes sides; or train with --flip 0, without mirroring"
+    return [records.about_file("flip pairs", "error", message, advice=advice)]
 
 
 def lonely_names(skeleton: Skeleton) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Records: what a COCO keypoint file says, read without stopping at what is wrong in it."""
 
+import itertools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from tokenpose.data.coco import choose_category, name_categories
 from tokenpose.data.findings import Finding, Place, Severity
 from tokenpose.data.plain import is_number
 from tokenpose.data.samples import Samples
@@ -99,7 +102,8 @@ def read_records(
     for what is no COCO keypoint file, and LookupError for pairs of unknown names; faults of records are findings.
     """
     content = _load(Path(path))
-    records = _Reader(str(path), content, _choose_category(content["categories"], category, path)).read()
+    categories = [entry for entry in content["categories"] if isinstance(entry, dict)]
+    records = _Reader(str(path), content, choose_category(categories, category, path)).read()
     if flip_pairs is None:
         return records
     skeleton = records.skeleton
@@ -123,18 +127,6 @@ def _load(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _choose_category(categories: list[Any], name: str | None, path: str | Path) -> Mapping[str, Any]:
-    with_keypoints = [entry for entry in categories if isinstance(entry, dict) and entry.get("keypoints")]
-    fitting = [entry for entry in with_keypoints if name in (None, entry.get("name"))]
-    if len(fitting) != 1:
-        names = ", ".join(str(entry.get("name")) for entry in with_keypoints) or "none"
-        wanted = "exactly one category with keypoints" if name is None else f"one category {name!r} with keypoints"
-        raise ValueError(f"{path} must have {wanted}; with keypoints it has: {names}")
-    if "id" not in fitting[0]:
-        raise ValueError(f"{path}: category {fitting[0].get('name')!r} has no id")
-    return fitting[0]
-
-
 def _numbers(values: Any, count: int) -> list[float] | None:
     """A list of ``count`` numbers, those that are none or no position as NaN; None for anything else."""
     if not isinstance(values, list) or len(values) != count:
@@ -147,6 +139,16 @@ def _number(value: Any) -> float:
     return float(value) if sound else float("nan")
 
 
+def _number_repeated(names: Sequence[str]) -> list[str]:
+    """The names; of one that stands there again, with the next number that is free: a, a -> a, a (2)."""
+    given, distinct = set(names), dict[str, None]()
+    for name in names:
+        numbered = (f"{name} ({number})" for number in itertools.count(2))
+        free = (new for new in numbered if new not in given and new not in distinct)
+        distinct[next(free) if name in distinct else name] = None
+    return list(distinct)
+
+
 def _is_id(value: Any) -> bool:
     """A whole number, or text, which is read too."""
     return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
@@ -157,6 +159,7 @@ class _Reader:
 
     def __init__(self, path: str, content: dict[str, Any], category: Mapping[str, Any]) -> None:
         self.path, self.content, self.category = path, content, category
+        self.categories = [entry for entry in content["categories"] if isinstance(entry, dict)]
         self.findings: list[Finding] = []
         for row, entry in enumerate(content["categories"]):
             if not isinstance(entry, dict):
@@ -209,11 +212,12 @@ class _Reader:
         )
 
     def _read_skeleton(self) -> Skeleton:
-        """With the category's limbs, or without them where they make no sense."""
+        """With the category's limbs, or without them where they make no sense; repeated names with a number."""
+        category = {**self.category, "keypoints": self._read_names()}
         try:
-            return Skeleton.from_coco_category(self.category)
+            return Skeleton.from_coco_category(category)
         except (ValueError, TypeError) as error:
-            limbless = {key: value for key, value in self.category.items() if key != "skeleton"}
+            limbless = {key: value for key, value in category.items() if key != "skeleton"}
             try:
                 skeleton = Skeleton.from_coco_category(limbless)
             except (ValueError, TypeError) as fault:
@@ -221,6 +225,21 @@ class _Reader:
             advice = "give pairs of keypoint numbers that count from 1"
             self._note(f"category {self.category['id']}", f"its limbs can't be used: {error}", advice)
             return skeleton
+
+    def _read_names(self) -> Any:
+        """The names of the category's keypoints, repeated ones told apart; what is no list of names as it is."""
+        names = self.category["keypoints"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return names
+        distinct = _number_repeated(names)
+        later = [repr(new) for name, new in zip(names, distinct, strict=True) if name != new]
+        if later:
+            repeated = ", ".join(name for name, times in Counter(names).items() if times > 1)
+            message = f"its keypoints' names must differ; repeated: {repeated}"
+            here = f"the later one is {later[0]}" if len(later) == 1 else f"the later ones are {', '.join(later)}"
+            advice = f"give each a name of its own; in this report {here}"
+            self._note(f"category {self.category['id']}", message, advice)
+        return distinct
 
     def _check_image(self, image: dict[str, Any], row: int, index: dict[Any, int]) -> None:
         """Note what the record lacks, and where its id is to be found."""
@@ -253,9 +272,8 @@ class _Reader:
         image_row = index.get(image) if _is_id(image) else None
         if image_row is not None:
             annotated[image_row] += 1
-        if "category_id" not in annotation:
-            self._note(record, "it has no category_id, and is passed over")
         if annotation.get("category_id") != self.category["id"]:
+            self._check_other_category(annotation, record)
             return
         values: dict[str, Any] = {"annotations": (identity,)}
         if not _is_id(identity):
@@ -274,6 +292,16 @@ class _Reader:
             return
         name = self.content["images"][image_row].get("file_name")
         self._read_person(annotation, f"{record} in {name}", identity, image_row, values)
+
+    def _check_other_category(self, annotation: dict[str, Any], record: str) -> None:
+        """Note that the annotation is of no category that the file has."""
+        if annotation.get("category_id") is None:
+            self._note(record, "it has no category_id, and is passed over")
+            return
+        category, known = annotation["category_id"], name_categories(self.categories)
+        if category not in [entry["id"] for entry in self.categories if "id" in entry]:
+            message = f"it is of category {category!r:.60}, which is not listed; categories: {known}"
+            self._note(record, message, "correct its category_id", annotations=(annotation.get("id"),))
 
     def _read_person(
         self, annotation: dict[str, Any], record: str, identity: Any, image: int, values: dict[str, Any]

@@ -1,8 +1,9 @@
 """COCO's AP and AR through pycocotools, from the annotation file itself."""
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -14,12 +15,15 @@ import torch
 from jaxtyping import Float
 
 from tokenpose.data.augment import Framing
-from tokenpose.data.boxes import ImageBoxes, read_boxes_file
+from tokenpose.data.boxes import BoxesFile, ImageBoxes, read_boxes_file
+from tokenpose.data.coco import name_categories
 from tokenpose.data.plain import is_number
 from tokenpose.data.sigmas import SHARE_OF_BOX
 from tokenpose.evaluation.oks import oks_nms, soft_oks_nms
 from tokenpose.evaluation.run import Boxes, Predicted, by_image
 from tokenpose.geometry.boxes import center_and_scale
+
+logger = logging.getLogger(__name__)
 
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """In pycocotools' order."""
@@ -152,16 +156,19 @@ def _read_count(record: Mapping[str, Any], name: str, where: str) -> int | None:
 def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[Boxes, dict[str, int]]:
     """A detector's boxes in the images of the annotation file, and how many were left out, by reason.
 
-    Raises ValueError where the file has boxes for none of the images, and what `read_boxes_file` raises.
+    Boxes without a score have 1, which is logged. Raises ValueError where none of the file's boxes is of the category
+    and in the images, and what `read_boxes_file` raises.
     """
     file = read_boxes_file(path, truth.category["id"])
-    by_id = {people.image_id: people for people in file.images.values() if people.image_id is not None}
+    images = _of_images(file, truth)
+    found, unscored = sum(len(people.boxes) for people in images), sum(people.unscored for people in images)
+    if not found:
+        raise ValueError(_why_none(file, truth))
+    if unscored:
+        logger.warning("%s: %d boxes without a score: taken as 1", path, unscored)
     rows, boxes, scores = [], [], []
     left_out: Counter[str] = Counter()
-    found = 0
-    for index, image in enumerate(truth.images):
-        people = by_id.get(image["id"]) or file.images.get(str(image["file_name"])) or ImageBoxes()
-        found += len(people.boxes)
+    for index, (image, people) in enumerate(zip(truth.images, images, strict=True)):
         for (x1, y1, x2, y2), score in zip(people.boxes, people.scores, strict=True):
             if score < threshold:
                 left_out[f"score below {threshold:g}"] += 1
@@ -174,14 +181,46 @@ def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[B
     others = sum(len(people.boxes) for people in file.images.values()) - found
     if others:
         left_out[f"in images that are not in {truth.path.name}"] = others
-    if not found:
-        raise ValueError(f"{path} has boxes of {truth.category.get('name')!r} for none of the images of {truth.path}")
+    if file.other_categories:
+        ids, wanted = _first_three(file.other_categories), name_categories([truth.category])
+        left_out[f"of category {ids}, where {wanted} is wanted"] = sum(file.other_categories.values())
     detected = Boxes(
         image_index=np.array(rows, dtype=np.int64),
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
         scores=np.array(scores, dtype=np.float64),
     )
     return detected, dict(left_out)
+
+
+def _of_images(file: BoxesFile, truth: GroundTruth) -> list[ImageBoxes]:
+    """What a boxes file has for each image, by its id, else by its name."""
+    by_id = {people.image_id: people for people in file.images.values() if people.image_id is not None}
+    return [
+        by_id.get(image["id"]) or file.images.get(str(image["file_name"])) or ImageBoxes() for image in truth.images
+    ]
+
+
+def _why_none(file: BoxesFile, truth: GroundTruth) -> str:
+    """Why none of a file's boxes is of the category and in the images of the annotation file."""
+    having = {name: people for name, people in file.images.items() if people.boxes}
+    if not having and file.other_categories:
+        ids, wanted = _first_three(file.other_categories), name_categories([truth.category])
+        return f"{file.path} has boxes of category {ids}, and none of {wanted} as {truth.path} has it"
+    kind = repr(truth.category.get("name"))
+    if not having:
+        return f"{file.path} has no boxes of {kind}"
+    ids = [people.image_id for people in having.values() if people.image_id is not None]
+    field, key = ("image_id", "id") if ids else ("file_name", "file_name")
+    found, wanted = map(repr, ids or having), (repr(image[key]) for image in truth.images)
+    return (
+        f"{file.path} has boxes of {kind} for none of the images of {truth.path}: it has {field} "
+        f"{_first_three(found)}, that file {_first_three(wanted)}"
+    )
+
+
+def _first_three(written: Iterable[str]) -> str:
+    some = [f"{value:.80}" for value in written]
+    return ", ".join(some[:3]) + (", ..." if len(some) > 3 else "")
 
 
 def person_scores(
