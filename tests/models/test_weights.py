@@ -210,6 +210,17 @@ def test_new_keypoints_are_named_logged_and_start_as_a_new_models(tmp_path, tiny
     assert not torch.equal(tokens[0], tokens[2])
 
 
+def test_keypoints_that_the_weights_spell_otherwise_are_told(tmp_path, tiny, build, caplog):
+    model = build(tiny.replace(skeleton=named("left_eye", "right_eye", "nose")))
+    carried(tmp_path, model, skeleton=named("Eye L", "right_eye", "tail"))
+    assert (
+        "keypoints 'Eye L' start anew, though 'left_eye' read the same: keypoints={'Eye L': 'left_eye'}" in caplog.text
+    )
+    caplog.clear()
+    carried(tmp_path, model, sources={"Eye L": "left_eye"}, skeleton=named("Eye L", "right_eye", "tail"))
+    assert "read the same" not in caplog.text
+
+
 @torch.no_grad()
 def test_renamed_keypoints_bring_their_tokens(tmp_path, tiny, build, images):
     model = build(tiny.replace(skeleton=named("a", "b", "c", "d", "e")))

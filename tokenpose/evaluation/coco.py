@@ -209,12 +209,13 @@ def _why_none(file: BoxesFile, truth: GroundTruth) -> str:
     kind = repr(truth.category.get("name"))
     if not having:
         return f"{file.path} has no boxes of {kind}"
-    ids = [people.image_id for people in having.values() if people.image_id is not None]
-    field, key = ("image_id", "id") if ids else ("file_name", "file_name")
-    found, wanted = map(repr, ids or having), (repr(image[key]) for image in truth.images)
+    image_ids = [people.image_id for people in having.values() if people.image_id is not None]
+    field, key = ("image_id", "id") if image_ids else ("file_name", "file_name")
+    found = _first_three(map(repr, image_ids or having))
+    listed = _first_three(repr(image[key]) for image in truth.images)
     return (
-        f"{file.path} has boxes of {kind} for none of the images of {truth.path}: it has {field} "
-        f"{_first_three(found)}, that file {_first_three(wanted)}"
+        f"{file.path} has boxes of {kind} for none of the images of {truth.path}: it has {field} {found}, that file "
+        f"{listed}"
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch.nn import functional
 from tokenpose.models.spec import ModelSpec, Size
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import KEYPOINT_TOKENS, POSITIONS, Weights, head_tensors
+from tokenpose.skeletons import plain_words
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,22 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
     model.newly_initialised, model.card = tuple(new), weights.card
     if new:
         logger.info("newly initialised: %s", ", ".join(new))
+    _warn_of_spellings(new, weights, model.spec)
+
+
+def _warn_of_spellings(new: Sequence[str], weights: Weights, spec: ModelSpec) -> None:
+    """Log new keypoints that the file may have, spelled otherwise."""
+    known = {plain_words(name): name for name in weights.spec.skeleton.keypoints}
+    alike = {
+        name: known[words]
+        for name in spec.skeleton.keypoints
+        if f"{KEYPOINT_TOKENS}[{name}]" in new and (words := plain_words(name)) and words in known
+    }
+    if alike:
+        logger.warning(
+            "%s: keypoints %s start anew, though %s read the same: keypoints=%r starts them from there",
+            weights.origin, ", ".join(map(repr, alike)), ", ".join(map(repr, alike.values())), alike,
+        )  # fmt: skip
 
 
 def carry_over(
