@@ -110,7 +110,7 @@ def places(data: Path) -> list[str]:
 def train_base(options: argparse.Namespace, files: dict[str, Path]) -> Path:
     data = read_training_data(files["first"], files["val"], places(options.data))
     changes = {
-        "epochs": options.base, "batch_size": 32, "warmup_steps": 200, "validate_every": 2, "scale": 0.2,
+        "epochs": options.base, "batch_size": 32, "validate_every": 2, "scale": 0.2,
         "rotation": 20.0,
     }  # fmt: skip
     folder = options.output / "base"
@@ -147,7 +147,7 @@ def run(
     if start in STARTS:
         model, settings = make_trainee(recipe, changes, data.skeleton, ARCHITECTURE.partition(".")[0], weights=base)
     else:  # as many steps
-        changes |= {name: recipe.training[name] for name in ("epochs", "batch_size", "warmup_steps", "average")}
+        changes |= {name: recipe.training[name] for name in ("epochs", "batch_size", "average")}
         model, settings = make_trainee(read_recipe("lsp"), changes, data.skeleton, ARCHITECTURE, **common(options))
     fresh = (folder / "checkpoint.pt").exists()
     trained = load_model(train_model(model, data, folder, settings, resume=fresh))

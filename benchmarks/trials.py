@@ -49,7 +49,6 @@ PARTS: dict[str, dict[str, Any]] = {
     "published start": {"start": "published"},
     "no moving average": {"average": 0.0},
     "no clipping": {"clip": 0.0},
-    "no warm-up": {"warmup_steps": 0},
     "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
 }
 TOKENS: dict[str, dict[str, Any]] = {
@@ -74,7 +73,6 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "half the rate, a twentieth for the backbone": {"learning_rate": 1e-4, "backbone_rate": 0.1},
         "no guidance": {"guidance": 0.0},
         "no clipping": {"clip": 0.0},
-        "no warm-up": {"warmup_steps": 0},
         **TOKENS,
     },
     "half bodies": {
@@ -213,7 +211,6 @@ def run(
         shared |= {
             "epochs": EPOCHS.get(kind, 1),
             "batch_size": 32,
-            "warmup_steps": 50,
             "color": 0.2,
             "average": 0.99,
             "clip": 1.0,
@@ -221,7 +218,7 @@ def run(
         architecture = HRNET if kind == "start of HRNet" else ARCHITECTURE
         form = {"image_size": (64, 48), "head_hidden": 384, "sigma": 0.8}
         if kind == "long start":
-            shared |= {"epochs": 10, "batch_size": 128, "warmup_steps": 300, "average": 0.999} | LARGER
+            shared |= {"epochs": 10, "batch_size": 128, "average": 0.999} | LARGER
             form |= {"image_size": (128, 96), "sigma": 1.0}
             if torch.cuda.is_available():
                 shared |= {"precision": "bf16", "compile": True, "graph": True, "cache": "device"}

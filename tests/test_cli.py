@@ -504,7 +504,7 @@ def labelled(photos) -> Path:
 TINY = (
     *("--model", "tokenpose_t", "--image-size", "64x48", "--spec", "depth=2", "--spec", "heads=4"),
     *("--spec", "width=48", "--spec", "patch_size=[16,12]", "--guidance", "0", "--patches", "0"),
-    *("--epochs", "1", "--batch-size", "3", "--warmup-steps", "1", "--scale", "0.1", "--color", "0.2"),
+    *("--epochs", "1", "--batch-size", "3", "--scale", "0.1", "--color", "0.2"),
 )
 
 

@@ -43,7 +43,7 @@ TINY = ModelSpec(
     heatmap_activation="softmax", sigma=1.0, skeleton=LSP,
 )  # fmt: skip
 SETTINGS = TrainingSettings(
-    epochs=3, batch_size=4, warmup_steps=1, average=0.5, validate_every=2,
+    epochs=3, batch_size=4, average=0.5, validate_every=2,
     augmentation=Augmentation(scale=0.1, rotation=10.0),
 )  # fmt: skip
 CHANGES = {
@@ -109,7 +109,7 @@ def test_training_gives_a_weights_file_that_loads_and_measures_the_same(people, 
 def test_training_learns_where_drawn_keypoints_are(people, tmp_path):
     # every keypoint has a colour of its own: a stem sees it, and 60 epochs are enough to know the eight by heart
     settings = TrainingSettings(
-        epochs=60, batch_size=8, learning_rate=2e-3, warmup_steps=10, average=0.9,
+        epochs=60, batch_size=8, learning_rate=2e-3, average=0.9,
         validate_every=60, augmentation=Augmentation(scale=0.0, rotation=0.0, flip=0.0),
     )  # fmt: skip
     spec = TINY.replace(backbone="stem", backbone_stride=4, patch_size=(4, 3))
@@ -362,7 +362,7 @@ from tokenpose.training.recipes import Recipe
 people = {str(people)!r}
 data = read_training_data(people, people, str(Path(people).parent))
 for compiled in (False, True):
-    changes = dict(epochs=2, batch_size=4, warmup_steps=1, compile=compiled, predictions=0)
+    changes = dict(epochs=2, batch_size=4, compile=compiled, predictions=0)
     spec = dict(image_size=(64, 48), depth=3, heads=4, width=48)
     model, settings = make_trainee(Recipe(), changes, data.skeleton, "tokenpose_s_v1.lsp_256x192", **spec)
     train_model(model, data, Path(str(compiled)), settings)
@@ -625,7 +625,7 @@ def test_batch_larger_than_the_data_is_cut_with_a_warning(people, tmp_path, capl
 
 def test_logged_rate_is_not_the_backbones(people, tmp_path):
     spec = TINY.replace(backbone="stem", backbone_stride=4, patch_size=(4, 3))
-    settings = replace(SETTINGS, epochs=1, backbone_rate=0.1, schedule="multi_step", milestones=(9,), warmup_steps=0)
+    settings = replace(SETTINGS, epochs=1, backbone_rate=0.1, schedule="multi_step", milestones=(9,))
     train_model(TokenPose(spec), data_of(people), tmp_path, settings)
     (line,) = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
     assert line["rate"] == pytest.approx(1e-3)

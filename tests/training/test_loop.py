@@ -27,7 +27,7 @@ SPEC = ModelSpec(
     depth=2, heatmap_activation="softmax", sigma=1.0,
 )  # fmt: skip
 SETTINGS = TrainingSettings(
-    epochs=4, batch_size=4, learning_rate=2e-3, warmup_steps=1, average=0.5,
+    epochs=4, batch_size=4, learning_rate=2e-3, average=0.5,
     validate_every=2, augmentation=Augmentation(scale=0.1, rotation=10.0, color=0.1), checkpoint_seconds=0.0,
 )  # fmt: skip
 

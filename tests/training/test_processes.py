@@ -19,7 +19,7 @@ MODEL = (  # without batch norm, whose statistics are each process's own
     *("--spec", "width=48", "--spec", "patch_size=[16,12]"),
 )
 RUN = (
-    *("--epochs", "3", "--batch-size", "5", "--warmup-steps", "1", "--validate-every", "1", "--predictions", "2"),
+    *("--epochs", "3", "--batch-size", "5", "--validate-every", "1", "--predictions", "2"),
     *("--color", "0.2", "--blur", "0.3", "--erasing", "0.3", "--half-body", "0.3", "--average", "0.9"),
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

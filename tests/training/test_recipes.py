@@ -28,7 +28,7 @@ def test_coco_is_the_published_training():
     settings = read_recipe("coco").settings()
     assert (settings.optimizer, settings.learning_rate, settings.weight_decay) == ("adam", 1e-3, 1e-4)
     assert (settings.schedule, settings.milestones, settings.epochs) == ("multi_step", (200, 260), 300)
-    assert (settings.batch_size, settings.warmup_steps, settings.clip, settings.average) == (128, 0, 0, 0)
+    assert (settings.batch_size, settings.clip, settings.average) == (128, 0, 0)
     assert (settings.loss, settings.start) == ("squared_error", "published")
     assert settings.guidance == settings.patches == 0
     augmentation = settings.augmentation

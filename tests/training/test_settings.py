@@ -21,7 +21,6 @@ FAULTS = [
     ({"hardest": 0}, "hardest must be at least 1; got 0"),
     ({"predictions": -1}, "predictions must not be negative; got -1"),
     ({"weight_decay": -0.1}, r"weight_decay must not be negative; got -0\.1"),
-    ({"warmup_steps": -1}, "warmup_steps must not be negative; got -1"),
     ({"guidance": -0.5}, r"guidance must not be negative; got -0\.5"),
     ({"patches": -0.5}, r"patches must not be negative; got -0\.5"),
     ({"workers": -1}, "workers must not be negative; got -1"),
@@ -67,7 +66,7 @@ def test_unknown_choices_and_kinds_are_refused_by_name(run_python):
 def test_whole_numbers_become_floats_where_those_are_expected(run_python):
     code = (
         "from tokenpose.training.settings import TrainingSettings\n"
-        "print(repr(TrainingSettings(learning_rate=1, warmup_steps=2).learning_rate))"
+        "print(repr(TrainingSettings(learning_rate=1, epochs=2).learning_rate))"
     )
     assert run_python(code).stdout == "1.0\n"
 

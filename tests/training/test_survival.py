@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 MODEL = (
     *("--model", "tokenpose_t", "--image-size", "64x48", "--spec", "depth=2", "--spec", "heads=4"),
     *("--spec", "width=48", "--spec", "patch_size=[16,12]"),
-    *("--batch-size", "4", "--warmup-steps", "1", "--color", "0.2"),
+    *("--batch-size", "4", "--color", "0.2"),
 )
 
 # Everything is imported once, then a process is forked for each life of a run. A run that ends is compared with one
@@ -46,7 +46,7 @@ spec = ModelSpec(
     heatmap_activation="softmax", sigma=1.0, skeleton=LSP,
 )
 settings = TrainingSettings(
-    epochs=12, batch_size=4, warmup_steps=1, average=0.5, validate_every=3,
+    epochs=12, batch_size=4, average=0.5, validate_every=3,
     checkpoint_seconds=0.0, predictions=1,
 )
 

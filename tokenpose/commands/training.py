@@ -86,7 +86,6 @@ def train_command(
     milestones: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Epochs from which the rate is a tenth, for multi_step.")
     ] = None,
-    warmup_steps: Annotated[int | None, typer.Option(help="Steps until the peak rate; at most a tenth.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0: any.")] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the moving average of the weights; 0: none.")] = None,
     start: Annotated[str | None, typer.Option(help='Of a new model: "wide" or "published".')] = None,

@@ -41,16 +41,13 @@ def make_optimizer(network: nn.Module, backbone: nn.Module, settings: TrainingSe
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings, steps: int) -> LambdaLR:
-    """Linear warm-up, then a cosine to zero over all ``steps``, or a tenth of the rate from each milestone on."""
-    warmup = min(settings.warmup_steps, steps // 10)
+    """A cosine to zero over all ``steps``, or a tenth of the rate from each milestone on."""
     steps_an_epoch = steps / settings.epochs
 
     def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
         if settings.schedule == "multi_step":
             return 0.1 ** sum(step >= milestone * steps_an_epoch for milestone in settings.milestones)
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+        return 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
 
     return LambdaLR(optimizer, factor)
 

@@ -39,8 +39,6 @@ class TrainingSettings:
     """To zero over the whole run; or, as published, a tenth of the rate from each of ``milestones`` on."""
     milestones: tuple[int, ...] = (200, 260)
     """Epochs."""
-    warmup_steps: int = 500
-    """Of linear rise to the rate; at most a tenth of the run."""
     clip: float = 1.0
     """Largest norm of the gradient; 0: any."""
     average: float = 0.999
@@ -123,7 +121,7 @@ class TrainingSettings:
 _AT_LEAST_ONE = ("epochs", "batch_size", "accumulate", "hardest", "validate_every")
 _POSITIVE = ("learning_rate", "backbone_rate", "token_rate")
 _NOT_NEGATIVE = (
-    "weight_decay", "warmup_steps", "clip", "guidance", "patches", "workers", "checkpoint_seconds", "predictions",
+    "weight_decay", "clip", "guidance", "patches", "workers", "checkpoint_seconds", "predictions",
 )  # fmt: skip
 _LISTS = (("milestones", int, "epochs"), ("trackers", str, "names"))
 _CHOICES = {
