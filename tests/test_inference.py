@@ -492,3 +492,46 @@ def test_adapted_linear_layers_are_not_passed_by(name, shape):
     crops = torch.randn(1, 3, 64, 48)
     with torch.no_grad():
         assert difference(optimize(model)(crops), model(crops)) <= 1e-5
+
+
+class Spread(nn.Module):
+    """Adds what a convolution makes of a map's mean, a single cell, to the whole map."""
+
+    channels, stride = 4, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.first(images)
+        return maps + self.second(maps.mean((2, 3), keepdim=True))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_cell_that_is_added_to_a_whole_map_is_no_residual(packed, generator):
+    torch.manual_seed(0)
+    backbone, images = Spread().eval(), torch.randn(2, 3, 8, 6, generator=generator)
+    with torch.no_grad():
+        fused = FusedBackbone(backbone, images)
+        if packed:
+            fused.pack(images)
+        assert difference(fused(images), backbone(images)) <= 1e-5
+
+
+def test_weights_of_other_than_four_dimensions_stay_as_they_lie(generator):
+    class Volumes(nn.Module):
+        channels, stride = 4, 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 1)
+            self.shift = nn.Parameter(torch.ones(1, 1, 4, 1, 1))
+            self.register_buffer("scale", torch.full((1, 1, 4, 1, 1), 2.0))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return (self.convolution(images).unsqueeze(0) * self.scale + self.shift)[0]
+
+    volumes, images = Volumes().eval(), torch.randn(1, 3, 8, 6, generator=generator)
+    with torch.no_grad():
+        assert difference(FusedBackbone(volumes, images)(images), volumes(images)) <= 1e-5

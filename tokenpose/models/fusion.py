@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -83,7 +83,10 @@ class FusedBackbone(nn.Module):
     def __init__(self, backbone: Any, images: Images) -> None:
         super().__init__()
         self.channels, self.stride = backbone.channels, backbone.stride
-        self.graph = _fuse(backbone, images).to(memory_format=torch.channels_last)
+        self.graph = _fuse(backbone, images)
+        for tensor in (*self.graph.parameters(), *self.graph.buffers()):
+            if tensor.ndim == 4:  # of five dimensions PyTorch can't, and timm's Swin has such
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Images) -> Float[Tensor, "batch channels rows columns"]:
         """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""
@@ -207,11 +210,17 @@ def _is_relu(traced: fx.GraphModule, node: Any) -> bool:
 
 
 def _added_map(node: Any, to: fx.Node) -> fx.Node | None:
-    """What an addition adds to a map, if it is another map of the same shape."""
+    """What an addition adds to a map, if it is another map of the same shape as it and the sum."""
     if node is None or node.target not in _ADDITIONS.get(node.op, ()) or len(node.args) != 2 or node.kwargs:
         return None
     other = node.args[1] if node.args[0] is to else node.args[0]
     if not isinstance(other, fx.Node) or other is to:
         return None
-    shapes = [getattr(part.meta.get("tensor_meta"), "shape", None) for part in (other, node)]
-    return other if shapes[0] is not None and shapes[0] == shapes[1] else None
+    kinds = [_kind(part) for part in (to, other, node)]  # neither of the two is spread over the other
+    return other if kinds[0] is not None and kinds[0] == kinds[1] == kinds[2] else None
+
+
+def _kind(node: fx.Node) -> tuple[torch.Size, torch.dtype] | None:
+    """Shape and type of the tensor that a node gives, if it gives one."""
+    found = node.meta.get("tensor_meta")
+    return (found.shape, found.dtype) if isinstance(found, TensorMetadata) else None
