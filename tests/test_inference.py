@@ -4,6 +4,8 @@ import copy
 import json
 import logging
 import pickle
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -535,3 +537,44 @@ def test_weights_of_other_than_four_dimensions_stay_as_they_lie(generator):
     volumes, images = Volumes().eval(), torch.randn(1, 3, 8, 6, generator=generator)
     with torch.no_grad():
         assert difference(FusedBackbone(volumes, images)(images), volumes(images)) <= 1e-5
+
+
+def test_models_in_other_threads_work_while_one_is_traced(generator):
+    serving, images = nn.Conv2d(3, 4, 1), torch.randn(1, 3, 8, 6, generator=generator)
+    results: list[Any] = []
+
+    def serve() -> None:
+        try:
+            results.append(serving(images))
+        except Exception as error:
+            results.append(error)
+
+    class Served(nn.Module):
+        channels, stride = 4, 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            thread = threading.Thread(target=serve)  # while the trace lasts
+            thread.start()
+            thread.join()
+            return self.convolution(images)
+
+    with torch.no_grad():
+        FusedBackbone(Served().eval(), images)
+    assert len(results) == 1
+    assert torch.equal(results[0], serving(images))
+
+
+def test_two_threads_may_optimise_at_once():
+    models, fast = [make(), make()], {}
+    threads = [threading.Thread(target=lambda i=i: fast.update({i: optimize(models[i])})) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(fast) == [0, 1]
+    assert not hasattr(nn.Module.__call__, "__wrapped__")  # by torch.fx
+    assert all(isinstance(one.backbone, FusedBackbone) for one in fast.values())

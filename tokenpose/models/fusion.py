@@ -2,6 +2,8 @@
 that may follow are done while a convolution writes its map."""
 
 import operator
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ _RELUS = {
     "call_method": ("relu", "relu_"),
 }
 _ADDITIONS = {"call_function": (operator.add, operator.iadd, torch.add), "call_method": ("add", "add_")}
+
+_ONE_TRACE = threading.Lock()  # a trace puts back what it found, which must not be another's
 
 
 class FusedConvolution(nn.Module):
@@ -108,6 +112,23 @@ class FusedBackbone(nn.Module):
 
 
 class _Tracer(fx.Tracer):
+    """Follows one thread: torch.fx takes the calls of all modules of the process, and knows only those of its own."""
+
+    def trace(self, *arguments: Any, **options: Any) -> fx.Graph:
+        self.thread = threading.get_ident()
+        with _ONE_TRACE:
+            return super().trace(*arguments, **options)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, BatchNormAct2d) or super().is_leaf_module(m, module_qualified_name)
 
