@@ -18,8 +18,9 @@ from tokenpose import inference
 from tokenpose.attention import attention_maps
 from tokenpose.geometry.decode import decode
 from tokenpose.inference import optimize
-from tokenpose.models.attention import PATHS, record_attention
+from tokenpose.models.attention import PATHS, Attention, record_attention
 from tokenpose.models.backbones import backbones
+from tokenpose.models.blocks import blocks
 from tokenpose.models.create import create_model
 from tokenpose.models.fusion import FusedBackbone, FusedConvolution
 from tokenpose.models.official import convert_official
@@ -578,3 +579,23 @@ def test_two_threads_may_optimise_at_once():
     assert sorted(fast) == [0, 1]
     assert not hasattr(nn.Module.__call__, "__wrapped__")  # by torch.fx
     assert all(isinstance(one.backbone, FusedBackbone) for one in fast.values())
+
+
+class Narrow(nn.Module):
+    """A block that attends with half the width."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(spec.width, spec.width // 2), nn.Linear(spec.width // 2, spec.width)
+        self.attention = Attention(spec.width // 2, spec.heads, spec.softmax_scale)
+
+    def forward(self, tokens: torch.Tensor, queries: int | None = None) -> torch.Tensor:
+        return tokens[:, :queries] + self.up(self.attention(self.down(tokens), queries))
+
+
+def test_attention_is_timed_on_the_tokens_that_reach_it(generator):
+    if "narrow" not in blocks:
+        blocks.add("narrow", Narrow)
+    model, crops = make(SMALL.replace(block="narrow", depth=1)), torch.randn(2, 3, 64, 48, generator=generator)
+    with torch.no_grad():
+        assert difference(optimize(model)(crops), model(crops)) <= 1e-5

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tokenpose.models.attention import PATHS, attentions_of
+from tokenpose.models.attention import PATHS, Attention, attentions_of
 from tokenpose.models.blocks import LeanVitBlock
 from tokenpose.models.fusion import FusedBackbone
 from tokenpose.models.tokenpose import TokenPose, require_plain
@@ -88,7 +88,9 @@ def _choose_attention(fast: TokenPose) -> None:
     attentions = [attention for block in attentions_of(fast) for attention in block]
     if not attentions:
         return
-    tokens = fast.tokenizer(fast.backbone(_some_images(fast, batch=1)))
+    tokens = _tokens_that_reach(attentions[0], fast)
+    if tokens is None:
+        return
     explicit = tokens.is_cpu and tokens.shape[1] <= _LONGEST_EXPLICIT
     seconds = {}
     for path in PATHS:
@@ -100,6 +102,17 @@ def _choose_attention(fast: TokenPose) -> None:
     for attention in attentions:
         attention.path = chosen
     logger.info("attention: %s; %s", chosen, _milliseconds(seconds))
+
+
+def _tokens_that_reach(attention: Attention, fast: TokenPose) -> Tensor | None:
+    """What the module is given in a pass, which need not be the model's own tokens: a block may narrow or join them."""
+    given: list[Tensor] = []
+    handle = attention.qkv.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        fast(_some_images(fast, batch=1))
+    finally:
+        handle.remove()
+    return given[0] if given else None
 
 
 def _choose_chunk(fast: TokenPose) -> int | None:
