@@ -462,6 +462,33 @@ def test_weights_that_a_copy_reads_are_those_that_it_uses():
     assert difference(first(crops), copy.deepcopy(second)(crops)) <= 1e-5
 
 
+def test_changed_weights_of_a_copy_are_those_that_it_uses(generator):
+    fast, crops = optimize(make()), torch.randn(1, 3, 64, 48, generator=generator)
+    before = fast(crops)
+    larger = {name: 3 * parameter for name, parameter in fast.named_parameters() if "convolution" in name}
+    assert difference(torch.func.functional_call(fast, larger, (crops,)), before) > 0.01
+    assert difference(fast(crops), before) <= 1e-6
+    with torch.no_grad():
+        for name in larger:
+            fast.get_parameter(name).mul_(3)
+    expected = copy.deepcopy(fast)(crops)
+    assert difference(expected, before) > 0.01
+    assert difference(fast(crops), expected) <= 1e-5
+
+
+def test_weights_of_a_copy_may_ask_for_gradients(generator):
+    fast, crops = optimize(make()).requires_grad_(), torch.randn(1, 3, 64, 48, generator=generator)
+    fast(crops).square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in fast.backbone.named_parameters()}
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients.values())
+
+
+@torch.inference_mode()
+def test_a_copy_may_be_copied_in_inference_mode(generator):
+    fast, crops = optimize(make()), torch.randn(1, 3, 64, 48, generator=generator)
+    assert difference(copy.deepcopy(fast)(crops), fast(crops)) <= 1e-6
+
+
 def test_gradients_of_the_crops_are_the_models():
     model, crops = make(), torch.randn(1, 3, 64, 48)
     gradients = []

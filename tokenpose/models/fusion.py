@@ -35,6 +35,7 @@ class FusedConvolution(nn.Module):
         super().__init__()
         self.convolution, self.relu = convolution, relu
         self.packed: Tensor | None = None
+        self.packed_from: tuple[Tensor, int | None] | None = None  # the weights, and how often they had changed
         self.packed_for: torch.Size | None = None
         self.may_overwrite = False  # nobody reads the added map afterwards
         padding: Any = convolution.padding
@@ -47,6 +48,7 @@ class FusedConvolution(nn.Module):
         self.packed_for = size
         if torch.backends.mkldnn.is_available() and weight.is_cpu and weight.dtype == torch.float32:
             self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, list(size))
+            self.packed_from = self.convolution.weight, _version(self.convolution.weight)
 
     def _repack(self, _keys: object = None) -> None:
         """After other weights were read, or in a copy: the packed ones are oneDNN's own and don't come along."""
@@ -54,7 +56,7 @@ class FusedConvolution(nn.Module):
             self.pack(self.packed_for)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "packed": None}
+        return {**self.__dict__, "packed": None, "packed_from": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -62,19 +64,33 @@ class FusedConvolution(nn.Module):
 
     def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
         """(batch, channels, rows, columns) -> the convolution's map; ``other`` has that map's shape."""
-        differentiated = torch.is_grad_enabled() and maps.requires_grad  # which oneDNN's operators know nothing of
-        if self.packed is None or not maps.is_cpu or maps.dtype != torch.float32 or differentiated:
-            maps = self.convolution(maps)
+        convolution = self.convolution
+        if self.packed is None or not maps.is_cpu or maps.dtype != torch.float32 or self._is_to_be_plain(maps):
+            maps = convolution(maps)
             maps = maps if other is None else maps.add_(other)
             return maps.relu_() if self.relu else maps
         operation: Any = torch.ops.mkldnn._convolution_pointwise
-        bias, relu = self.convolution.bias, "relu" if self.relu else None
+        bias, relu = convolution.bias, "relu" if self.relu else None
         if other is None:
             return operation.default(maps, self.packed, bias, *self.geometry, relu or "none", [], "")
         if self.may_overwrite:
             operation = torch.ops.mkldnn._convolution_pointwise_
             return operation.binary(other, maps, self.packed, bias, *self.geometry, "add", None, relu, [], None)
         return operation.binary(maps, other, self.packed, bias, *self.geometry, "add", None, relu, [], None)
+
+    def _is_to_be_plain(self, maps: Tensor) -> bool:
+        """Whether the weights aren't those that were packed, or gradients are asked for: oneDNN's operators have none."""
+        parameters: Any = self.convolution._parameters
+        weight, bias = parameters.get("weight"), parameters.get("bias")
+        if self.packed_from is None or weight is not self.packed_from[0] or _version(weight) != self.packed_from[1]:
+            return True
+        asked = maps.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+        return asked and torch.is_grad_enabled()
+
+
+def _version(weight: Tensor) -> int | None:
+    """How often a tensor was changed in place; tensors of the inference mode don't count that."""
+    return None if weight.is_inference() else weight._version
 
 
 class FusedBackbone(nn.Module):
