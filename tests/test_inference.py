@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tokenpose import inference
@@ -626,3 +627,23 @@ def test_attention_is_timed_on_the_tokens_that_reach_it(generator):
     model, crops = make(SMALL.replace(block="narrow", depth=1)), torch.randn(2, 3, 64, 48, generator=generator)
     with torch.no_grad():
         assert difference(optimize(model)(crops), model(crops)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "part", ["", "backbone", "backbone.layer1.0", "backbone.conv1", "encoder.groups.0.1", "encoder.groups.0.0.attention",
+             "encoder.groups.0.0.mlp", "head"]
+)  # fmt: skip
+def test_parts_with_hooks_are_named_and_not_optimised(part):
+    model = make()
+    model.get_submodule(part).register_forward_hook(lambda module, inputs, outputs: None)
+    with pytest.raises(ValueError, match=rf"^{repr(part) if part else 'the model'} has a hook.*remove it"):
+        optimize(model)
+
+
+def test_pruned_models_are_told_how_to_become_plain():
+    model = make()
+    prune.l1_unstructured(model.backbone.conv1, "weight", amount=0.5)
+    with pytest.raises(ValueError, match=r"'backbone.conv1' is pruned.*prune\.remove\(module, 'weight'\)"):
+        optimize(model)
+    prune.remove(model.backbone.conv1, "weight")
+    assert (optimize(model).backbone.graph.conv1_conv1.convolution.weight == 0).float().mean() >= 0.5

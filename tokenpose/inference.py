@@ -1,6 +1,7 @@
 """optimize: a copy of a model for inference, whose outputs are the model's."""
 
 import copy
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +10,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from timm.models import FeatureHooks
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from tokenpose.models.attention import PATHS, Attention, attentions_of
 from tokenpose.models.blocks import LeanVitBlock
@@ -38,9 +41,10 @@ def optimize(model: TokenPose) -> TokenPose:
 
     A backbone that torch.fx can't follow stays as it is, and a warning is logged.
     Raises TypeError for what is no TokenPose; ValueError for a compiled or an optimised model, for one that is being
-    recorded, and where the outputs differ.
+    recorded, pruned or has hooks, and where the outputs differ.
     """
     require_plain(model, "optimise", "optimised")
+    _require_no_hooks(model)
     weights = next(model.parameters())
     device, dtype = weights.device, weights.dtype
     exact = torch.float64 if dtype == torch.float64 else torch.float32
@@ -58,6 +62,25 @@ def optimize(model: TokenPose) -> TokenPose:
         if device.type == "cpu":
             fast.chunk = _choose_chunk(fast)
     return fast
+
+
+def _require_no_hooks(model: TokenPose) -> None:
+    """Raise ValueError for hooks other than those by which timm collects maps: a copy would pass them by, or keep them."""
+    for name, module in model.named_modules():
+        kinds: Any = (
+            module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
+        )  # fmt: skip
+        for hook in itertools.chain.from_iterable(kind.values() for kind in kinds):
+            if isinstance(hook, BasePruningMethod):
+                raise ValueError(
+                    f"{name!r} is pruned by a hook, which a copy would lose: make it permanent with "
+                    f"torch.nn.utils.prune.remove(module, {hook._tensor_name!r}), then optimise"
+                )
+            if not (isinstance(hook, partial) and isinstance(getattr(hook.func, "__self__", None), FeatureHooks)):
+                raise ValueError(
+                    f"{repr(name) if name else 'the model'} has a hook, which the copy's parts would pass by: remove it "
+                    "before you optimise, or use the model as it is"
+                )
 
 
 def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"]) -> None:
