@@ -339,6 +339,105 @@ def test_backbone_that_torch_fx_cannot_follow_is_left_and_named(caplog):
     assert difference(fast(crops), model(crops)) <= 1e-4
 
 
+class Own(nn.Module):
+    """A backbone of one's own; what it does with its convolutions is for the kinds below to say."""
+
+    channels, stride = 4, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+
+class ByName(Own):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.second(input=self.first(input=images)))
+
+
+class Expanded(Own):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.second(self.first(images))
+        return maps.mean(dim=(2, 3), keepdim=True).expand_as(maps)
+
+
+class InPlace(Own):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = self.first(images)
+        first.add_(self.second(first))
+        return first + torch.relu(first)
+
+
+@pytest.mark.parametrize("kind", [ByName, Expanded, InPlace])
+def test_backbones_of_ones_own_are_fused(kind, generator):
+    torch.manual_seed(0)
+    backbone, images = kind().eval(), torch.randn(2, 3, 16, 12, generator=generator)
+    with torch.no_grad():
+        fused = FusedBackbone(backbone, images)
+        fused.pack(images)
+        assert sum(isinstance(module, FusedConvolution) for module in fused.modules()) == 2
+        assert difference(fused(images), backbone(images)) <= 1e-5
+        images[1, 0, 0, 0] = float("nan")
+        assert fused(images)[1, 0].isnan().any()
+        assert not fused(images)[0].isnan().any()
+
+
+class Overtaken(Own):
+    """Fused, the first convolution would read its input after that has changed."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = self.first(images)
+        second = self.second(first)
+        first.mul_(2)
+        return second + first
+
+
+class Augmented(Own):
+    """torch.fx takes the addition for one that makes a map."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = second = self.first(images)
+        second += self.second(first)
+        return second + first
+
+
+class Listed(Own):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.first(images)
+        return maps if type(images) is torch.Tensor else [maps, self.second(maps)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Overtaken, "would differ by"), (Augmented, "would differ by"), (Listed, "'list' object")]
+)
+def test_backbones_whose_fused_form_fails_stay_as_they_are(kind, reason, caplog):
+    name = kind.__name__.lower()
+    if name not in backbones:
+        backbones.add(name, lambda spec: kind())
+    model = make(SMALL.replace(backbone=name, backbone_stride=1, patch_size=(16, 12)))
+    with caplog.at_level(logging.WARNING, "tokenpose"):
+        fast = optimize(model)
+    assert f"backbone '{name}' stays as it is" in caplog.text
+    assert reason in caplog.text
+    crops = torch.randn(2, 3, 64, 48)
+    assert difference(fast(crops), model(crops)) <= 1e-4
+
+
+def test_a_block_with_parts_of_ones_own_stays_as_it_is(generator):
+    class Half(nn.Module):
+        def __init__(self, attention: Attention) -> None:
+            super().__init__()
+            self.inner = attention
+
+        def forward(self, tokens: torch.Tensor, queries: int | None = None) -> torch.Tensor:
+            return 0.5 * self.inner(tokens, queries)
+
+    model, crops = make(), torch.randn(1, 3, 64, 48, generator=generator)
+    first, second = model.encoder.groups[0][:2]
+    first.attention, second.mlp = Half(first.attention), nn.Linear(48, 48)
+    with torch.no_grad():
+        assert difference(optimize(model)(crops), model(crops)) <= 1e-5
+
+
 def test_what_cannot_be_optimised_says_so():
     model = make()
     fast = optimize(model)
@@ -348,6 +447,8 @@ def test_what_cannot_be_optimised_says_so():
         optimize(fast)
     with pytest.raises(ValueError, match=r"given to torch\.compile"):
         optimize(torch.compile(model))
+    with pytest.raises(ValueError, match="on the meta device, without weights"):
+        optimize(make().to("meta"))
     with record_attention(model), pytest.raises(ValueError, match="being recorded"):
         optimize(model)
 
@@ -630,8 +731,8 @@ def test_attention_is_timed_on_the_tokens_that_reach_it(generator):
 
 
 @pytest.mark.parametrize(
-    "part", ["", "backbone", "backbone.layer1.0", "backbone.conv1", "encoder.groups.0.1", "encoder.groups.0.0.attention",
-             "encoder.groups.0.0.mlp", "head"]
+    "part", ["", "backbone", "backbone.layer1.0", "backbone.conv1", "encoder.groups.0.1",
+             "encoder.groups.0.0.attention", "encoder.groups.0.0.mlp", "head"]
 )  # fmt: skip
 def test_parts_with_hooks_are_named_and_not_optimised(part):
     model = make()

@@ -39,12 +39,14 @@ def optimize(model: TokenPose) -> TokenPose:
     made for it. The folded copy is compared with the model in float32 on the CPU before it returns: heatmaps are within
     1e-4 of the largest value. On a CPU glibc is led to keep up to 64 MB of freed memory, for the whole process.
 
-    A backbone that torch.fx can't follow stays as it is, and a warning is logged.
+    A backbone that torch.fx can't follow, or whose fused form gives another map, stays as it is; a warning is logged.
     Raises TypeError for what is no TokenPose; ValueError for a compiled or an optimised model, for one that is being
-    recorded, pruned or has hooks, and where the outputs differ.
+    recorded, pruned, has hooks or is on the meta device, and where the outputs differ.
     """
     require_plain(model, "optimise", "optimised")
     _require_no_hooks(model)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError("the model is on the meta device, without weights: create it on another, then optimise")
     weights = next(model.parameters())
     device, dtype = weights.device, weights.dtype
     exact = torch.float64 if dtype == torch.float64 else torch.float32
@@ -53,9 +55,10 @@ def optimize(model: TokenPose) -> TokenPose:
     fast.is_optimized = True
     with torch.no_grad():
         images = _some_images(fast, batch=1)
-        _fuse_backbone(fast, images)
-        if device.type == "cpu" and dtype == torch.float32:
-            _prepare_for_cpu(fast, images)
+        packed = device.type == "cpu" and dtype == torch.float32
+        _fuse_backbone(fast, images, packed)
+        if packed:
+            _prepare_for_cpu(fast)
         _compare(fast, reference)
         fast.to(device, dtype)
         _choose_attention(fast)
@@ -65,7 +68,7 @@ def optimize(model: TokenPose) -> TokenPose:
 
 
 def _require_no_hooks(model: TokenPose) -> None:
-    """Raise ValueError for hooks other than those by which timm collects maps: a copy would pass them by, or keep them."""
+    """Raise ValueError for hooks, which a copy might pass by, other than those by which timm collects maps."""
     for name, module in model.named_modules():
         kinds: Any = (
             module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
@@ -78,28 +81,37 @@ def _require_no_hooks(model: TokenPose) -> None:
                 )
             if not (isinstance(hook, partial) and isinstance(getattr(hook.func, "__self__", None), FeatureHooks)):
                 raise ValueError(
-                    f"{repr(name) if name else 'the model'} has a hook, which the copy's parts would pass by: remove it "
-                    "before you optimise, or use the model as it is"
+                    f"{repr(name) if name else 'the model'} has a hook, which the copy's parts might pass by: "
+                    "remove it before you optimise, or use the model as it is"
                 )
 
 
-def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"]) -> None:
-    """Exchange the backbone for its fused form, if it has convolutions and torch.fx can follow it."""
-    if not any(isinstance(module, nn.Conv2d) for module in fast.backbone.modules()):
+def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"], packed: bool) -> None:
+    """Exchange the backbone for its fused form, if it has convolutions, torch.fx can follow it and the map is its own.
+
+    ``packed``: with oneDNN's fused convolutions, in float32 on a CPU.
+    """
+    backbone = fast.backbone
+    if not any(isinstance(module, nn.Conv2d) for module in backbone.modules()):
         return
     try:
-        fast.backbone = FusedBackbone(fast.backbone, images)
-    except ValueError as error:
-        logger.warning("backbone %r stays as it is: %s", fast.spec.backbone, error)
+        fused = FusedBackbone(backbone, images)
+        if packed:
+            fused.pack(images)
+        error = _difference(fused(images.clone()), backbone(images.clone()))
+        if not error <= TOLERANCE:
+            raise ValueError(f"fused its map would differ by {error:.1e} of the largest value")
+        fast.backbone = fused
+    except Exception as error:  # of a backbone of one's own: anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        logger.warning("backbone %r stays as it is: %s", fast.spec.backbone, reason)
 
 
-def _prepare_for_cpu(fast: TokenPose, images: Float[Tensor, "batch 3 height width"]) -> None:
-    """What is faster on a CPU in float32: oneDNN's fused convolutions, blocks with fewer passes over memory."""
+def _prepare_for_cpu(fast: TokenPose) -> None:
+    """What is faster on a CPU in float32, the backbone aside: blocks with fewer passes over memory."""
     # glibc gives memory of the size of our maps back to the system when it is freed, and the system has to clear it for
     # the next map. Once it has freed a block of nearly 32 MB, it keeps what is smaller.
     torch.empty(8_300_000)
-    if isinstance(fast.backbone, FusedBackbone):
-        fast.backbone.pack(images)
     for group in fast.encoder.groups:
         for index, block in enumerate(group):
             if LeanVitBlock.suits(block):
@@ -169,12 +181,17 @@ def _compare(fast: TokenPose, reference: TokenPose) -> None:
     """Raise ValueError where the copy's heatmaps aren't the model's."""
     images = _some_images(reference, batch=2)
     expected, found = reference(images), fast(images)
-    error = float((found - expected).abs().max() / expected.abs().max())
+    error = _difference(found, expected)
     if not error <= TOLERANCE:  # NaN too
         raise ValueError(
             f"the optimised copy's heatmaps differ from the model's by {error:.1e} of the largest value, more than "
             f"{TOLERANCE:.0e}: a part of the model is not what it is taken for; use the model as it is"
         )
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """The largest, as a share of the largest value."""
+    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def _some_images(model: TokenPose, batch: int) -> Float[Tensor, "batch 3 height width"]:

@@ -166,7 +166,7 @@ def observe_attention(
 
 
 class _Passes:
-    """Keeps a list of rows to those of the latest pass. A model that splits its batch reads chunk by chunk within one call:
+    """Keeps a list of rows to those of the latest pass. A model that splits its batch reads chunk by chunk in one call:
     their rows are put together when it ends."""
 
     def __init__(self, rows: list[Rows]) -> None:

@@ -79,7 +79,7 @@ class FusedConvolution(nn.Module):
         return operation.binary(maps, other, self.packed, bias, *self.geometry, "add", None, relu, [], None)
 
     def _is_to_be_plain(self, maps: Tensor) -> bool:
-        """Whether the weights aren't those that were packed, or gradients are asked for: oneDNN's operators have none."""
+        """Whether the weights aren't those that were packed, or gradients are asked for: oneDNN's operators lack them."""
         parameters: Any = self.convolution._parameters
         weight, bias = parameters.get("weight"), parameters.get("bias")
         if self.packed_from is None or weight is not self.packed_from[0] or _version(weight) != self.packed_from[1]:
@@ -107,13 +107,25 @@ class FusedBackbone(nn.Module):
         for tensor in (*self.graph.parameters(), *self.graph.buffers()):
             if tensor.ndim == 4:  # of five dimensions PyTorch can't, and timm's Swin has such
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        self.owns_map = self._makes_a_map(images.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Images) -> Float[Tensor, "batch channels rows columns"]:
         """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""
         features = self.graph(images.contiguous(memory_format=torch.channels_last))
         if features.is_cpu and features.dtype == torch.float32 and not features.requires_grad:
-            features[:, :1].add_(0 * images.sum(dim=(1, 2, 3), keepdim=True))  # oneDNN's ReLU makes 0 of NaN
+            mark = 0 * images.sum(dim=(1, 2, 3), keepdim=True)  # oneDNN's ReLU makes 0 of NaN
+            if not self.owns_map:
+                return features + mark
+            features[:, :1].add_(mark)
         return features
+
+    def _makes_a_map(self, images: Tensor) -> bool:
+        """Whether its map is its own and may be written to: not the images, no weight, not expanded from few values."""
+        features = self.graph(images)
+        place = features.untyped_storage().data_ptr()
+        others = (images, *self.graph.parameters(), *self.graph.buffers())
+        dense = features.is_contiguous() or features.is_contiguous(memory_format=torch.channels_last)
+        return dense and all(other.untyped_storage().data_ptr() != place for other in others)
 
     def pack(self, images: Images) -> None:
         """Have oneDNN do the convolutions, with weights laid out for images of that size; for float32 on a CPU."""
@@ -167,7 +179,7 @@ def _trace(backbone: nn.Module, images: Images) -> fx.GraphModule:
         for node in list(traced.graph.nodes):
             node.type = None  # annotations of shapes can't be pickled
             if type(_called(traced, node)) is nn.Identity:
-                node.replace_all_uses_with(node.args[0])
+                node.replace_all_uses_with(_input_of(node))
                 traced.graph.erase_node(node)
         ShapeProp(traced).propagate(images)
     except Exception as error:  # of the backbone's own code, which runs with stand-ins for tensors: anything
@@ -197,8 +209,9 @@ def _fuse_convolution(traced: fx.GraphModule, node: fx.Node) -> None:
             done.append(follower)
     name = f"{str(node.target).replace('.', '_')}_{node.name}"
     traced.add_module(name, FusedConvolution(convolution, relu=type(activation) is nn.ReLU))
+    maps: Any = _input_of(node)
     with traced.graph.inserting_before(done[-1]):
-        fused = traced.graph.call_module(name, (node.args[0],) if other is None else (node.args[0], other))
+        fused = traced.graph.call_module(name, (maps,) if other is None else (maps, other))
         fused.meta = done[-1].meta
         if activation is not None and type(activation) is not nn.ReLU:
             traced.add_module(f"{name}_activation", activation)
@@ -230,6 +243,12 @@ def _called(traced: fx.GraphModule, node: Any) -> nn.Module | None:
     return traced.get_submodule(str(node.target)) if node is not None and node.op == "call_module" else None
 
 
+def _input_of(node: fx.Node) -> Any:
+    """What a module with one input is called with, by position or by name."""
+    (given,) = (*node.args, *node.kwargs.values())
+    return given
+
+
 def _only_reader(node: fx.Node) -> Any:
     """The node that reads this one's result, if there is one and no more."""
     return next(iter(node.users)) if len(node.users) == 1 else None
@@ -252,6 +271,8 @@ def _added_map(node: Any, to: fx.Node) -> fx.Node | None:
         return None
     other = node.args[1] if node.args[0] is to else node.args[0]
     if not isinstance(other, fx.Node) or other is to:
+        return None
+    if other is node.args[0] and node.target in (operator.iadd, "add_"):  # who has that map sees it change
         return None
     kinds = [_kind(part) for part in (to, other, node)]  # neither of the two is spread over the other
     return other if kinds[0] is not None and kinds[0] == kinds[1] == kinds[2] else None
