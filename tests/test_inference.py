@@ -730,6 +730,51 @@ def test_attention_is_timed_on_the_tokens_that_reach_it(generator):
         assert difference(optimize(model)(crops), model(crops)) <= 1e-5
 
 
+def test_optimising_under_autocast_is_no_reason_to_refuse(caplog):
+    model, crops = make(), torch.randn(1, 3, 64, 48)
+    with torch.autocast("cpu", dtype=torch.bfloat16), caplog.at_level(logging.WARNING, "tokenpose"):
+        fast = optimize(model)
+    assert "stays as it is" not in caplog.text
+    assert difference(fast(crops), model(crops)) <= 1e-5
+
+
+def test_heatmaps_of_zeros_are_equal():
+    model, crops = make(), torch.randn(1, 3, 64, 48)
+    last = next(module for module in reversed(list(model.head.modules())) if isinstance(module, nn.Linear))
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    assert not optimize(model)(crops).any()
+
+
+def test_weights_that_are_not_finite_are_named():
+    model = make()
+    model.backbone.conv2.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"weights aren't finite: 'backbone\.conv2\.weight' holds NaN"):
+        optimize(model)
+    model = make()
+    model.backbone.bn1.running_var[3] = float("nan")
+    with pytest.raises(ValueError, match=r"weights aren't finite: 'backbone\.bn1\.running_var' holds NaN"):
+        optimize(model)
+    model = make()
+    model.backbone.bn1.running_var[3] = -1
+    with pytest.raises(ValueError, match="heatmaps aren't finite, though its weights are"):
+        optimize(model)
+    model = make()
+    model.head.register_buffer("mask", torch.full((1,), float("-inf")))
+    assert optimize(model).is_optimized
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_copy_made_in_inference_mode_takes_weights_and_gradients(made):
+    model = None if made else make()
+    with torch.inference_mode():
+        fast = optimize(model or make())
+    assert not any(tensor.is_inference() for tensor in (*fast.parameters(), *fast.buffers()))
+    fast.load_state_dict(copy.deepcopy(fast.state_dict()))
+    fast.requires_grad_()(torch.randn(1, 3, 64, 48)).sum().backward()
+    assert fast.backbone.graph.conv1_conv1.convolution.weight.grad is not None
+
+
 @pytest.mark.parametrize(
     "part", ["", "backbone", "backbone.layer1.0", "backbone.conv1", "encoder.groups.0.1",
              "encoder.groups.0.0.attention", "encoder.groups.0.0.mlp", "head"]

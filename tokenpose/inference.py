@@ -17,7 +17,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from tokenpose.models.attention import PATHS, Attention, attentions_of
 from tokenpose.models.blocks import LeanVitBlock
 from tokenpose.models.fusion import FusedBackbone
-from tokenpose.models.tokenpose import TokenPose, require_plain
+from tokenpose.models.tokenpose import TokenPose, largest_difference, require_finite, require_plain
 
 logger = logging.getLogger(__name__)
 
@@ -41,29 +41,35 @@ def optimize(model: TokenPose) -> TokenPose:
 
     A backbone that torch.fx can't follow, or whose fused form gives another map, stays as it is; a warning is logged.
     Raises TypeError for what is no TokenPose; ValueError for a compiled or an optimised model, for one that is being
-    recorded, pruned, has hooks or is on the meta device, and where the outputs differ.
+    recorded, pruned, has hooks, is on the meta device or whose weights aren't finite, and where the outputs differ.
     """
     require_plain(model, "optimise", "optimised")
     _require_no_hooks(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("the model is on the meta device, without weights: create it on another, then optimise")
+    require_finite(model)
     weights = next(model.parameters())
     device, dtype = weights.device, weights.dtype
-    exact = torch.float64 if dtype == torch.float64 else torch.float32
-    reference = copy.deepcopy(model).eval().requires_grad_(False).to("cpu", exact)  # where products aren't rounded more
-    fast = copy.deepcopy(reference)
-    fast.is_optimized = True
-    with torch.no_grad():
-        images = _some_images(fast, batch=1)
-        packed = device.type == "cpu" and dtype == torch.float32
-        _fuse_backbone(fast, images, packed)
-        if packed:
-            _prepare_for_cpu(fast)
-        _compare(fast, reference)
+    with torch.inference_mode(False), torch.no_grad():  # whose tensors could be neither trained nor given other values
+        fast = _make_copy(model, packed=device.type == "cpu" and dtype == torch.float32)
         fast.to(device, dtype)
         _choose_attention(fast)
         if device.type == "cpu":
             fast.chunk = _choose_chunk(fast)
+    return fast
+
+
+def _make_copy(model: TokenPose, packed: bool) -> TokenPose:
+    """The copy, on the CPU, its parts exchanged and its heatmaps compared; ``packed``: for float32 on a CPU."""
+    exact = torch.float64 if next(model.parameters()).dtype == torch.float64 else torch.float32
+    with torch.autocast("cpu", enabled=False):  # products that are rounded more couldn't be compared
+        reference = copy.deepcopy(model).eval().requires_grad_(False).to("cpu", exact)
+        fast = copy.deepcopy(reference)
+        fast.is_optimized = True
+        _fuse_backbone(fast, _some_images(fast, batch=1), packed)
+        if packed:
+            _prepare_for_cpu(fast)
+        _compare(fast, reference)
     return fast
 
 
@@ -98,7 +104,7 @@ def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"
         fused = FusedBackbone(backbone, images)
         if packed:
             fused.pack(images)
-        error = _difference(fused(images.clone()), backbone(images.clone()))
+        error = largest_difference(fused(images.clone()), backbone(images.clone()))
         if not error <= TOLERANCE:
             raise ValueError(f"fused its map would differ by {error:.1e} of the largest value")
         fast.backbone = fused
@@ -181,17 +187,16 @@ def _compare(fast: TokenPose, reference: TokenPose) -> None:
     """Raise ValueError where the copy's heatmaps aren't the model's."""
     images = _some_images(reference, batch=2)
     expected, found = reference(images), fast(images)
-    error = _difference(found, expected)
+    if not expected.isfinite().all():
+        raise ValueError(
+            "the model's own heatmaps aren't finite, though its weights are: there is nothing to compare with"
+        )
+    error = largest_difference(found, expected)
     if not error <= TOLERANCE:  # NaN too
         raise ValueError(
             f"the optimised copy's heatmaps differ from the model's by {error:.1e} of the largest value, more than "
             f"{TOLERANCE:.0e}: a part of the model is not what it is taken for; use the model as it is"
         )
-
-
-def _difference(found: Tensor, expected: Tensor) -> float:
-    """The largest, as a share of the largest value."""
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def _some_images(model: TokenPose, batch: int) -> Float[Tensor, "batch 3 height width"]:

@@ -79,7 +79,7 @@ class FusedConvolution(nn.Module):
         return operation.binary(maps, other, self.packed, bias, *self.geometry, "add", None, relu, [], None)
 
     def _is_to_be_plain(self, maps: Tensor) -> bool:
-        """Whether the weights aren't those that were packed, or gradients are asked for: oneDNN's operators lack them."""
+        """Whether the weights aren't the packed ones, or gradients are asked for, which oneDNN's operators lack."""
         parameters: Any = self.convolution._parameters
         weight, bias = parameters.get("weight"), parameters.get("bias")
         if self.packed_from is None or weight is not self.packed_from[0] or _version(weight) != self.packed_from[1]:
