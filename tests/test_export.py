@@ -143,6 +143,10 @@ def test_what_cannot_be_exported_says_so(tmp_path):
         export_onnx(nn.Linear(2, 2), path)
     with pytest.raises(ValueError, match=r"float32; the model has torch\.float16: model\.float\(\) first"):
         export_onnx(make().half(), path)
+    broken = TokenPose(SMALL)
+    nn.init.constant_(broken.backbone.conv1.weight, float("nan"))
+    with pytest.raises(ValueError, match=r"weights aren't finite: 'backbone\.conv1\.weight' holds NaN"):
+        export_onnx(broken, tmp_path / "broken.onnx")
     with pytest.raises(ValueError, match=r"given to tokenpose\.optimize"):
         export_onnx(optimize(model), path)
     with pytest.raises(ValueError, match=r"given to torch\.compile"):

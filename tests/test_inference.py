@@ -4,20 +4,24 @@ import copy
 import json
 import logging
 import pickle
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tokenpose import inference
 from tokenpose.attention import attention_maps
 from tokenpose.geometry.decode import decode
 from tokenpose.inference import optimize
-from tokenpose.models.attention import PATHS, record_attention
+from tokenpose.models.attention import PATHS, Attention, record_attention
 from tokenpose.models.backbones import backbones
+from tokenpose.models.blocks import blocks
 from tokenpose.models.create import create_model
 from tokenpose.models.fusion import FusedBackbone, FusedConvolution
 from tokenpose.models.official import convert_official
@@ -138,6 +142,45 @@ def test_attention_of_the_copy_is_the_models():
         recorded = fast(crops)
     assert len(recording.rows) == 3
     assert torch.equal(recorded, fast(crops))
+
+
+@torch.inference_mode()
+def test_recording_holds_everybody_when_a_batch_goes_through_in_chunks(generator):
+    model = make()
+    fast, crops = optimize(model), torch.randn(8, 3, 64, 48, generator=generator)
+    with record_attention(model) as expected:
+        model(crops)
+    for chunk in (None, 1, 3, 4, 7):  # with and without a rest
+        fast.chunk = chunk
+        with record_attention(fast) as recording:
+            fast(crops[:5])
+            heatmaps = fast(crops)
+        assert heatmaps.shape[0] == 8
+        assert [rows.shape for rows in recording.rows] == [(8, 4, 5, 5 + 16)] * 3, chunk
+        for found, rows in zip(recording.rows, expected.rows, strict=True):
+            assert (found - rows).abs().max() <= 1e-5, chunk
+
+
+@torch.no_grad()
+def test_recording_goes_on_after_an_error_between_chunks(generator):
+    model, crops = make(), torch.randn(3, 3, 64, 48, generator=generator)
+    model.chunk = 1
+    calls: list[int] = []
+
+    def fail_once(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("on purpose")
+
+    handle = model.encoder.groups[0][1].register_forward_hook(fail_once)
+    with record_attention(model) as recording:
+        with pytest.raises(RuntimeError, match="on purpose"):
+            model(crops)
+        model(crops)
+        assert [rows.shape[0] for rows in recording.rows] == [3, 3, 3]
+        model.read(model.backbone(crops[:2]))  # a pass of its own
+        assert [rows.shape[0] for rows in recording.rows] == [2, 2, 2]
+    handle.remove()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -296,6 +339,105 @@ def test_backbone_that_torch_fx_cannot_follow_is_left_and_named(caplog):
     assert difference(fast(crops), model(crops)) <= 1e-4
 
 
+class Own(nn.Module):
+    """A backbone of one's own; what it does with its convolutions is for the kinds below to say."""
+
+    channels, stride = 4, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+
+class ByName(Own):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.second(input=self.first(input=images)))
+
+
+class Expanded(Own):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.second(self.first(images))
+        return maps.mean(dim=(2, 3), keepdim=True).expand_as(maps)
+
+
+class InPlace(Own):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = self.first(images)
+        first.add_(self.second(first))
+        return first + torch.relu(first)
+
+
+@pytest.mark.parametrize("kind", [ByName, Expanded, InPlace])
+def test_backbones_of_ones_own_are_fused(kind, generator):
+    torch.manual_seed(0)
+    backbone, images = kind().eval(), torch.randn(2, 3, 16, 12, generator=generator)
+    with torch.no_grad():
+        fused = FusedBackbone(backbone, images)
+        fused.pack(images)
+        assert sum(isinstance(module, FusedConvolution) for module in fused.modules()) == 2
+        assert difference(fused(images), backbone(images)) <= 1e-5
+        images[1, 0, 0, 0] = float("nan")
+        assert fused(images)[1, 0].isnan().any()
+        assert not fused(images)[0].isnan().any()
+
+
+class Overtaken(Own):
+    """Fused, the first convolution would read its input after that has changed."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = self.first(images)
+        second = self.second(first)
+        first.mul_(2)
+        return second + first
+
+
+class Augmented(Own):
+    """torch.fx takes the addition for one that makes a map."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = second = self.first(images)
+        second += self.second(first)
+        return second + first
+
+
+class Listed(Own):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.first(images)
+        return maps if type(images) is torch.Tensor else [maps, self.second(maps)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Overtaken, "would differ by"), (Augmented, "would differ by"), (Listed, "'list' object")]
+)
+def test_backbones_whose_fused_form_fails_stay_as_they_are(kind, reason, caplog):
+    name = kind.__name__.lower()
+    if name not in backbones:
+        backbones.add(name, lambda spec: kind())
+    model = make(SMALL.replace(backbone=name, backbone_stride=1, patch_size=(16, 12)))
+    with caplog.at_level(logging.WARNING, "tokenpose"):
+        fast = optimize(model)
+    assert f"backbone '{name}' stays as it is" in caplog.text
+    assert reason in caplog.text
+    crops = torch.randn(2, 3, 64, 48)
+    assert difference(fast(crops), model(crops)) <= 1e-4
+
+
+def test_a_block_with_parts_of_ones_own_stays_as_it_is(generator):
+    class Half(nn.Module):
+        def __init__(self, attention: Attention) -> None:
+            super().__init__()
+            self.inner = attention
+
+        def forward(self, tokens: torch.Tensor, queries: int | None = None) -> torch.Tensor:
+            return 0.5 * self.inner(tokens, queries)
+
+    model, crops = make(), torch.randn(1, 3, 64, 48, generator=generator)
+    first, second = model.encoder.groups[0][:2]
+    first.attention, second.mlp = Half(first.attention), nn.Linear(48, 48)
+    with torch.no_grad():
+        assert difference(optimize(model)(crops), model(crops)) <= 1e-5
+
+
 def test_what_cannot_be_optimised_says_so():
     model = make()
     fast = optimize(model)
@@ -305,6 +447,8 @@ def test_what_cannot_be_optimised_says_so():
         optimize(fast)
     with pytest.raises(ValueError, match=r"given to torch\.compile"):
         optimize(torch.compile(model))
+    with pytest.raises(ValueError, match="on the meta device, without weights"):
+        optimize(make().to("meta"))
     with record_attention(model), pytest.raises(ValueError, match="being recorded"):
         optimize(model)
 
@@ -420,6 +564,33 @@ def test_weights_that_a_copy_reads_are_those_that_it_uses():
     assert difference(first(crops), copy.deepcopy(second)(crops)) <= 1e-5
 
 
+def test_changed_weights_of_a_copy_are_those_that_it_uses(generator):
+    fast, crops = optimize(make()), torch.randn(1, 3, 64, 48, generator=generator)
+    before = fast(crops)
+    larger = {name: 3 * parameter for name, parameter in fast.named_parameters() if "convolution" in name}
+    assert difference(torch.func.functional_call(fast, larger, (crops,)), before) > 0.01
+    assert difference(fast(crops), before) <= 1e-6
+    with torch.no_grad():
+        for name in larger:
+            fast.get_parameter(name).mul_(3)
+    expected = copy.deepcopy(fast)(crops)
+    assert difference(expected, before) > 0.01
+    assert difference(fast(crops), expected) <= 1e-5
+
+
+def test_weights_of_a_copy_may_ask_for_gradients(generator):
+    fast, crops = optimize(make()).requires_grad_(), torch.randn(1, 3, 64, 48, generator=generator)
+    fast(crops).square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in fast.backbone.named_parameters()}
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients.values())
+
+
+@torch.inference_mode()
+def test_a_copy_may_be_copied_in_inference_mode(generator):
+    fast, crops = optimize(make()), torch.randn(1, 3, 64, 48, generator=generator)
+    assert difference(copy.deepcopy(fast)(crops), fast(crops)) <= 1e-6
+
+
 def test_gradients_of_the_crops_are_the_models():
     model, crops = make(), torch.randn(1, 3, 64, 48)
     gradients = []
@@ -453,3 +624,172 @@ def test_adapted_linear_layers_are_not_passed_by(name, shape):
     crops = torch.randn(1, 3, 64, 48)
     with torch.no_grad():
         assert difference(optimize(model)(crops), model(crops)) <= 1e-5
+
+
+class Spread(nn.Module):
+    """Adds what a convolution makes of a map's mean, a single cell, to the whole map."""
+
+    channels, stride = 4, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.first(images)
+        return maps + self.second(maps.mean((2, 3), keepdim=True))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_cell_that_is_added_to_a_whole_map_is_no_residual(packed, generator):
+    torch.manual_seed(0)
+    backbone, images = Spread().eval(), torch.randn(2, 3, 8, 6, generator=generator)
+    with torch.no_grad():
+        fused = FusedBackbone(backbone, images)
+        if packed:
+            fused.pack(images)
+        assert difference(fused(images), backbone(images)) <= 1e-5
+
+
+def test_weights_of_other_than_four_dimensions_stay_as_they_lie(generator):
+    class Volumes(nn.Module):
+        channels, stride = 4, 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 1)
+            self.shift = nn.Parameter(torch.ones(1, 1, 4, 1, 1))
+            self.register_buffer("scale", torch.full((1, 1, 4, 1, 1), 2.0))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return (self.convolution(images).unsqueeze(0) * self.scale + self.shift)[0]
+
+    volumes, images = Volumes().eval(), torch.randn(1, 3, 8, 6, generator=generator)
+    with torch.no_grad():
+        assert difference(FusedBackbone(volumes, images)(images), volumes(images)) <= 1e-5
+
+
+def test_models_in_other_threads_work_while_one_is_traced(generator):
+    serving, images = nn.Conv2d(3, 4, 1), torch.randn(1, 3, 8, 6, generator=generator)
+    results: list[Any] = []
+
+    def serve() -> None:
+        try:
+            results.append(serving(images))
+        except Exception as error:
+            results.append(error)
+
+    class Served(nn.Module):
+        channels, stride = 4, 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            thread = threading.Thread(target=serve)  # while the trace lasts
+            thread.start()
+            thread.join()
+            return self.convolution(images)
+
+    with torch.no_grad():
+        FusedBackbone(Served().eval(), images)
+    assert len(results) == 1
+    assert torch.equal(results[0], serving(images))
+
+
+def test_two_threads_may_optimise_at_once():
+    models, fast = [make(), make()], {}
+    threads = [threading.Thread(target=lambda i=i: fast.update({i: optimize(models[i])})) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(fast) == [0, 1]
+    assert not hasattr(nn.Module.__call__, "__wrapped__")  # by torch.fx
+    assert all(isinstance(one.backbone, FusedBackbone) for one in fast.values())
+
+
+class Narrow(nn.Module):
+    """A block that attends with half the width."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(spec.width, spec.width // 2), nn.Linear(spec.width // 2, spec.width)
+        self.attention = Attention(spec.width // 2, spec.heads, spec.softmax_scale)
+
+    def forward(self, tokens: torch.Tensor, queries: int | None = None) -> torch.Tensor:
+        return tokens[:, :queries] + self.up(self.attention(self.down(tokens), queries))
+
+
+def test_attention_is_timed_on_the_tokens_that_reach_it(generator):
+    if "narrow" not in blocks:
+        blocks.add("narrow", Narrow)
+    model, crops = make(SMALL.replace(block="narrow", depth=1)), torch.randn(2, 3, 64, 48, generator=generator)
+    with torch.no_grad():
+        assert difference(optimize(model)(crops), model(crops)) <= 1e-5
+
+
+def test_optimising_under_autocast_is_no_reason_to_refuse(caplog):
+    model, crops = make(), torch.randn(1, 3, 64, 48)
+    with torch.autocast("cpu", dtype=torch.bfloat16), caplog.at_level(logging.WARNING, "tokenpose"):
+        fast = optimize(model)
+    assert "stays as it is" not in caplog.text
+    assert difference(fast(crops), model(crops)) <= 1e-5
+
+
+def test_heatmaps_of_zeros_are_equal():
+    model, crops = make(), torch.randn(1, 3, 64, 48)
+    last = next(module for module in reversed(list(model.head.modules())) if isinstance(module, nn.Linear))
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    assert not optimize(model)(crops).any()
+
+
+def test_weights_that_are_not_finite_are_named():
+    model = make()
+    model.backbone.conv2.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"weights aren't finite: 'backbone\.conv2\.weight' holds NaN"):
+        optimize(model)
+    model = make()
+    model.backbone.bn1.running_var[3] = float("nan")
+    with pytest.raises(ValueError, match=r"weights aren't finite: 'backbone\.bn1\.running_var' holds NaN"):
+        optimize(model)
+    model = make()
+    model.backbone.bn1.running_var[3] = -1
+    with pytest.raises(ValueError, match="heatmaps aren't finite, though its weights are"):
+        optimize(model)
+    model = make()
+    model.head.register_buffer("mask", torch.full((1,), float("-inf")))
+    assert optimize(model).is_optimized
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_copy_made_in_inference_mode_takes_weights_and_gradients(made):
+    model = None if made else make()
+    with torch.inference_mode():
+        fast = optimize(model or make())
+    assert not any(tensor.is_inference() for tensor in (*fast.parameters(), *fast.buffers()))
+    fast.load_state_dict(copy.deepcopy(fast.state_dict()))
+    fast.requires_grad_()(torch.randn(1, 3, 64, 48)).sum().backward()
+    assert fast.backbone.graph.conv1_conv1.convolution.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    "part", ["", "backbone", "backbone.layer1.0", "backbone.conv1", "encoder.groups.0.1",
+             "encoder.groups.0.0.attention", "encoder.groups.0.0.mlp", "head"]
+)  # fmt: skip
+def test_parts_with_hooks_are_named_and_not_optimised(part):
+    model = make()
+    model.get_submodule(part).register_forward_hook(lambda module, inputs, outputs: None)
+    with pytest.raises(ValueError, match=rf"^{repr(part) if part else 'the model'} has a hook.*remove it"):
+        optimize(model)
+
+
+def test_pruned_models_are_told_how_to_become_plain():
+    model = make()
+    prune.l1_unstructured(model.backbone.conv1, "weight", amount=0.5)
+    with pytest.raises(ValueError, match=r"'backbone.conv1' is pruned.*prune\.remove\(module, 'weight'\)"):
+        optimize(model)
+    prune.remove(model.backbone.conv1, "weight")
+    assert (optimize(model).backbone.graph.conv1_conv1.convolution.weight == 0).float().mean() >= 0.5

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokenpose.files import named
-from tokenpose.models.tokenpose import TokenPose, require_plain
+from tokenpose.models.tokenpose import TokenPose, largest_difference, require_finite, require_plain
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def export_onnx(model: nn.Module, file: str | Path) -> None:
     and warns of is swallowed, and what torch, onnx_ir and onnxscript log.
 
     Raises ModuleNotFoundError without the ``export`` extra; TypeError for what is no TokenPose; ValueError for an
-    optimised or compiled model, for one that is being recorded, for other precisions than float32, for parts that ONNX
-    can't express and for a file that disagrees; OSError where it can't be written.
+    optimised or compiled model, for one that is being recorded, for other precisions than float32 and weights that
+    aren't finite, for parts that ONNX can't express and for a file that disagrees; OSError where it can't be written.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
@@ -62,6 +62,7 @@ def _exportable(model: Any) -> TokenPose:
     others = sorted({str(parameter.dtype) for parameter in model.parameters()} - {"torch.float32"})
     if others:
         raise ValueError(f"ONNX files are written in float32; the model has {', '.join(others)}: model.float() first")
+    require_finite(model)
     return copy.deepcopy(model).cpu().eval()
 
 
@@ -112,14 +113,15 @@ def _compare(network: TokenPose, path: Path) -> float:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # it has a dozen kinds of its own, without a common one
         raise ValueError(f"ONNX Runtime can't read the file, so it was not written: {_reason(error)}") from error
-    worst = 0.0
+    errors = []
     for batch in (1, 3):
         crops = _some_crops(network, batch)
         with torch.inference_mode():
             expected = network(crops)
         found = torch.from_numpy(session.run([OUTPUT], {INPUT: crops.numpy()})[0])
-        worst = max(worst, float((found - expected).abs().max() / expected.abs().max()))
-    if not worst <= TOLERANCE:  # NaN too
+        errors.append(largest_difference(found, expected))
+    worst = max(errors)
+    if not all(error <= TOLERANCE for error in errors):  # NaN too
         raise ValueError(
             f"the ONNX file disagrees with the model by {worst:.1e} of the largest heatmap value, more than "
             f"{TOLERANCE:.0e}, so it was not written: a part of the model does not survive torch.onnx.export"

@@ -1,6 +1,7 @@
 """optimize: a copy of a model for inference, whose outputs are the model's."""
 
 import copy
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -9,12 +10,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from timm.models import FeatureHooks
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
-from tokenpose.models.attention import PATHS, attentions_of
+from tokenpose.models.attention import PATHS, Attention, attentions_of
 from tokenpose.models.blocks import LeanVitBlock
 from tokenpose.models.fusion import FusedBackbone
-from tokenpose.models.tokenpose import TokenPose, require_plain
+from tokenpose.models.tokenpose import TokenPose, largest_difference, require_finite, require_plain
 
 logger = logging.getLogger(__name__)
 
@@ -36,23 +39,19 @@ def optimize(model: TokenPose) -> TokenPose:
     made for it. The folded copy is compared with the model in float32 on the CPU before it returns: heatmaps are within
     1e-4 of the largest value. On a CPU glibc is led to keep up to 64 MB of freed memory, for the whole process.
 
-    A backbone that torch.fx can't follow stays as it is, and a warning is logged.
+    A backbone that torch.fx can't follow, or whose fused form gives another map, stays as it is; a warning is logged.
     Raises TypeError for what is no TokenPose; ValueError for a compiled or an optimised model, for one that is being
-    recorded, and where the outputs differ.
+    recorded, pruned, has hooks, is on the meta device or whose weights aren't finite, and where the outputs differ.
     """
     require_plain(model, "optimise", "optimised")
+    _require_no_hooks(model)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError("the model is on the meta device, without weights: create it on another, then optimise")
+    require_finite(model)
     weights = next(model.parameters())
     device, dtype = weights.device, weights.dtype
-    exact = torch.float64 if dtype == torch.float64 else torch.float32
-    reference = copy.deepcopy(model).eval().requires_grad_(False).to("cpu", exact)  # where products aren't rounded more
-    fast = copy.deepcopy(reference)
-    fast.is_optimized = True
-    with torch.no_grad():
-        images = _some_images(fast, batch=1)
-        _fuse_backbone(fast, images)
-        if device.type == "cpu" and dtype == torch.float32:
-            _prepare_for_cpu(fast, images)
-        _compare(fast, reference)
+    with torch.inference_mode(False), torch.no_grad():  # whose tensors could be neither trained nor given other values
+        fast = _make_copy(model, packed=device.type == "cpu" and dtype == torch.float32)
         fast.to(device, dtype)
         _choose_attention(fast)
         if device.type == "cpu":
@@ -60,23 +59,65 @@ def optimize(model: TokenPose) -> TokenPose:
     return fast
 
 
-def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"]) -> None:
-    """Exchange the backbone for its fused form, if it has convolutions and torch.fx can follow it."""
-    if not any(isinstance(module, nn.Conv2d) for module in fast.backbone.modules()):
+def _make_copy(model: TokenPose, packed: bool) -> TokenPose:
+    """The copy, on the CPU, its parts exchanged and its heatmaps compared; ``packed``: for float32 on a CPU."""
+    exact = torch.float64 if next(model.parameters()).dtype == torch.float64 else torch.float32
+    with torch.autocast("cpu", enabled=False):  # products that are rounded more couldn't be compared
+        reference = copy.deepcopy(model).eval().requires_grad_(False).to("cpu", exact)
+        fast = copy.deepcopy(reference)
+        fast.is_optimized = True
+        _fuse_backbone(fast, _some_images(fast, batch=1), packed)
+        if packed:
+            _prepare_for_cpu(fast)
+        _compare(fast, reference)
+    return fast
+
+
+def _require_no_hooks(model: TokenPose) -> None:
+    """Raise ValueError for hooks, which a copy might pass by, other than those by which timm collects maps."""
+    for name, module in model.named_modules():
+        kinds: Any = (
+            module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
+        )  # fmt: skip
+        for hook in itertools.chain.from_iterable(kind.values() for kind in kinds):
+            if isinstance(hook, BasePruningMethod):
+                raise ValueError(
+                    f"{name!r} is pruned by a hook, which a copy would lose: make it permanent with "
+                    f"torch.nn.utils.prune.remove(module, {hook._tensor_name!r}), then optimise"
+                )
+            if not (isinstance(hook, partial) and isinstance(getattr(hook.func, "__self__", None), FeatureHooks)):
+                raise ValueError(
+                    f"{repr(name) if name else 'the model'} has a hook, which the copy's parts might pass by: "
+                    "remove it before you optimise, or use the model as it is"
+                )
+
+
+def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"], packed: bool) -> None:
+    """Exchange the backbone for its fused form, if it has convolutions, torch.fx can follow it and the map is its own.
+
+    ``packed``: with oneDNN's fused convolutions, in float32 on a CPU.
+    """
+    backbone = fast.backbone
+    if not any(isinstance(module, nn.Conv2d) for module in backbone.modules()):
         return
     try:
-        fast.backbone = FusedBackbone(fast.backbone, images)
-    except ValueError as error:
-        logger.warning("backbone %r stays as it is: %s", fast.spec.backbone, error)
+        fused = FusedBackbone(backbone, images)
+        if packed:
+            fused.pack(images)
+        error = largest_difference(fused(images.clone()), backbone(images.clone()))
+        if not error <= TOLERANCE:
+            raise ValueError(f"fused its map would differ by {error:.1e} of the largest value")
+        fast.backbone = fused
+    except Exception as error:  # of a backbone of one's own: anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        logger.warning("backbone %r stays as it is: %s", fast.spec.backbone, reason)
 
 
-def _prepare_for_cpu(fast: TokenPose, images: Float[Tensor, "batch 3 height width"]) -> None:
-    """What is faster on a CPU in float32: oneDNN's fused convolutions, blocks with fewer passes over memory."""
+def _prepare_for_cpu(fast: TokenPose) -> None:
+    """What is faster on a CPU in float32, the backbone aside: blocks with fewer passes over memory."""
     # glibc gives memory of the size of our maps back to the system when it is freed, and the system has to clear it for
     # the next map. Once it has freed a block of nearly 32 MB, it keeps what is smaller.
     torch.empty(8_300_000)
-    if isinstance(fast.backbone, FusedBackbone):
-        fast.backbone.pack(images)
     for group in fast.encoder.groups:
         for index, block in enumerate(group):
             if LeanVitBlock.suits(block):
@@ -88,7 +129,9 @@ def _choose_attention(fast: TokenPose) -> None:
     attentions = [attention for block in attentions_of(fast) for attention in block]
     if not attentions:
         return
-    tokens = fast.tokenizer(fast.backbone(_some_images(fast, batch=1)))
+    tokens = _tokens_that_reach(attentions[0], fast)
+    if tokens is None:
+        return
     explicit = tokens.is_cpu and tokens.shape[1] <= _LONGEST_EXPLICIT
     seconds = {}
     for path in PATHS:
@@ -100,6 +143,17 @@ def _choose_attention(fast: TokenPose) -> None:
     for attention in attentions:
         attention.path = chosen
     logger.info("attention: %s; %s", chosen, _milliseconds(seconds))
+
+
+def _tokens_that_reach(attention: Attention, fast: TokenPose) -> Tensor | None:
+    """What the module is given in a pass, which need not be the model's own tokens: a block may narrow or join them."""
+    given: list[Tensor] = []
+    handle = attention.qkv.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        fast(_some_images(fast, batch=1))
+    finally:
+        handle.remove()
+    return given[0] if given else None
 
 
 def _choose_chunk(fast: TokenPose) -> int | None:
@@ -133,7 +187,11 @@ def _compare(fast: TokenPose, reference: TokenPose) -> None:
     """Raise ValueError where the copy's heatmaps aren't the model's."""
     images = _some_images(reference, batch=2)
     expected, found = reference(images), fast(images)
-    error = float((found - expected).abs().max() / expected.abs().max())
+    if not expected.isfinite().all():
+        raise ValueError(
+            "the model's own heatmaps aren't finite, though its weights are: there is nothing to compare with"
+        )
+    error = largest_difference(found, expected)
     if not error <= TOLERANCE:  # NaN too
         raise ValueError(
             f"the optimised copy's heatmaps differ from the model's by {error:.1e} of the largest value, more than "

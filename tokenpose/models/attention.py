@@ -93,8 +93,8 @@ def record_attention(
     likewise. Rows come in the order in which the network works, whatever the order of ``blocks``.
 
     The rows are computed beside the fused path, for the keypoint queries only (keypoints x tokens, not tokens x
-    tokens), and carry gradients where autograd is on. Each pass of the network replaces the rows of
-    the one before: with a flip test or several batches those of the last one stay.
+    tokens), and carry gradients where autograd is on. Each call of the model replaces the rows of the one before: with
+    a flip test or several batches those of the last one stay. A batch that goes through in chunks is one call.
 
     Raises ValueError where no block uses the library's Attention, a block or head isn't there, the model is compiled,
     or it is being recorded already; TypeError for what is no model and no list of numbers.
@@ -117,7 +117,8 @@ def attentions_of(model: Any) -> list[list[Attention]]:
 def observe_attention(
     model: Any, blocks: Sequence[int] | None, rows: list[Rows], queries: int | None, heads: Sequence[int] | None = None
 ) -> Iterator[None]:
-    """Put softmax rows of the first ``queries`` tokens (None: of all) into a list, which each pass clears first."""
+    """Put softmax rows of the first ``queries`` tokens (None: of all) into a list, which holds those of one pass: a
+    call of the model, in chunks or not, or of its `read` alone."""
     for name, chosen in (("blocks", blocks), ("heads", heads)):
         if chosen is not None and not isinstance(chosen, Sequence):
             raise TypeError(f"{name} is a list of numbers; got {chosen!r:.80}")
@@ -139,9 +140,6 @@ def observe_attention(
     if not all(-fewest <= head < fewest for head in heads or ()):
         raise ValueError(f"the model has {fewest} heads, 0 to {fewest - 1}; got {list(heads or ())}")
 
-    def clear(_module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
-        rows.clear()
-
     def observer(attention: Attention) -> Callable[[Tensor, Tensor], None]:
         def observe(query: Tensor, key: Tensor) -> None:
             if heads is not None:
@@ -150,12 +148,42 @@ def observe_attention(
 
         return observe
 
-    handle = model.tokenizer.register_forward_pre_hook(clear)  # runs once a pass, before every block
+    passes = _Passes(rows)
+    handles = [
+        model.register_forward_pre_hook(passes.begin_call),
+        model.tokenizer.register_forward_pre_hook(passes.begin_chunk),  # runs once a chunk, before every block
+        model.register_forward_hook(passes.end_call, always_call=True),
+    ]
     try:
         for attention in recorded:
             attention.observer = observer(attention)
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         for attention in recorded:
             attention.observer = None
+
+
+class _Passes:
+    """Keeps a list of rows to those of the latest pass. A model that splits its batch reads chunk by chunk in one call:
+    their rows are put together when it ends."""
+
+    def __init__(self, rows: list[Rows]) -> None:
+        self.rows, self.is_called = rows, False
+        self.chunks: list[list[Rows]] = []  # of this call, without the one that is being read
+
+    def begin_call(self, *_: object) -> None:
+        self.is_called = True
+        self.rows.clear()
+
+    def begin_chunk(self, *_: object) -> None:
+        if self.is_called and self.rows:
+            self.chunks.append(list(self.rows))
+        self.rows.clear()
+
+    def end_call(self, *_: object) -> None:
+        """Also after an error, when the rows are those of the chunk that it was in."""
+        chunks, self.chunks, self.is_called = [*self.chunks, list(self.rows)], [], False
+        if len(chunks) > 1 and len(chunks[0]) == len(self.rows):
+            self.rows[:] = [torch.cat(parts) for parts in zip(*chunks, strict=True)]

@@ -52,7 +52,9 @@ class LeanVitBlock(nn.Module):
     @staticmethod
     def suits(block: nn.Module) -> bool:
         """Whether it is a VitBlock of plain linear layers: no adapters, no hooks, which would be passed by."""
-        if type(block) is not VitBlock or len(block.mlp) != 3:
+        if type(block) is not VitBlock or type(block.attention) is not Attention:
+            return False
+        if type(block.mlp) is not nn.Sequential or len(block.mlp) != 3:
             return False
         linears = (block.attention.output, block.mlp[2])
         return all(_is_plain(linear, bias=True) for linear in linears) and type(block.mlp[1]) is nn.GELU

@@ -2,13 +2,15 @@
 that may follow are done while a convolution writes its map."""
 
 import operator
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -19,6 +21,8 @@ _RELUS = {
     "call_method": ("relu", "relu_"),
 }
 _ADDITIONS = {"call_function": (operator.add, operator.iadd, torch.add), "call_method": ("add", "add_")}
+
+_ONE_TRACE = threading.Lock()  # a trace puts back what it found, which must not be another's
 
 
 class FusedConvolution(nn.Module):
@@ -31,6 +35,7 @@ class FusedConvolution(nn.Module):
         super().__init__()
         self.convolution, self.relu = convolution, relu
         self.packed: Tensor | None = None
+        self.packed_from: tuple[Tensor, int | None] | None = None  # the weights, and how often they had changed
         self.packed_for: torch.Size | None = None
         self.may_overwrite = False  # nobody reads the added map afterwards
         padding: Any = convolution.padding
@@ -43,6 +48,7 @@ class FusedConvolution(nn.Module):
         self.packed_for = size
         if torch.backends.mkldnn.is_available() and weight.is_cpu and weight.dtype == torch.float32:
             self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, list(size))
+            self.packed_from = self.convolution.weight, _version(self.convolution.weight)
 
     def _repack(self, _keys: object = None) -> None:
         """After other weights were read, or in a copy: the packed ones are oneDNN's own and don't come along."""
@@ -50,7 +56,7 @@ class FusedConvolution(nn.Module):
             self.pack(self.packed_for)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "packed": None}
+        return {**self.__dict__, "packed": None, "packed_from": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -58,19 +64,33 @@ class FusedConvolution(nn.Module):
 
     def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
         """(batch, channels, rows, columns) -> the convolution's map; ``other`` has that map's shape."""
-        differentiated = torch.is_grad_enabled() and maps.requires_grad  # which oneDNN's operators know nothing of
-        if self.packed is None or not maps.is_cpu or maps.dtype != torch.float32 or differentiated:
-            maps = self.convolution(maps)
+        convolution = self.convolution
+        if self.packed is None or not maps.is_cpu or maps.dtype != torch.float32 or self._is_to_be_plain(maps):
+            maps = convolution(maps)
             maps = maps if other is None else maps.add_(other)
             return maps.relu_() if self.relu else maps
         operation: Any = torch.ops.mkldnn._convolution_pointwise
-        bias, relu = self.convolution.bias, "relu" if self.relu else None
+        bias, relu = convolution.bias, "relu" if self.relu else None
         if other is None:
             return operation.default(maps, self.packed, bias, *self.geometry, relu or "none", [], "")
         if self.may_overwrite:
             operation = torch.ops.mkldnn._convolution_pointwise_
             return operation.binary(other, maps, self.packed, bias, *self.geometry, "add", None, relu, [], None)
         return operation.binary(maps, other, self.packed, bias, *self.geometry, "add", None, relu, [], None)
+
+    def _is_to_be_plain(self, maps: Tensor) -> bool:
+        """Whether the weights aren't the packed ones, or gradients are asked for, which oneDNN's operators lack."""
+        parameters: Any = self.convolution._parameters
+        weight, bias = parameters.get("weight"), parameters.get("bias")
+        if self.packed_from is None or weight is not self.packed_from[0] or _version(weight) != self.packed_from[1]:
+            return True
+        asked = maps.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+        return asked and torch.is_grad_enabled()
+
+
+def _version(weight: Tensor) -> int | None:
+    """How often a tensor was changed in place; tensors of the inference mode don't count that."""
+    return None if weight.is_inference() else weight._version
 
 
 class FusedBackbone(nn.Module):
@@ -83,14 +103,29 @@ class FusedBackbone(nn.Module):
     def __init__(self, backbone: Any, images: Images) -> None:
         super().__init__()
         self.channels, self.stride = backbone.channels, backbone.stride
-        self.graph = _fuse(backbone, images).to(memory_format=torch.channels_last)
+        self.graph = _fuse(backbone, images)
+        for tensor in (*self.graph.parameters(), *self.graph.buffers()):
+            if tensor.ndim == 4:  # of five dimensions PyTorch can't, and timm's Swin has such
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        self.owns_map = self._makes_a_map(images.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Images) -> Float[Tensor, "batch channels rows columns"]:
         """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""
         features = self.graph(images.contiguous(memory_format=torch.channels_last))
         if features.is_cpu and features.dtype == torch.float32 and not features.requires_grad:
-            features[:, :1].add_(0 * images.sum(dim=(1, 2, 3), keepdim=True))  # oneDNN's ReLU makes 0 of NaN
+            mark = 0 * images.sum(dim=(1, 2, 3), keepdim=True)  # oneDNN's ReLU makes 0 of NaN
+            if not self.owns_map:
+                return features + mark
+            features[:, :1].add_(mark)
         return features
+
+    def _makes_a_map(self, images: Tensor) -> bool:
+        """Whether its map is its own and may be written to: not the images, no weight, not expanded from few values."""
+        features = self.graph(images)
+        place = features.untyped_storage().data_ptr()
+        others = (images, *self.graph.parameters(), *self.graph.buffers())
+        dense = features.is_contiguous() or features.is_contiguous(memory_format=torch.channels_last)
+        return dense and all(other.untyped_storage().data_ptr() != place for other in others)
 
     def pack(self, images: Images) -> None:
         """Have oneDNN do the convolutions, with weights laid out for images of that size; for float32 on a CPU."""
@@ -105,6 +140,23 @@ class FusedBackbone(nn.Module):
 
 
 class _Tracer(fx.Tracer):
+    """Follows one thread: torch.fx takes the calls of all modules of the process, and knows only those of its own."""
+
+    def trace(self, *arguments: Any, **options: Any) -> fx.Graph:
+        self.thread = threading.get_ident()
+        with _ONE_TRACE:
+            return super().trace(*arguments, **options)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, BatchNormAct2d) or super().is_leaf_module(m, module_qualified_name)
 
@@ -127,7 +179,7 @@ def _trace(backbone: nn.Module, images: Images) -> fx.GraphModule:
         for node in list(traced.graph.nodes):
             node.type = None  # annotations of shapes can't be pickled
             if type(_called(traced, node)) is nn.Identity:
-                node.replace_all_uses_with(node.args[0])
+                node.replace_all_uses_with(_input_of(node))
                 traced.graph.erase_node(node)
         ShapeProp(traced).propagate(images)
     except Exception as error:  # of the backbone's own code, which runs with stand-ins for tensors: anything
@@ -157,8 +209,9 @@ def _fuse_convolution(traced: fx.GraphModule, node: fx.Node) -> None:
             done.append(follower)
     name = f"{str(node.target).replace('.', '_')}_{node.name}"
     traced.add_module(name, FusedConvolution(convolution, relu=type(activation) is nn.ReLU))
+    maps: Any = _input_of(node)
     with traced.graph.inserting_before(done[-1]):
-        fused = traced.graph.call_module(name, (node.args[0],) if other is None else (node.args[0], other))
+        fused = traced.graph.call_module(name, (maps,) if other is None else (maps, other))
         fused.meta = done[-1].meta
         if activation is not None and type(activation) is not nn.ReLU:
             traced.add_module(f"{name}_activation", activation)
@@ -190,6 +243,12 @@ def _called(traced: fx.GraphModule, node: Any) -> nn.Module | None:
     return traced.get_submodule(str(node.target)) if node is not None and node.op == "call_module" else None
 
 
+def _input_of(node: fx.Node) -> Any:
+    """What a module with one input is called with, by position or by name."""
+    (given,) = (*node.args, *node.kwargs.values())
+    return given
+
+
 def _only_reader(node: fx.Node) -> Any:
     """The node that reads this one's result, if there is one and no more."""
     return next(iter(node.users)) if len(node.users) == 1 else None
@@ -207,11 +266,19 @@ def _is_relu(traced: fx.GraphModule, node: Any) -> bool:
 
 
 def _added_map(node: Any, to: fx.Node) -> fx.Node | None:
-    """What an addition adds to a map, if it is another map of the same shape."""
+    """What an addition adds to a map, if it is another map of the same shape as it and the sum."""
     if node is None or node.target not in _ADDITIONS.get(node.op, ()) or len(node.args) != 2 or node.kwargs:
         return None
     other = node.args[1] if node.args[0] is to else node.args[0]
     if not isinstance(other, fx.Node) or other is to:
         return None
-    shapes = [getattr(part.meta.get("tensor_meta"), "shape", None) for part in (other, node)]
-    return other if shapes[0] is not None and shapes[0] == shapes[1] else None
+    if other is node.args[0] and node.target in (operator.iadd, "add_"):  # who has that map sees it change
+        return None
+    kinds = [_kind(part) for part in (to, other, node)]  # neither of the two is spread over the other
+    return other if kinds[0] is not None and kinds[0] == kinds[1] == kinds[2] else None
+
+
+def _kind(node: fx.Node) -> tuple[torch.Size, torch.dtype] | None:
+    """Shape and type of the tensor that a node gives, if it gives one."""
+    found = node.meta.get("tensor_meta")
+    return (found.shape, found.dtype) if isinstance(found, TensorMetadata) else None

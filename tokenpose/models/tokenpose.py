@@ -89,6 +89,22 @@ def require_plain(model: Any, verb: str, done: str) -> TokenPose:
     return model
 
 
+def require_finite(model: nn.Module) -> None:
+    """Raise ValueError, with the name, for weights that aren't finite and buffers of NaN; masks may be infinite."""
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"the model's weights aren't finite: {name!r} holds NaN or infinity; load others")
+    for name, buffer in model.named_buffers():
+        if buffer.isnan().any():
+            raise ValueError(f"the model's weights aren't finite: {name!r} holds NaN; load others")
+
+
+def largest_difference(found: Tensor, expected: Tensor) -> float:
+    """As a share of the largest expected value; 0 for equal tensors, of zeros too, NaN where one holds NaN."""
+    difference = (found - expected).abs().max()
+    return float(difference / expected.abs().max()) if difference else 0.0
+
+
 def activate(logits: Heatmaps, spec: ModelSpec) -> Heatmaps:
     """The head's outputs as heatmaps. For "softmax": the distribution over cells times 2 pi sigma^2, so that the target
     Gaussian itself would have a peak of 1."""
