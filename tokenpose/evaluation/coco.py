@@ -182,8 +182,8 @@ def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[B
     if others:
         left_out[f"in images that are not in {truth.path.name}"] = others
     if file.other_categories:
-        ids, wanted = _first_three(file.other_categories), name_categories([truth.category])
-        left_out[f"of category {ids}, where {wanted} is wanted"] = sum(file.other_categories.values())
+        categories, wanted = _first_three(file.other_categories), name_categories([truth.category])
+        left_out[f"of category {categories}, where {wanted} is wanted"] = sum(file.other_categories.values())
     detected = Boxes(
         image_index=np.array(rows, dtype=np.int64),
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
@@ -204,8 +204,8 @@ def _why_none(file: BoxesFile, truth: GroundTruth) -> str:
     """Why none of a file's boxes is of the category and in the images of the annotation file."""
     having = {name: people for name, people in file.images.items() if people.boxes}
     if not having and file.other_categories:
-        ids, wanted = _first_three(file.other_categories), name_categories([truth.category])
-        return f"{file.path} has boxes of category {ids}, and none of {wanted} as {truth.path} has it"
+        categories, category = _first_three(file.other_categories), name_categories([truth.category])
+        return f"{file.path} has boxes of category {categories}, and none of {category} as {truth.path} has it"
     kind = repr(truth.category.get("name"))
     if not having:
         return f"{file.path} has no boxes of {kind}"
