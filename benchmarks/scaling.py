@@ -5,7 +5,8 @@ Usage: python benchmarks/scaling.py [--output scaling.json] [--picture scaling.p
 The published way (benchmarks/published.py) and the optimised model take turns. Memory is what a pass takes beside
 weights and crops. Both share a process, and so the memory that `optimize` leads glibc to keep, which helps both. For
 tokens the patch shrinks: from 8x6 backbone cells (64 visual tokens) to 1x2 (1,536); S-v1 has 256 and S-v2 768. "people"
-is the predictor's whole way for so many people on one photograph of 640x480, by stages.
+is the predictor's whole way for so many people on one photograph of 640x480, by stages. What OUTPUT holds already is
+not measured again; one of another machine, or of other versions, is refused.
 """
 
 import argparse
@@ -19,11 +20,11 @@ import torch
 from published import Published
 from speed import (
     choose_device,
-    describe_machine,
     draw_boxes,
     draw_photograph,
     make_stages,
     measure_memory,
+    read_output,
     take_turns,
     with_weights,
 )
@@ -42,8 +43,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each point, at least")
     options = parser.parse_args()
-    found: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
-    found["machine"] = describe_machine()
+    found = read_output(options.output, {})
     measures = {"batch": by_batch, "tokens": by_tokens, "keypoints": by_keypoints, "people": by_people}
     for name, measure in measures.items():
         if name not in found:

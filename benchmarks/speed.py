@@ -13,8 +13,8 @@ Ways: "published" (benchmarks/published.py), "eager" (create_model), "optimised"
 (torch.compile with frozen weights; on a GPU of the optimised model, with CUDA graphs), "onnxruntime" and "openvino" on
 what export_onnx writes (CPU; OpenVINO for each size of batch), "vitpose" (transformers' VitPose-B, random weights, same
 crops). Then the stages of a photograph's way through the predictor, for 1, 8 and 64 people. What OUTPUT holds already
-is not measured again; where a way is missing, all ways of that model, precision and batch are. A batch of 64 has one
-turn.
+is not measured again; where a way is missing, all ways of that model, precision and batch are, and with --photograph
+the stages. An OUTPUT of another machine, or of other versions, is refused. A batch of 64 has one turn.
 """
 
 import argparse
@@ -61,8 +61,7 @@ def main() -> None:
     if options.worker:
         work(*options.worker)
         return
-    found = json.loads(options.output.read_text()) if options.output.exists() else {"forward": [], "stages": []}
-    found["machine"] = describe_machine()
+    found = read_output(options.output, {"forward": [], "stages": []})
     groups = []
     for name, precision in itertools.product(options.models, options.precisions):
         ways = [way for way in options.ways if is_possible(way, precision, name)]
@@ -86,7 +85,7 @@ def main() -> None:
             ] + rows
             options.output.write_text(json.dumps(found, indent=1) + "\n")
         group.stop()
-    if not found["stages"]:
+    if options.photograph or not found["stages"]:
         found["stages"] = measure_stages(options)
         options.output.write_text(json.dumps(found, indent=1) + "\n")
     print_tables(found)
@@ -423,6 +422,21 @@ def read_status(name: str) -> float:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     raise LookupError(name)
+
+
+def read_output(path: Path, empty: dict[str, Any]) -> dict[str, Any]:
+    """What the file holds, to go on from. Ends the program where its rows are another machine's or other versions'."""
+    here = describe_machine()
+    found = json.loads(path.read_text()) if path.exists() else {**empty, "machine": here}
+    there = found.get("machine", {})
+    differ = [
+        f"{name} {there.get(name)} there, {here.get(name)} here"
+        for name in {**there, **here}
+        if there.get(name) != here.get(name)
+    ]
+    if differ:
+        raise SystemExit(f"{path} was measured elsewhere ({'; '.join(differ)}): name another --output")
+    return found
 
 
 def describe_machine() -> dict[str, Any]:

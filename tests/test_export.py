@@ -146,7 +146,9 @@ def test_what_cannot_be_exported_says_so(tmp_path):
     broken = TokenPose(SMALL)
     nn.init.constant_(broken.backbone.conv1.weight, float("nan"))
     with pytest.raises(ValueError, match=r"weights aren't finite: 'backbone\.conv1\.weight' holds NaN"):
-        export_onnx(broken, tmp_path / "broken.onnx")
+        export_onnx(broken, path)
+    with pytest.raises(ValueError, match="on the meta device, without weights"):
+        export_onnx(make().to("meta"), path)
     with pytest.raises(ValueError, match=r"given to tokenpose\.optimize"):
         export_onnx(optimize(model), path)
     with pytest.raises(ValueError, match=r"given to torch\.compile"):

@@ -45,8 +45,6 @@ def optimize(model: TokenPose) -> TokenPose:
     """
     require_plain(model, "optimise", "optimised")
     _require_no_hooks(model)
-    if any(parameter.is_meta for parameter in model.parameters()):
-        raise ValueError("the model is on the meta device, without weights: create it on another, then optimise")
     require_finite(model)
     weights = next(model.parameters())
     device, dtype = weights.device, weights.dtype

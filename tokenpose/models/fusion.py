@@ -84,8 +84,9 @@ class FusedConvolution(nn.Module):
         weight, bias = parameters.get("weight"), parameters.get("bias")
         if self.packed_from is None or weight is not self.packed_from[0] or _version(weight) != self.packed_from[1]:
             return True
-        asked = maps.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-        return asked and torch.is_grad_enabled()
+        if not torch.is_grad_enabled():
+            return False
+        return maps.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
 
 
 def _version(weight: Tensor) -> int | None:

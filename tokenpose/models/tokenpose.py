@@ -90,7 +90,10 @@ def require_plain(model: Any, verb: str, done: str) -> TokenPose:
 
 
 def require_finite(model: nn.Module) -> None:
-    """Raise ValueError, with the name, for weights that aren't finite and buffers of NaN; masks may be infinite."""
+    """Raise ValueError, with the name, for weights that aren't there or aren't finite and buffers of NaN; masks may be
+    infinite."""
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError("the model is on the meta device, without weights: create it on another")
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise ValueError(f"the model's weights aren't finite: {name!r} holds NaN or infinity; load others")
