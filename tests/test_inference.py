@@ -215,8 +215,11 @@ def test_no_matrix_of_tokens_by_tokens_is_made(optimised):
     assert (tokens, tokens) not in seen
 
 
-@pytest.mark.parametrize(("costs", "chosen"), [([3, 2, 1.5, 1.6], 4), ([1, 1.5], 1), ([7, 6, 5, 4, 3, 2, 1], None)])
-def test_chunk_grows_for_as_long_as_an_image_takes_less(costs, chosen, monkeypatch):
+@pytest.mark.parametrize(
+    ("costs", "chosen"),
+    [([3, 2, 1.5, 1.6, 1.5], 4), ([1, 1.5, 1.1], 1), ([3, 3, 2, 2.5, 2.5], 4), ([7, 6, 5, 4, 3, 2, 1], None)],
+)
+def test_chunk_grows_until_an_image_takes_no_less_two_times_in_a_row(costs, chosen, monkeypatch):
     monkeypatch.setattr(inference, "_CHUNKS", (1, 2, 4, 8, 16, 32, 64))
     seconds = iter([cost * chunk for cost, chunk in zip(costs, inference._CHUNKS, strict=False)])
     monkeypatch.setattr(inference, "_time", lambda run, calls: next(seconds))

@@ -155,15 +155,17 @@ def _tokens_that_reach(attention: Attention, fast: TokenPose) -> Tensor | None:
 
 
 def _choose_chunk(fast: TokenPose) -> int | None:
-    """How many images at once take the least time each: twice as many for as long as that takes less."""
+    """How many images at once take the least time each: twice as many, until that takes no less two times in a row.
+    One step alone may gain nothing, and a moment's disturbance of the machine is not to end it."""
     seconds: dict[int, float] = {}
-    best = 1
-    for chunk in _CHUNKS:
+    best = _CHUNKS[0]
+    for chunk, before in zip(_CHUNKS, (0, 0, *_CHUNKS), strict=False):
         some = _some_images(fast, chunk)
         seconds[chunk] = _time(partial(fast, some), calls=3) / chunk
-        if chunk > 1 and seconds[chunk] > _SLIGHTLY * seconds[best]:
+        if seconds[chunk] < _SLIGHTLY * seconds[best]:
+            best = chunk
+        elif best <= before:
             break
-        best = chunk
     logger.info("images at once: %d; %s", best, _milliseconds(seconds))
     return None if best == _CHUNKS[-1] else best
 
