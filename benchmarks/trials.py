@@ -51,13 +51,13 @@ PARTS: dict[str, dict[str, Any]] = {
     "no clipping": {"clip": 0.0},
     "Adam for AdamW": {"optimizer": "adam", "weight_decay": 1e-4},
 }
+OF_TOKENS = read_recipe("tokens").training
+LIKE_TOKENS = {name: OF_TOKENS[name] for name in ("learning_rate", "token_rate", "freeze_backbone", "guidance")}
 TOKENS: dict[str, dict[str, Any]] = {
-    "recipe tokens": {"learning_rate": 1e-5, "token_rate": 2000.0, "freeze_backbone": True, "guidance": 0.0},
-    "recipe tokens with guidance": {"learning_rate": 1e-5, "token_rate": 2000.0, "freeze_backbone": True},
-    "nothing but the tokens, at 2e-2": {
-        "learning_rate": 1e-12, "token_rate": 2e10, "freeze_backbone": True, "guidance": 0.0,
-    },
-}  # fmt: skip
+    "recipe tokens": LIKE_TOKENS,
+    "recipe tokens with guidance": {**LIKE_TOKENS, "guidance": 0.5},
+    "nothing but the tokens, at 2e-2": {**LIKE_TOKENS, "learning_rate": 1e-12, "token_rate": 2e10},
+}
 TRIALS: dict[str, dict[str, dict[str, Any]]] = {
     "fine-tuning": {
         "as it is: zoom, turn, flip; AdamW, cosine, average": {},
@@ -104,13 +104,13 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "zoom, turn, flip": {},
         "+ erasing 0.3": {"erasing": 0.3},
     },
-    "start": {**HELPERS, **PARTS},
-    "longer start": {
+    "start": {
         **HELPERS,
         **PARTS,
-        "twice the rate": {"learning_rate": 2e-3},
-        "half the rate": {"learning_rate": 5e-4},
+        "twice the rate, no clipping": {"learning_rate": 2e-3, "clip": 0.0},
+        "half the rate, no clipping": {"learning_rate": 5e-4, "clip": 0.0},
     },
+    "longer start": {**HELPERS, **PARTS},
     "start of HRNet": {
         "both helpers": {},
     },

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 _ARCHITECTURE = (
     "backbone", "patch_size", "width", "groups", "depth", "heads", "mlp_ratio", "block", "head_layers", "head_hidden",
 )  # fmt: skip
-"""Fields of a spec that weights can't be carried over."""
+"""In what of its spec a model can't differ from the file."""
 
 NEW = "\0"  # in ``sources``: a keypoint that starts from none of the file's; no keypoint has this name
 
