@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
-from tokenpose.jobs import measure_pck
+from tokenpose.jobs.evaluation import measure_pck
 from tokenpose.models.create import create_model
 
 FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from tokenpose.data.doctor import Diagnosis, check_data
-from tokenpose.data.findings import CHECKS
 from tokenpose.data.sources import ImageSource
+from tokenpose.doctor.check import Diagnosis, check_data
+from tokenpose.doctor.findings import CHECKS
 
 COUNT = 100
 Content = dict[str, Any]

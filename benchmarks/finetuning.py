@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from tokenpose.evaluation.pck import choose_unit
-from tokenpose.jobs import measure_pck
+from tokenpose.jobs.evaluation import measure_pck
+from tokenpose.jobs.training import make_trainee, train_model
+from tokenpose.jobs.training_data import read_training_data
 from tokenpose.models.create import load_model
-from tokenpose.runs import make_trainee, train_model
 from tokenpose.training.recipes import read_recipe
-from tokenpose.training_data import read_training_data
 
 NEW_NAMES = {
     "right_wrist": "right_glove", "left_wrist": "left_glove", "right_ankle": "right_shoe", "left_ankle": "left_shoe",

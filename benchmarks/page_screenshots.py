@@ -13,8 +13,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import tokenpose
-from tokenpose.attention import attention_maps
-from tokenpose.page import Panel, write_page
+from tokenpose.attention.maps import attention_maps
+from tokenpose.attention.page import Panel, write_page
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--no-first-run",
          "--disable-component-update", "--disable-sync")  # fmt: skip

@@ -14,7 +14,7 @@ import torch
 import tokenpose
 from tokenpose.data.annotations import read_annotations
 from tokenpose.data.sources import ImageSource
-from tokenpose.jobs import measure_pck
+from tokenpose.jobs.evaluation import measure_pck
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import torch
 
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
-from tokenpose.jobs import measure_pck
+from tokenpose.jobs.evaluation import measure_pck
 from tokenpose.models.create import load_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights

@@ -3,7 +3,7 @@
 Usage: python benchmarks/training.py ANNOTATIONS.json IMAGES [--people 48] [--batch-size 16] [--epochs 3]
            [--models tokenpose_t tokenpose_s_v1 tokenpose_b] [--output training.json]
 
-Each row is a run of its own, in a process of its own, by `tokenpose.runs.train_model` with the recipe "lsp" at 256x192:
+Each row is a run and a process of its own, by `tokenpose.jobs.training.train_model` with the recipe "lsp" at 256x192:
 images decoded each time by no or one worker process, or cached in memory (on a GPU: also on it). The first epoch warms
 up; the others are timed. On a GPU in bf16, with torch.compile and as a CUDA graph too. "of peak": floating-point
 operations of forward and backward (three times those of the forward pass, counted by torch) as a share of what a large
@@ -82,9 +82,9 @@ def write_row(row: dict[str, Any]) -> str:
 
 def measure(options: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
     from tokenpose.data.combine import read_datasets
-    from tokenpose.runs import make_trainee, train_model
+    from tokenpose.jobs.training import make_trainee, train_model
+    from tokenpose.jobs.training_data import TrainingData
     from tokenpose.training.recipes import read_recipe
-    from tokenpose.training_data import TrainingData
 
     samples, source = read_datasets(options.annotations, options.images)
     people, one = samples.take(slice(options.people)), samples.take(slice(1))

@@ -34,9 +34,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from tokenpose.data.sources import Source
-from tokenpose.runs import make_trainee, train_model
+from tokenpose.jobs.training import make_trainee, train_model
+from tokenpose.jobs.training_data import read_training_data
 from tokenpose.training.recipes import read_recipe
-from tokenpose.training_data import read_training_data
 
 HELPERS: dict[str, dict[str, Any]] = {
     "both helpers": {},

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tokenpose.attention import AttentionMaps, attention_maps
+from tokenpose.attention.maps import AttentionMaps, attention_maps
 from tokenpose.cli import app
 from tokenpose.commands.options import DEFAULT_DETECTOR
 from tokenpose.commands.training import train_command
@@ -22,11 +22,11 @@ from tokenpose.data.augment import Augmentation
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
 from tokenpose.detection import detect
+from tokenpose.jobs.photographs import choose_photographs, draw_sheet, find_images, predict_photographs
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import read_weights, write_weights
 from tokenpose.models.zoo import list_models
-from tokenpose.photographs import choose_photographs, draw_sheet, find_images, predict_photographs
 from tokenpose.predictor import PosePredictor, predict
 from tokenpose.skeletons import LSP
 from tokenpose.training.settings import TrainingSettings
@@ -143,7 +143,7 @@ def test_bugs_are_not_swallowed(photos, weights, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise KeyError("bug")
 
-    monkeypatch.setattr("tokenpose.photographs.draw_poses", fail)
+    monkeypatch.setattr("tokenpose.jobs.photographs.draw_poses", fail)
     result = CliRunner().invoke(app, ["predict", "photos/a.png", "--weights", str(weights), "--box", BOX])
     assert isinstance(result.exception, KeyError)
 

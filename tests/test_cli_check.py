@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .data.drawing import draw_people
+from .drawing import draw_people
 from .test_cli import run
 
 

@@ -21,7 +21,7 @@ from tokenpose.models.create import create_model
 from tokenpose.models.weights import write_weights
 from tokenpose.training.recipes import list_recipes, read_recipe
 
-from .data.drawing import draw_people
+from .drawing import draw_people
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = ["index.md", "models.md", "transforms.md", "detect.md", "attention.md", "hub.md", "extend.md", "speed.md"]

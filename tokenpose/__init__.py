@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tokenpose.attention import AttentionMaps as AttentionMaps
-    from tokenpose.attention import attention_maps as attention_maps
-    from tokenpose.attention import keypoint_similarity as keypoint_similarity
+    from tokenpose.attention.maps import AttentionMaps as AttentionMaps
+    from tokenpose.attention.maps import attention_maps as attention_maps
+    from tokenpose.attention.maps import keypoint_similarity as keypoint_similarity
+    from tokenpose.deploy.export import export_onnx as export_onnx
+    from tokenpose.deploy.optimization import optimize as optimize
     from tokenpose.detection import detect as detect
-    from tokenpose.export import export_onnx as export_onnx
     from tokenpose.geometry.decode import decode as decode
-    from tokenpose.inference import optimize as optimize
-    from tokenpose.jobs import evaluate as evaluate
+    from tokenpose.jobs.evaluation import evaluate as evaluate
+    from tokenpose.jobs.training import finetune as finetune
     from tokenpose.models.attention import Attention as Attention
-    from tokenpose.models.attention import record_attention as record_attention
     from tokenpose.models.backbones import register_backbone as register_backbone
     from tokenpose.models.blocks import register_block as register_block
     from tokenpose.models.create import create_model as create_model
     from tokenpose.models.hub import push_to_hub as push_to_hub
     from tokenpose.models.official import convert_official as convert_official
+    from tokenpose.models.recording import record_attention as record_attention
     from tokenpose.models.spec import ModelSpec as ModelSpec
     from tokenpose.models.weights import save_pretrained as save_pretrained
     from tokenpose.models.zoo import list_models as list_models
@@ -28,32 +29,31 @@ if TYPE_CHECKING:
     from tokenpose.poses import Poses as Poses
     from tokenpose.predictor import PosePredictor as PosePredictor
     from tokenpose.predictor import predict as predict
-    from tokenpose.runs import finetune as finetune
     from tokenpose.skeletons import Skeleton as Skeleton
     from tokenpose.transforms import create_transform as create_transform
 
 _MODULES = {
     "Attention": "models.attention",
-    "AttentionMaps": "attention",
+    "AttentionMaps": "attention.maps",
     "ModelSpec": "models.spec",
     "PosePredictor": "predictor",
     "Poses": "poses",
     "Skeleton": "skeletons",
-    "attention_maps": "attention",
+    "attention_maps": "attention.maps",
     "convert_official": "models.official",
     "create_model": "models.create",
     "create_transform": "transforms",
     "decode": "geometry.decode",
     "detect": "detection",
-    "evaluate": "jobs",
-    "export_onnx": "export",
-    "finetune": "runs",
-    "keypoint_similarity": "attention",
+    "evaluate": "jobs.evaluation",
+    "export_onnx": "deploy.export",
+    "finetune": "jobs.training",
+    "keypoint_similarity": "attention.maps",
     "list_models": "models.zoo",
-    "optimize": "inference",
+    "optimize": "deploy.optimization",
     "predict": "predictor",
     "push_to_hub": "models.hub",
-    "record_attention": "models.attention",
+    "record_attention": "models.recording",
     "register_backbone": "models.backbones",
     "register_block": "models.blocks",
     "register_model": "models.zoo",

@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all; and what values that come from them are."""
 
 import errno
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -95,3 +96,11 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number: no truth value, and no integer too large for a float."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokenpose.boxes import BoxFormat
 from tokenpose.geometry.decode import DECODERS, Decoded, decode
 from tokenpose.geometry.flips import flip_heatmaps, flip_order
 from tokenpose.images import read_images
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
-from tokenpose.transforms import BoxFormat, Transform, create_transform
+from tokenpose.transforms import Transform, create_transform
 
 logger = logging.getLogger(__name__)
 

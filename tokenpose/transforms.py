@@ -3,23 +3,20 @@
 from dataclasses import dataclass
 from typing import Any, Literal, cast, overload
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from tokenpose.boxes import BoxFormat, read_boxes, read_numbers
 from tokenpose.data.augment import Augmentation, Batch, draw, draw_frames, draw_matrices, make_batch, recolor
 from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
-from tokenpose.geometry.boxes import center_and_scale, xywh_to_xyxy, xyxy_to_xywh
+from tokenpose.geometry.boxes import center_and_scale, xyxy_to_xywh
 from tokenpose.geometry.crops import crop_image, normalise
 from tokenpose.images import read_image
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 
-BoxFormat = Literal["xyxy", "xywh"]
 _Setting = int | float | str
-
-_FARTHEST = 1e6  # pixels: beyond, float32 loses the fractions that crops need
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,63 +167,6 @@ def create_transform(
     return TrainingTransform(spec=model.spec, device=torch.device(device or "cpu"), augmentation=settings)
 
 
-def read_boxes(
-    boxes: Any, box_format: str = "xyxy", image_size: tuple[int, int] | None = None
-) -> Float[Tensor, "people 4"]:
-    """Boxes as float32 x1, y1, x2, y2 on the CPU; (0, 4) for none. ``image_size`` (height, width) if it is known.
-
-    Raises ValueError that names the first box at fault: of another shape, not finite, corners in another order, under a
-    pixel or over a million pixels a side, wholly outside the image; and for unknown formats.
-    """
-    if box_format not in ("xyxy", "xywh"):
-        raise ValueError(f'box_format must be "xyxy" or "xywh"; got {box_format!r}')
-    array = _read_numbers(boxes, "boxes must be numbers of shape (people, 4)")
-    if array.numel() == 0:
-        return array.new_zeros(0, 4)
-    if array.ndim != 2 or array.shape[1] != 4:
-        hint = "; one box is written [[...]]: shape (1, 4)" if tuple(array.shape) == (4,) else ""
-        raise ValueError(f"boxes must have shape (people, 4); got {tuple(array.shape)}{hint}")
-    xyxy = array if box_format == "xyxy" else xywh_to_xyxy(array)
-    _check_boxes(array, xyxy, box_format)
-    if image_size is not None:
-        _check_inside(array, xyxy, box_format, image_size)
-    return xyxy
-
-
-def _check_boxes(given: Float[Tensor, "people 4"], xyxy: Float[Tensor, "people 4"], box_format: str) -> None:
-    sides = xyxy[:, 2:] - xyxy[:, :2]
-    bad = ~torch.isfinite(xyxy).all(dim=1) | (sides < 1).any(dim=1) | (xyxy.abs() > _FARTHEST).any(dim=1)
-    if not bad.any():
-        return
-    index = int(bad.nonzero()[0])
-    hint = ""
-    if (given.abs() <= 1).all():
-        hint = "; boxes look like fractions of the image: multiply by its width and height"
-    elif box_format == "xyxy" and (sides[index] < 0).any():
-        hint = '; corners are swapped, or these are x, y, width, height: box_format="xywh"'
-    raise ValueError(
-        f"box {index} is {given[index].tolist()} ({box_format}); it must be finite, x2 and y2 at least 1 pixel "
-        f"beyond x1 and y1 (for xywh: width and height at least 1), and within a million pixels{hint}"
-    )
-
-
-def _check_inside(
-    given: Float[Tensor, "people 4"], xyxy: Float[Tensor, "people 4"], box_format: str, image_size: tuple[int, int]
-) -> None:
-    height, width = image_size
-    x1, y1, x2, y2 = xyxy.unbind(dim=1)
-    outside = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
-    if not outside.any():
-        return
-    index = int(outside.nonzero()[0])
-    swapped = bool((x1 < height).all() and (y1 < width).all() and (x2 > 0).all() and (y2 > 0).all())
-    hint = "; width and height look swapped" if swapped and height != width else ""
-    raise ValueError(
-        f"box {index} is {given[index].tolist()} ({box_format}), wholly outside the image of width {width} and height "
-        f"{height}{hint}"
-    )
-
-
 def _center_and_scale(
     xyxy: Float[Tensor, "people 4"], spec: ModelSpec
 ) -> tuple[Float[Tensor, "people 2"], Float[Tensor, "people 2"]]:
@@ -244,7 +184,7 @@ def _center_and_scale(
 def _read_keypoints(
     keypoints: Any, people: int, count: int
 ) -> tuple[Float[Tensor, "people keypoints 2"], Bool[Tensor, "people keypoints"]]:
-    array = _read_numbers(keypoints, f"keypoints must be numbers of shape (people, {count}, 2 or 3)")
+    array = read_numbers(keypoints, f"keypoints must be numbers of shape (people, {count}, 2 or 3)")
     if array.ndim != 3 or array.shape[:2] != (people, count) or array.shape[2] not in (2, 3):
         raise ValueError(
             f"keypoints must have shape ({people}, {count}, 2 or 3), for {people} boxes and {count} keypoints; got "
@@ -256,12 +196,3 @@ def _read_keypoints(
     if not points[visible].isfinite().all():
         raise ValueError("labelled keypoints must be finite; give those that aren't labelled a third value of 0")
     return torch.where(visible.unsqueeze(-1), points, 0.0), visible
-
-
-def _read_numbers(values: Any, expected: str) -> Tensor:
-    """Anything like an array as float32 on the CPU."""
-    try:
-        values = values.detach().cpu().float().numpy() if isinstance(values, Tensor) else values
-        return torch.from_numpy(np.array(values, dtype=np.float32))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{expected}; got {values!r:.200}") from error

@@ -15,7 +15,7 @@ from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import LSP, Skeleton
 from tokenpose.transforms import create_transform
 
-from .drawing import draw_people
+from ..drawing import draw_people
 
 SPEC = ModelSpec(
     backbone="pixels", backbone_stride=1, image_size=(96, 72), patch_size=(16, 12), skeleton=LSP, width=48, heads=4,

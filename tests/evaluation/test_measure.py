@@ -22,7 +22,7 @@ from tokenpose.models.spec import ModelSpec
 from tokenpose.poses import Poses
 from tokenpose.skeletons import COCO, LSP, Skeleton
 
-from ..data.drawing import draw_people
+from ..drawing import draw_people
 
 SPEC = ModelSpec(
     backbone="pixels", backbone_stride=1, image_size=(64, 48), patch_size=(16, 12), width=48, heads=4, depth=1,

@@ -15,7 +15,7 @@ from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights
 from tokenpose.skeletons import LSP
 
-from ..data.drawing import draw_people
+from ..drawing import draw_people
 
 ROOT = Path(__file__).parents[2]
 TINY = ModelSpec(

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from tokenpose.models.attention import record_attention
 from tokenpose.models.blocks import blocks
 from tokenpose.models.create import create_model
+from tokenpose.models.recording import record_attention
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 

@@ -3,9 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tokenpose.models.attention import Attention, record_attention
+from tokenpose.models.attention import Attention
 from tokenpose.models.blocks import GatedBlock, VitBlock, blocks, register_block
 from tokenpose.models.create import create_model
+from tokenpose.models.recording import record_attention
 from tokenpose.models.spec import ModelSpec
 
 SPEC = ModelSpec(backbone="stem", width=48, heads=4, depth=1)

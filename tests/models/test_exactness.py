@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tokenpose.models.attention import record_attention
 from tokenpose.models.official import convert_official
+from tokenpose.models.recording import record_attention
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.tokens import sine_positions

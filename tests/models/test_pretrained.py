@@ -9,7 +9,7 @@ import torch
 
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
-from tokenpose.jobs import measure_pck
+from tokenpose.jobs.evaluation import measure_pck
 from tokenpose.models.create import create_model
 from tokenpose.models.zoo import list_models
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tokenpose.models.attention import record_attention
 from tokenpose.models.create import create_model, load_model
+from tokenpose.models.recording import record_attention
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import save_pretrained, write_weights
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tokenpose.models.attention import record_attention
+from tokenpose.models.recording import record_attention
 from tokenpose.models.supervised import Supervised
 
 

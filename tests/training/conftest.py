@@ -6,7 +6,7 @@ from accelerate.state import AcceleratorState
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
 
-from ..data.drawing import draw_people
+from ..drawing import draw_people
 
 
 @pytest.fixture(scope="module")

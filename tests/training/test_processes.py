@@ -11,7 +11,7 @@ import pytest
 
 from tokenpose.training.checkpoints import read_checkpoint
 
-from ..data.drawing import draw_people
+from ..drawing import draw_people
 
 ROOT = Path(__file__).parents[2]
 MODEL = (  # without batch norm, whose statistics are each process's own

@@ -13,7 +13,7 @@ import pytest
 
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
 
-from ..data.drawing import draw_people
+from ..drawing import draw_people
 
 ROOT = Path(__file__).parents[2]
 MODEL = (
@@ -31,13 +31,13 @@ import torch
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import read_weights
-from tokenpose.runs import train_model
-from tokenpose.training_data import read_training_data
+from tokenpose.jobs.training import train_model
+from tokenpose.jobs.training_data import read_training_data
 from tokenpose.skeletons import LSP
 from tokenpose.training.checkpoints import read_checkpoint
 from tokenpose.training.progress import read_log
 from tokenpose.training.settings import TrainingSettings
-import accelerate, matplotlib.figure, tokenpose.photographs
+import accelerate, matplotlib.figure, tokenpose.jobs.photographs
 
 torch.set_num_threads(1)
 people, kills = sys.argv[1], int(sys.argv[2])

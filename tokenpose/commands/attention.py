@@ -67,7 +67,7 @@ def attention_command(
     wanted = read_boxes(box, boxes, detected, detector, detection_threshold)
     target = choose_device(device)
 
-    from tokenpose.page import choose_people, look_inside, write_page
+    from tokenpose.attention.page import choose_people, look_inside, write_page
 
     paths = find_image_files(images, wanted)
     find_boxes = box_finder(bool(box or boxes), detected, detector, detection_threshold, target)

@@ -12,8 +12,8 @@ from tokenpose.commands.options import refuse_without
 from tokenpose.files import write_text
 
 if TYPE_CHECKING:
-    from tokenpose.data.doctor import Diagnosis, FileSummary
-    from tokenpose.data.findings import Finding
+    from tokenpose.doctor.check import Diagnosis, FileSummary
+    from tokenpose.doctor.findings import Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 WIDTH = 120
@@ -82,9 +82,9 @@ def check_command(
         raise typer.BadParameter(f"a score is a finite number; got {suspicious}", param_hint="--suspicious")
     pairs = None if flip_pairs is None else _read_pairs(flip_pairs)
 
-    from tokenpose.data.doctor import diagnose, read_files
     from tokenpose.data.sources import ImageSource
-    from tokenpose.data.swaps import SUSPICIOUS
+    from tokenpose.doctor.check import diagnose, read_files
+    from tokenpose.doctor.swaps import SUSPICIOUS
 
     source = ImageSource(images) if images else None
     files = read_files([*data, *([val] if val is not None else [])], category, pairs)
@@ -97,7 +97,7 @@ def check_command(
     if output is not None:
         write_text(output, json.dumps(diagnosis.to_dict(), indent=2) + "\n")
     if sheet is not None:
-        from tokenpose.suspects import write_suspects
+        from tokenpose.doctor.page import write_suspects
 
         write_suspects(diagnosis, files, source, sheet, sheet_count or 24)
     if diagnosis.count("error") or (strict and diagnosis.count("warning")):
@@ -147,7 +147,7 @@ def _describe(summary: "FileSummary") -> Any:
 def _findings(diagnosis: "Diagnosis") -> Any:
     from rich.table import Table
 
-    from tokenpose.data.findings import CHECKS, SEVERITIES
+    from tokenpose.doctor.findings import CHECKS, SEVERITIES
 
     table = Table("check", "severity", _column("count"), "first examples", expand=False)
     for check in CHECKS:

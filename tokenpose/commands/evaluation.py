@@ -152,7 +152,7 @@ def evaluate_command(
     names, file = read_renames(rename), _only(data)
 
     from tokenpose.evaluation.processes import join_processes
-    from tokenpose.jobs import evaluate, read_people
+    from tokenpose.jobs.evaluation import evaluate, read_people
 
     processes = join_processes()  # before the model is made: each has a device of its own
     network = load_model(model, weights, choose_device(device), optimized)
@@ -183,7 +183,7 @@ def evaluate_command(
         write_text(output, result.to_csv() if output.suffix.lower() == ".csv" else result.to_json())
     if sheet is not None:
         from tokenpose.data.sources import ImageSource
-        from tokenpose.photographs import draw_sheet, save_picture
+        from tokenpose.jobs.photographs import draw_sheet, save_picture
         from tokenpose.predictor import PosePredictor
 
         people, source = read_people(file, category, ground_truth, names), ImageSource(images)

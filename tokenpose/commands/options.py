@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tokenpose.data.boxes import Box
+    from tokenpose.boxes import Box
     from tokenpose.models.tokenpose import TokenPose
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def read_boxes(
 
 def find_image_files(places: list[Path], boxes: "list[Box]") -> list[Path]:
     """The images in the places; one only where boxes are given."""
-    from tokenpose.photographs import find_images
+    from tokenpose.jobs.photographs import find_images
 
     paths = find_images(places)
     if boxes and len(paths) != 1:
@@ -180,7 +180,7 @@ def choose_device(name: str | None) -> str:
 
 def load_model(name: str | None, weights: Path | None, device: str, optimized: bool = False) -> "TokenPose":
     """A pretrained model by name, or the one in a weights file, which a name only confirms."""
-    from tokenpose.inference import optimize
+    from tokenpose.deploy.optimization import optimize
     from tokenpose.models.create import create_model, load_model
 
     if weights is None:
@@ -200,7 +200,7 @@ def box_finder(
     known: bool, detected: bool, detector: str | None, threshold: float | None, device: str
 ) -> Callable[[Any], Any]:
     """From an image to its people's boxes, where they aren't known: a detector, or the whole image."""
-    from tokenpose.photographs import whole_image
+    from tokenpose.jobs.photographs import whole_image
 
     if detected:
         return load_detector(detector or DEFAULT_DETECTOR, threshold, device)

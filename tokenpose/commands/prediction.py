@@ -78,7 +78,7 @@ def predict_command(
     wanted = read_boxes(box, boxes, detected, detector, detection_threshold)
     target = choose_device(device)
 
-    from tokenpose.photographs import Photograph, choose_photographs, predict_photographs, write_poses
+    from tokenpose.jobs.photographs import Photograph, choose_photographs, predict_photographs, write_poses
     from tokenpose.predictor import PosePredictor
 
     photographs = choose_photographs(find_image_files(images, wanted), boxes, wanted, output)

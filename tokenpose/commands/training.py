@@ -152,9 +152,9 @@ def train_command(
     if weights is not None and pretrained:
         raise typer.BadParameter("give --weights or --pretrained, not both", param_hint="--weights")
 
-    from tokenpose.runs import check_output, choose_reading, choose_start, make_trainee, train_model
+    from tokenpose.jobs.training import check_output, choose_reading, choose_start, make_trainee, train_model
+    from tokenpose.jobs.training_data import read_training_data
     from tokenpose.training.recipes import Recipe, read_recipe
-    from tokenpose.training_data import read_training_data
 
     chosen = Recipe() if recipe is None else read_recipe(recipe)
     chosen.settings(changes)  # refuses what makes no sense before files are read
@@ -165,8 +165,8 @@ def train_command(
     given: dict[str, Any] = {"name": model, "pretrained": pretrained, "weights": weights, **model_changes}
     network, settings = make_trainee(chosen, changes, data.skeleton, **given)
     if preview is not None:
-        from tokenpose.photographs import save_picture
-        from tokenpose.preview import draw_first_batch
+        from tokenpose.jobs.photographs import save_picture
+        from tokenpose.jobs.sheets import draw_first_batch
 
         save_picture(draw_first_batch(data, network.spec, settings), preview)
         typer.echo(preview)

@@ -74,7 +74,7 @@ def export_command(
     Example:
       tokenpose export --model tokenpose_s_v1 --output tokenpose_s_v1.onnx
     """
-    from tokenpose.export import export_onnx
+    from tokenpose.deploy.export import export_onnx
 
     _, network = load_named(model, weights, "cpu")
     export_onnx(network, output)

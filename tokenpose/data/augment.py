@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from tokenpose.data.plain import check_kinds
+from tokenpose.data.settings import check_kinds
 from tokenpose.geometry.affine import crop_matrices, resize_matrices, transform_points
 from tokenpose.geometry.boxes import grow_to_aspect
 from tokenpose.geometry.crops import normalise

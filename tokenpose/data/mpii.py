@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tokenpose.data.json_records import JsonRecords
-from tokenpose.data.plain import is_number
 from tokenpose.data.samples import Samples
+from tokenpose.files import is_number
 from tokenpose.skeletons import MPII
 
 UNIT = 200  # pixels in a scale of 1

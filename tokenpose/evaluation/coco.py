@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from tokenpose.boxes import BoxesFile, ImageBoxes, read_boxes_file
 from tokenpose.data.augment import Framing
-from tokenpose.data.boxes import BoxesFile, ImageBoxes, read_boxes_file
 from tokenpose.data.coco import name_categories
-from tokenpose.data.plain import is_number
 from tokenpose.data.sigmas import SHARE_OF_BOX
 from tokenpose.evaluation.oks import oks_nms, soft_oks_nms
 from tokenpose.evaluation.run import Boxes, Predicted, by_image
+from tokenpose.files import is_number
 from tokenpose.geometry.boxes import center_and_scale
 
 logger = logging.getLogger(__name__)

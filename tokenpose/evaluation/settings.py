@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tokenpose.data.plain import is_number
 from tokenpose.evaluation.pck import PCKH_THRESHOLD, UnitName
+from tokenpose.files import is_number
 
 Metric = Literal["coco", "pck", "pckh", "epe"]
 

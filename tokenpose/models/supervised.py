@@ -8,7 +8,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tokenpose.models.attention import Attention, attentions_of, softmax_rows
+from tokenpose.models.attention import Attention, softmax_rows
+from tokenpose.models.recording import attentions_of
 from tokenpose.models.tokenpose import TokenPose
 
 Maps = Float[Tensor, "batch keypoints rows columns"]

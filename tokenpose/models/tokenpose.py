@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tokenpose.models.attention import attentions_of
 from tokenpose.models.backbones import make_backbone
 from tokenpose.models.blocks import Encoder
 from tokenpose.models.heads import HeatmapHead
@@ -69,43 +68,6 @@ class TokenPose(nn.Module):
     ) -> Heatmaps:
         """The head's outputs from the backbone's map: tokens, encoder, head. ``watch`` sees the tokens after blocks."""
         return self.head(self.encoder(self.tokenizer(features), self.tokenizer.block_positions, watch))
-
-
-def require_plain(model: Any, verb: str, done: str) -> TokenPose:
-    """The model, if its parts are its own: "optimise" and "optimised" are what is to be done with it, for the error.
-
-    Raises TypeError for what is no TokenPose; ValueError for a compiled or optimised one and for one being recorded.
-    """
-    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
-        raise ValueError(f"a compiled model can't be {done}: {verb} the model that was given to torch.compile")
-    if not isinstance(model, TokenPose):
-        raise TypeError(f"a TokenPose is needed, as tokenpose.create_model makes; got {type(model).__name__}")
-    if model.is_optimized:
-        raise ValueError(
-            f"this model is optimised already and can't be {done}: {verb} the one that was given to tokenpose.optimize"
-        )
-    if any(attention.observer is not None for block in attentions_of(model) for attention in block):
-        raise ValueError(f"this model is being recorded: {verb} it before or afterwards")
-    return model
-
-
-def require_finite(model: nn.Module) -> None:
-    """Raise ValueError, with the name, for weights that aren't there or aren't finite and buffers of NaN; masks may be
-    infinite."""
-    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-        raise ValueError("the model is on the meta device, without weights: create it on another")
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(f"the model's weights aren't finite: {name!r} holds NaN or infinity; load others")
-    for name, buffer in model.named_buffers():
-        if buffer.isnan().any():
-            raise ValueError(f"the model's weights aren't finite: {name!r} holds NaN; load others")
-
-
-def largest_difference(found: Tensor, expected: Tensor) -> float:
-    """As a share of the largest expected value; 0 for equal tensors, of zeros too, NaN where one holds NaN."""
-    difference = (found - expected).abs().max()
-    return float(difference / expected.abs().max()) if difference else 0.0
 
 
 def activate(logits: Heatmaps, spec: ModelSpec) -> Heatmaps:

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from tokenpose.data.augment import Augmentation
 from tokenpose.data.batches import Cache
-from tokenpose.data.plain import check_kinds
+from tokenpose.data.settings import check_kinds
 
 Loss = Literal["squared_error", "hard_keypoints", "cross_entropy"]
 Optimizer = Literal["adamw", "adam"]

@@ -1,0 +1,121 @@
+"""The jobs from end to end, on drawn people whose truth is known."""
+
+import math
+
+import pytest
+import torch
+
+from tokenpose.data.coco import read_coco
+from tokenpose.data.sources import ImageSource
+from tokenpose.jobs.evaluation import evaluate, measure_pck
+from tokenpose.models.create import create_model
+from tokenpose.models.spec import ModelSpec
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.weights import write_weights
+from tokenpose.models.zoo import architectures, register_model
+from tokenpose.skeletons import COCO, LSP
+
+from ..drawing import draw_people
+
+TINY = ModelSpec(
+    backbone="pixels", backbone_stride=1, image_size=(64, 48), patch_size=(16, 12), width=48, heads=4, depth=2,
+    heatmap_activation="softmax", sigma=1.0, skeleton=LSP,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """The COCO file of eight drawn people; its folder holds the images."""
+    return draw_people(tmp_path_factory.mktemp("drawn"), 8)
+
+
+@pytest.fixture(autouse=True)
+def _registered():
+    """ "tiny" knows LSP's keypoints, "other" COCO's; forgotten after each test."""
+    before = dict(architectures._parts)
+    register_model("tiny", TINY)
+    register_model("other", TINY.replace(skeleton=COCO))
+    yield
+    architectures._parts.clear()
+    architectures._parts.update(before)
+
+
+def measured(model: TokenPose, people) -> float:
+    return measure_pck(model, read_coco(people), ImageSource(people.parent)).mean
+
+
+def test_keypoints_that_the_model_does_not_have_are_left_out_of_the_measure(people):
+    torch.manual_seed(0)
+    result = evaluate(TokenPose(TINY.replace(skeleton=COCO)), people, people.parent)
+    measured = result.pck[0.2]
+    shared = [name for name in LSP.keypoints if name in COCO.keypoints]
+    assert measured.keypoint_count == 8 * len(shared) == 8 * 12
+    assert math.isnan(measured.per_keypoint["neck"])
+    assert math.isnan(measured.per_keypoint["head_top"])
+    assert result.coco is None
+    assert result.notes == (
+        "left out: COCO's AP needs a model with all the data's keypoints; this one has no neck, head_top",
+        "the model has no neck, head_top: left out of the figures",
+    )
+
+
+def test_renamed_keypoints_are_measured_as_the_models(people):
+    torch.manual_seed(0)
+    model = TokenPose(TINY)
+    content = people.read_text().replace('"neck"', '"throat"')
+    own = people.parent / "own.json"
+    own.write_text(content)
+    renamed = evaluate(model, own, people.parent, rename={"throat": "neck"})
+    plain = evaluate(model, people, people.parent)
+    assert str(renamed).splitlines()[1:] == str(plain).splitlines()[1:]
+    assert renamed.coco.sigmas == plain.coco.sigmas
+    assert evaluate(model, own, people.parent).coco is None
+    with pytest.raises(LookupError, match=r"own\.json has no keypoint 'tail' to rename"):
+        evaluate(model, own, people.parent, rename={"tail": "neck"})
+    with pytest.raises(ValueError, match="the new name of 'throat' must be text; got ''"):
+        evaluate(model, own, people.parent, rename={"throat": ""})
+
+
+WRONG_LISTS = {
+    "metrics is a list, metrics=\\['pck'\\] for example; got 'pck'": {"metrics": "pck"},
+    "thresholds is a list, thresholds=\\[0.1, 0.2\\] for example; got 0.5": {"thresholds": 0.5},
+    "a PCK threshold must be a positive number of units; got 'x'": {"thresholds": ["x"]},
+}
+
+
+@pytest.mark.parametrize("message", WRONG_LISTS)
+def test_what_is_no_list_is_refused_in_one_line(people, unchecked, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        evaluate(TokenPose(TINY), people, people.parent, **WRONG_LISTS[message])
+
+
+def test_one_file_is_measured(people, unchecked):
+    with pytest.raises(TypeError, match="data is the path of one annotation file; got"):
+        evaluate(TokenPose(TINY), [people, people], people.parent)
+
+
+def test_flip_test_is_measured_too(people):
+    torch.manual_seed(0)
+    model = TokenPose(TINY)
+    flipped = evaluate(model, people, people.parent, flip_test=True)
+    assert "decoder dark, flip test" in str(flipped)
+    assert flipped.pck[0.2] == measure_pck(model, read_coco(people), ImageSource(people.parent), flip_test=True)
+    assert evaluate(model, people, people.parent, thresholds=[1e6]).pck[1e6].mean == 100
+
+
+def test_measuring_on_coco_photographs(data_folder):
+    folder = data_folder / "coco-mini"
+    torch.manual_seed(0)
+    result = evaluate(TokenPose(TINY.replace(skeleton=COCO)), folder / "person_keypoints.json", folder)
+    assert result.people == result.coco.people == 86
+    assert 0 <= result.pck[0.2].mean < 60
+    assert 0 <= result.coco.figures["AP"] < 0.5
+    assert set(result.coco.sigma_origins.values()) == {"skeleton"}
+
+
+def test_half_precision_file_measures_nearly_the_same(people, tmp_path):
+    torch.manual_seed(0)
+    model = TokenPose(TINY)
+    write_weights(model, tmp_path / "half.safetensors", half=True)
+    again = create_model("tiny", weights=tmp_path / "half.safetensors")
+    assert abs(measured(again, people) - measured(model, people)) < 5

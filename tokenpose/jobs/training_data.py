@@ -1,0 +1,155 @@
+"""Who is trained on, who is held out, and where their images are."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from tokenpose.data.combine import read_datasets
+from tokenpose.data.samples import Samples
+from tokenpose.data.sources import CheckedSource, Source
+from tokenpose.evaluation.pck import choose_unit
+from tokenpose.jobs.evaluation import Places
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.skeletons import Skeleton, read_flip_pairs
+
+Annotations = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Who is trained on, who is held out, and where their images are."""
+
+    people: Samples
+    source: Source
+    held_out: Samples
+    held_out_source: Source
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What it was read from, as plain values, for settings.json."""
+
+    def __post_init__(self) -> None:
+        for samples in (self.people, self.held_out):
+            if not len(samples):
+                raise ValueError(f"{samples.origin} has no labelled people; left out: {samples.left_out}")
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The keypoints that are trained."""
+        return self.people.skeleton
+
+    def check_model(self, model: TokenPose) -> None:
+        """Raise ValueError for a model of other keypoints than the people's, and where no held-out one is known."""
+        keypoints = model.spec.skeleton.keypoints
+        if self.skeleton.keypoints != keypoints:
+            raise ValueError(
+                f"{self.people.origin} has the keypoints {', '.join(self.skeleton.keypoints)}; the model has "
+                f"{', '.join(keypoints)}: create the model with keypoints=[...] of the data"
+            )
+        if not set(keypoints) & set(self.held_out.skeleton.keypoints):
+            raise ValueError(
+                f"{self.people.origin} and {self.held_out.origin} share no keypoint name: the first has "
+                f"{', '.join(keypoints)}, the second {', '.join(self.held_out.skeleton.keypoints)}"
+            )
+
+    def check_images(self) -> None:
+        """Raise FileNotFoundError for the first image that isn't there, as far as the sources know their images."""
+        for samples, source in ((self.people, self.source), (self.held_out, self.held_out_source)):
+            if isinstance(source, CheckedSource):
+                _check_images(samples, source)
+
+    def describe_validation(self) -> str:
+        """Whom PCK counts, in one line. Raises ValueError where it counts nobody."""
+        unit, samples = choose_unit(self.held_out), self.held_out
+        shared = [name in self.skeleton.keypoints for name in samples.skeleton.keypoints]
+        counted = np.isfinite(unit.lengths) & samples.visible[:, shared].any(axis=1)
+        if not counted.any():
+            raise ValueError(
+                f"nobody in {samples.origin} has a {unit.name} and a labelled keypoint that is trained, which PCK "
+                "needs: validate on others"
+            )
+        line = f"validating on {len(samples)} people, by their {unit.name}"
+        if counted.all():
+            return line
+        return f"{line}: {counted.sum()} count, the others lack it or what is trained{_by_file(samples, counted)}"
+
+
+def read_training_data(
+    train: Annotations,
+    val: Annotations,
+    images: Places | None,
+    *,
+    rename: Mapping[str, str] | None = None,
+    flip_pairs: str | None = None,
+    category: str | None = None,
+) -> TrainingData:
+    """Read annotation files, one or several for each; images are opened when they are needed.
+
+    Each file may name its own images, "FILE=PLACE"; the others' are in ``images``. Keypoints of the same name are one;
+    ``rename`` gives keypoints of the training files, and of those to validate on that have them, other names.
+    ``flip_pairs``: which change sides, "left_a:right_a,left_b:right_b" or "none", where the names don't tell.
+    ``category``: the name of the one to learn, where COCO files have several with keypoints.
+    Raises what `tokenpose.data.combine.read_datasets` raises.
+    """
+    if images is not None:
+        images = [images] if isinstance(images, str | Path) else list(images)  # which may be read once only
+    given = {
+        "train": _plain_paths(train),
+        "val": _plain_paths(val),
+        "images": None if images is None else _plain_paths(images),
+        "rename": dict(rename or {}),
+        "flip_pairs": flip_pairs,
+        "category": category,
+    }
+    people, source = read_datasets(train, images, rename=rename, category=category)
+    held_out, held_out_source = read_datasets(val, images, rename=rename, must_rename=False, category=category)
+    if flip_pairs is not None:
+        pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)
+        people = replace(people, skeleton=replace(people.skeleton, flip_pairs=pairs))
+    return TrainingData(
+        people=people,
+        source=source,
+        held_out=held_out,
+        held_out_source=held_out_source,
+        given=given,
+    )
+
+
+def digest(samples: Samples) -> str:
+    """What tells data apart: a hash of whose boxes and keypoints are in which files."""
+    whole = hashlib.sha256("\n".join((*samples.files, *samples.skeleton.keypoints)).encode())
+    for values in (samples.image_index, samples.boxes, samples.keypoints, samples.visible):
+        whole.update(np.ascontiguousarray(values).tobytes())
+    return whole.hexdigest()
+
+
+def _plain_paths(places: Places) -> list[str]:
+    return [str(place) for place in ([places] if isinstance(places, str | Path) else places)]
+
+
+def _check_images(samples: Samples, source: CheckedSource) -> None:
+    failures = []
+    for index in np.unique(samples.image_index, return_index=True)[1].tolist():
+        try:
+            source.check(samples.file_of(index))
+        except OSError as error:
+            failures.append(type(error)(f"{error} ({samples.name_of(index)})"))
+    if failures:
+        count = len(failures) - 1
+        others = f"; so it is with {count} other image{'s' if count > 1 else ''}" if count else ""
+        raise type(failures[0])(f"{failures[0]}{others}") from failures[0]
+
+
+def _by_file(samples: Samples, counted: Bool[np.ndarray, " people"]) -> str:
+    """How many count of each file, where there are several."""
+    origins = samples.origin.split(" + ")
+    if len(origins) == 1:
+        return ""
+    parts = np.array([int(name.partition(":")[0]) for name in samples.files])[samples.image_index]
+    counts = [
+        f"{origin} {counted[parts == part].sum()} of {(parts == part).sum()}" for part, origin in enumerate(origins)
+    ]
+    return f" ({', '.join(counts)})"

@@ -1,0 +1,1 @@
+"""Axis names of the jaxtyping annotations, once."""

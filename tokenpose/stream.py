@@ -1,0 +1,1 @@
+"""Many images: read ahead, batch people across images, keep order."""
