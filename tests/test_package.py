@@ -1,9 +1,7 @@
 """The package as a whole: what importing it does, and what it offers."""
 
-import importlib.metadata
 import inspect
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -89,12 +87,6 @@ def test_no_module_of_the_package_shadows_a_public_name():
 def test_unknown_name_is_an_attribute_error_that_names_it():
     with pytest.raises(AttributeError, match="create_modle"):
         _ = tokenpose.create_modle
-
-
-def test_version_is_that_of_the_project_file():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert tokenpose.__version__ == version
-    assert importlib.metadata.version("tokenpose") == version
 
 
 def test_importing_says_nothing_and_is_lazy(run_python):
