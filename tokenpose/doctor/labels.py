@@ -147,7 +147,7 @@ def _repeated_keypoints(records: Records) -> list[Finding]:
         in_pixels = bool((places == places.round()).all())
         if len(spots) == len(rows) or (in_pixels and extent[person] < SMALL):
             continue
-        most = int(times.argmax())
+        most = int(np.argmax(times))
         names = tuple(records.skeleton.keypoints[row] for row in rows[spot.ravel() == most])
         x, y = spots[most]
         message = f"{_join(names)} lie at the very same spot, ({x:g}, {y:g})"
