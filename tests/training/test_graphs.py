@@ -13,8 +13,10 @@ from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import LSP
+from tokenpose.training.folder import RunFolder
 from tokenpose.training.loop import Trainer
 from tokenpose.training.settings import TrainingSettings
+from tokenpose.training.step import TrainingStep
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -39,12 +41,15 @@ def make_trainer(people, output, settings=SETTINGS, cpu=False) -> Trainer:
     batches = TrainingBatches(dataset, SPEC, settings.augmentation, batch_size=4, seed=0, device=device)
     torch.manual_seed(0)
     network = Supervised(TokenPose(SPEC), patch_blocks=(0,), guided_blocks=(0, 1))
-    return Trainer(network, batches, lambda _: {"size": 0.0}, settings, output, accelerator, SPEC.grid_size)
+    folder = RunFolder(output, settings)
+    total = settings.epochs * batches.batch_count
+    step = TrainingStep(network, settings, accelerator, SPEC.grid_size, total, folder.advise)
+    return Trainer(step, folder, batches, lambda _: {"size": 0.0})
 
 
 def losses_of(trainer: Trainer) -> list[float]:
     trainer.train()
-    return [json.loads(line)["loss"] for line in (trainer.output / "log.jsonl").read_text().splitlines()]
+    return [json.loads(line)["loss"] for line in (trainer.folder.path / "log.jsonl").read_text().splitlines()]
 
 
 @on_gpu
@@ -53,17 +58,17 @@ def test_recorded_steps_give_the_losses_and_weights_of_plain_ones(people, tmp_pa
     expected = losses_of(plain)
     recorded = make_trainer(people, tmp_path / "recorded")
     assert losses_of(recorded) == pytest.approx(expected, rel=1e-4)  # 12 steps, of which 9 are replays
-    assert recorded.recorded.graph is not None
-    for name, weights in plain.average.module.named_parameters():
-        torch.testing.assert_close(recorded.average.module.get_parameter(name), weights, rtol=1e-2, atol=1e-3)
-    assert recorded.schedule.get_last_lr() == plain.schedule.get_last_lr()
+    assert recorded.step.recorded.graph is not None
+    for name, weights in plain.step.average.module.named_parameters():
+        torch.testing.assert_close(recorded.step.average.module.get_parameter(name), weights, rtol=1e-2, atol=1e-3)
+    assert recorded.step.schedule.get_last_lr() == plain.step.schedule.get_last_lr()
 
 
 @on_gpu
 def test_a_recorded_run_that_was_stopped_goes_on(people, tmp_path):
     expected = losses_of(make_trainer(people, tmp_path / "whole"))
     first = make_trainer(people, tmp_path / "parts")
-    taken, step = [], first._train_step
+    taken, step = [], first.step.take
 
     def stop_after_seven(batch):
         if len(taken) == 7:
@@ -71,31 +76,31 @@ def test_a_recorded_run_that_was_stopped_goes_on(people, tmp_path):
         taken.append(batch)
         return step(batch)
 
-    first._train_step = stop_after_seven
+    first.step.take = stop_after_seven
     with pytest.raises(KeyboardInterrupt):
         first.train()
     second = make_trainer(people, tmp_path / "parts")
     second.resume()
-    assert second.step == 7
+    assert second.step.number == 7
     assert losses_of(second)[-1] == pytest.approx(expected[-1], rel=1e-4)
 
 
 @on_gpu
 def test_a_loss_that_is_not_finite_stops_a_recorded_run_and_leaves_the_weights(people, tmp_path):
     trainer = make_trainer(people, tmp_path / "run")
-    step = trainer._train_step
+    step = trainer.step.take
     kept = {}
 
     def spoil(batch):
-        if trainer.step == 6:
-            kept.update({name: values.clone() for name, values in trainer.network.named_parameters()})
+        if trainer.step.number == 6:
+            kept.update({name: values.clone() for name, values in trainer.step.network.named_parameters()})
             batch = batch._replace(crops=batch.crops * float("nan"))
         return step(batch)
 
-    trainer._train_step = spoil
+    trainer.step.take = spoil
     with pytest.raises(FloatingPointError, match="at step 6"):
         trainer.train()
-    for name, values in trainer.network.named_parameters():
+    for name, values in trainer.step.network.named_parameters():
         assert torch.equal(values, kept[name]), name
 
 

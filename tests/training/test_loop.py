@@ -16,9 +16,11 @@ from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import LSP
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
-from tokenpose.training.loop import Trainer, _synchronise_batch_norms
+from tokenpose.training.folder import RunFolder
+from tokenpose.training.loop import Trainer
 from tokenpose.training.objective import total_loss
 from tokenpose.training.settings import TrainingSettings
+from tokenpose.training.step import TrainingStep, synchronize_batch_norms
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -37,7 +39,7 @@ def whole(people, tmp_path_factory):
     """(trainer, figures, log) of a run that nothing interrupted."""
     trainer = make_trainer(people, tmp_path_factory.mktemp("whole"))
     figures = trainer.train()
-    return trainer, figures, log_of(trainer.output)
+    return trainer, figures, log_of(trainer.folder.path)
 
 
 class Interrupted(TrainingBatches):
@@ -61,7 +63,10 @@ def make_trainer(people, output, settings=SETTINGS, stop_after=10**9, validate=N
     torch.manual_seed(seed)
     network = Supervised(TokenPose(SPEC), patch_blocks=(0,), guided_blocks=(0, 1))
     accelerator = Accelerator(cpu=True, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
-    return Trainer(network, batches, validate or count_parameters, settings, output, accelerator, SPEC.grid_size)
+    folder = RunFolder(output, settings)
+    total = settings.epochs * batches.batch_count
+    step = TrainingStep(network, settings, accelerator, SPEC.grid_size, total, folder.advise)
+    return Trainer(step, folder, batches, validate or count_parameters)
 
 
 def count_parameters(network) -> dict[str, float]:
@@ -92,11 +97,11 @@ def assert_same(first, second) -> None:
 
 def state_of(trainer: Trainer) -> dict:
     return {
-        "network": dict(trainer.network.state_dict()),
-        "average": dict(trainer.average.state_dict()),
-        "optimizer": trainer.optimizer.state_dict()["state"],
-        "schedule": trainer.schedule.state_dict()["last_epoch"],
-        "step": trainer.step,
+        "network": dict(trainer.step.network.state_dict()),
+        "average": dict(trainer.step.average.state_dict()),
+        "optimizer": trainer.step.optimizer.state_dict()["state"],
+        "schedule": trainer.step.schedule.state_dict()["last_epoch"],
+        "step": trainer.step.number,
     }
 
 
@@ -132,10 +137,10 @@ def test_resumed_run_equals_an_uninterrupted_one_to_the_bit(people, whole, tmp_p
     first = make_trainer(people, tmp_path / "parts", stop_after=stop_after)
     with pytest.raises(KeyboardInterrupt):
         first.train()
-    assert first.step == stop_after
+    assert first.step.number == stop_after
     second = make_trainer(people, tmp_path / "parts", seed=1)  # other weights, which the checkpoint replaces
     second.resume()
-    assert second.step == stop_after
+    assert second.step.number == stop_after
     assert second.train() == figures
     assert_same(state_of(second), state_of(uninterrupted))
     assert [line["epoch"] for line in log_of(tmp_path / "parts")] == [1, 2, 3, 4]
@@ -173,7 +178,7 @@ def test_resumed_run_logs_no_epoch_twice(people, tmp_path):
         log.write('{"epoch": 4, "st')  # cut off in the middle of a line
     second = make_trainer(people, tmp_path, settings)
     second.resume()
-    assert second.step == 6
+    assert second.step.number == 6
     second.train()
     assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
 
@@ -186,7 +191,7 @@ def test_interrupted_run_saves_the_step_that_it_reached_and_says_so(people, tmp_
     assert message in caplog.text
     second = make_trainer(people, tmp_path, settings)
     second.resume()
-    assert second.step == 10
+    assert second.step.number == 10
 
 
 def test_image_that_cannot_be_read_ends_the_run_after_the_step_before(people, tmp_path, caplog, monkeypatch):
@@ -206,14 +211,14 @@ def test_image_that_cannot_be_read_ends_the_run_after_the_step_before(people, tm
         OSError, match=r"\d{3}\.png can't be decoded: image file is truncated \(annotation \d+ of .*people\.json\)"
     ):
         trainer.train()
-    message = "stopped by an error at step 4 of 12; the checkpoint has step 4: once it is mended, the same"
+    message = "stopped by an error at step 4 of 12; the checkpoint has step 4: once it is fixed, the same"
     assert message in caplog.text
     monkeypatch.undo()
     second = make_trainer(people, tmp_path, settings, seed=1)
     second.resume()
-    assert second.step == 4
+    assert second.step.number == 4
     second.train()
-    assert second.step == 12
+    assert second.step.number == 12
 
 
 def test_signal_that_killed_a_reading_process_as_well_is_the_runs_ending(people, tmp_path, caplog, monkeypatch):
@@ -321,9 +326,9 @@ def test_damaged_line_of_the_log_is_refused_by_its_number(people, stopped, line)
 
 def test_loss_that_is_not_finite_is_answered_with_a_run_that_can_go_on(people, tmp_path):
     trainer = make_trainer(people, tmp_path)
-    assert trainer._advice() == "try a lower one, in another output"
-    trainer.weights.touch()
-    assert trainer._advice() == (
+    assert trainer.folder.advise() == "try a lower one, in another output"
+    trainer.folder.weights.touch()
+    assert trainer.folder.advise() == (
         f"try a lower one: --weights {tmp_path}/model.safetensors --output ANOTHER, without --resume, goes on from the "
         "last validation"
     )
@@ -346,8 +351,8 @@ def test_checkpoint_with_a_setting_that_there_is_not_is_refused_by_name(people, 
     with pytest.raises(KeyboardInterrupt):
         make_trainer(people, tmp_path, stop_after=1).train()
     trainer = make_trainer(people, tmp_path)
-    state = read_checkpoint(trainer.checkpoint)
-    write_checkpoint(trainer.checkpoint, {**state, "settings": {**state["settings"], "momentum": 0.9}})
+    state = read_checkpoint(trainer.folder.checkpoint)
+    write_checkpoint(trainer.folder.checkpoint, {**state, "settings": {**state["settings"], "momentum": 0.9}})
     with pytest.raises(
         ValueError, match=r"belongs to a run with other settings \(momentum 0\.9, not None\): use another"
     ):
@@ -371,19 +376,21 @@ def test_weights_that_are_not_finite_are_neither_validated_nor_saved(people, tmp
     settings = TrainingSettings(**{**vars(SETTINGS), "batch_size": 12, "validate_every": 1})
     validated = []
     trainer = make_trainer(people, tmp_path, settings, validate=lambda network: validated.append(network) or {})
-    bias = trainer.network.model.head[3].bias.data
-    monkeypatch.setattr(trainer.schedule, "step", lambda: bias.fill_(float("nan")))  # in place of a step that explodes
+    bias = trainer.step.network.model.head[3].bias.data
+    monkeypatch.setattr(
+        trainer.step.schedule, "step", lambda: bias.fill_(float("nan"))
+    )  # in place of a step that explodes
     message = r"weights are not finite after step 1: model\.head\.3\.bias; learning rate 0\.002: try a lower one"
     with pytest.raises(FloatingPointError, match=message):
         trainer.train()
     assert not validated
-    assert not trainer.checkpoint.exists()
+    assert not trainer.folder.checkpoint.exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
 def test_full_disk_is_told_with_the_logs_name(people, tmp_path):
     def validate(network) -> dict[str, float]:
-        trainer.log.symlink_to("/dev/full")
+        trainer.folder.log.symlink_to("/dev/full")
         return {}
 
     settings = TrainingSettings(**{**vars(SETTINGS), "validate_every": 1})
@@ -396,7 +403,7 @@ def test_synchronised_batch_norms_keep_their_activations(generator):
     backbone = timm.create_model("mobilenetv3_small_050", features_only=True, out_indices=(1,)).eval()
     images = torch.randn(2, 3, 64, 48, generator=generator)
     expected = backbone(images)[0]
-    converted = _synchronise_batch_norms(backbone, torch.device("cuda")).eval()
+    converted = synchronize_batch_norms(backbone, torch.device("cuda")).eval()
     assert any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules())
     assert torch.equal(converted(images)[0], expected)
 
@@ -407,7 +414,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(people,
         trainer.train()
     trainer.batches.left = 100
     with torch.no_grad():
-        trainer.network.model.head[3].bias[0] = float("nan")
+        trainer.step.network.model.head[3].bias[0] = float("nan")
     with pytest.raises(
         FloatingPointError,
         match=r"the loss is not finite at step 2 \(loss nan, heatmaps nan, .*\); weights are not finite: "
@@ -416,8 +423,8 @@ def test_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(people,
         trainer.train()
     resumed = make_trainer(people, tmp_path)
     resumed.resume()
-    assert resumed.step == 2
-    assert torch.isfinite(resumed.network.model.head[3].bias).all()
+    assert resumed.step.number == 2
+    assert torch.isfinite(resumed.step.network.model.head[3].bias).all()
 
 
 def test_validation_sees_the_averaged_weights(people, tmp_path):
@@ -430,8 +437,8 @@ def test_validation_sees_the_averaged_weights(people, tmp_path):
     trainer = make_trainer(people, tmp_path, validate=validate)
     assert trainer.train() == {"pck": 50.0}
     assert len(seen) == 2
-    assert torch.equal(seen[-1], trainer.average.module.model.head[3].weight)
-    assert not torch.equal(seen[-1], trainer.network.model.head[3].weight)
+    assert torch.equal(seen[-1], trainer.step.average.module.model.head[3].weight)
+    assert not torch.equal(seen[-1], trainer.step.network.model.head[3].weight)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -439,10 +446,10 @@ def test_precision_is_used_and_weights_stay_float32(people, tmp_path, precision)
     settings = TrainingSettings(**{**vars(SETTINGS), "epochs": 1, "precision": precision})
     trainer = make_trainer(people, tmp_path, settings)
     logits = []
-    trainer.network.register_forward_hook(lambda module, inputs, outputs: logits.append(outputs.logits.dtype))
+    trainer.step.network.register_forward_hook(lambda module, inputs, outputs: logits.append(outputs.logits.dtype))
     trainer.train()
     assert set(logits) <= {torch.float32, torch.bfloat16}
-    assert {parameter.dtype for parameter in trainer.network.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in trainer.step.network.parameters()} == {torch.float32}
     assert log_of(tmp_path)[0]["loss"] < 20
 
 
@@ -450,7 +457,7 @@ def test_total_loss_weighs_its_parts(people, tmp_path):
     trainer = make_trainer(people, tmp_path)
     batch = next(trainer.batches.epoch(0))
     with torch.no_grad():
-        predictions = trainer.network.eval()(batch.crops)
+        predictions = trainer.step.network.eval()(batch.crops)
     single = total_loss(predictions, batch, TrainingSettings(guidance=1.0), SPEC.grid_size)
     weighed = total_loss(predictions, batch, TrainingSettings(guidance=0.25, patches=0.5), SPEC.grid_size)
     factors = {"heatmaps": 1.0, "patches": 0.5, "guidance": 0.25}

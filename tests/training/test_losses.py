@@ -12,7 +12,6 @@ from tokenpose.training.losses import (
     attention_guidance,
     cross_entropy,
     hard_keypoint_error,
-    quick_accuracy,
     squared_error,
 )
 
@@ -42,14 +41,6 @@ def test_squared_error_is_the_published_one(published, numbers):
 
 def test_hard_keypoint_error_is_the_published_one(published, numbers):
     assert hard_keypoint_error(*published).item() == pytest.approx(numbers["ohkm_mse_top8"], rel=1e-6)
-
-
-def test_quick_accuracy_is_the_published_one(published, ops, numbers):
-    output, target, _ = published
-    per_keypoint, mean, count = quick_accuracy(output, target)
-    torch.testing.assert_close(per_keypoint.double(), ops["pck_acc"][1:], rtol=0, atol=1e-6)
-    assert mean.item() == pytest.approx(ops["pck_acc"][0].item()) == pytest.approx(numbers["pck_avg"])
-    assert count == numbers["pck_cnt"]
 
 
 def test_weights_enter_the_squared_error_squared():
@@ -133,21 +124,6 @@ def peaks(*cells: tuple[int, int]) -> Tensor:
     for index, (x, y) in enumerate(cells):
         maps[0, index, y, x] = 1.0
     return maps
-
-
-def test_quick_accuracy_by_hand():
-    # a tenth of the map is 2 cells, half of that 1 cell: 0.9 would be right, 1 is not
-    target = peaks((10, 10), (10, 10), (10, 10), (1, 10), (10, 0))
-    predicted = peaks((10, 10), (11, 10), (5, 5), (1, 10), (10, 0))
-    per_keypoint, mean, count = quick_accuracy(predicted, target)
-    assert per_keypoint.tolist() == [1, 0, 0, -1, -1]  # targets at x or y up to 1 do not count
-    assert mean.item() == pytest.approx(1 / 3)
-    assert count == 3
-
-
-def test_quick_accuracy_of_nothing_is_zero():
-    per_keypoint, mean, count = quick_accuracy(peaks((0, 0)), torch.zeros(1, 1, 20, 20))
-    assert (per_keypoint.tolist(), mean.item(), count) == ([-1], 0, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

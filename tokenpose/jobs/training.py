@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ import torch
 from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.data.samples import Samples
 from tokenpose.deploy.comparison import require_plain
-from tokenpose.files import locked
 from tokenpose.jobs.evaluation import Places, measure_pck
 from tokenpose.jobs.training_data import Annotations, TrainingData, digest, read_training_data
 from tokenpose.models.create import create_model, load_model
@@ -24,6 +23,7 @@ from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights
 from tokenpose.predictor import PosePredictor
 from tokenpose.skeletons import Skeleton
+from tokenpose.training.folder import RunFolder, check_output
 from tokenpose.training.recipes import Recipe, read_recipe
 from tokenpose.training.settings import Loss, TrainingSettings
 
@@ -64,61 +64,45 @@ def train_model(
     check_output(output, resume)
     accelerator = make_accelerator(settings, output)
     from tokenpose.training.loop import Trainer
+    from tokenpose.training.step import TrainingStep
 
     settings = resolve_loss(settings, model)
     data.check_model(model)
     logger.info("%s", data.describe_validation())
     batches = make_batches(data, model.spec, settings, accelerator)
+    folder = RunFolder(output, settings, _identity(model, data, start), _made_of(data, start))
     depth = model.spec.groups * model.spec.depth
     network = Supervised(
-        model,
-        patch_blocks=_patch_blocks(settings, depth),
-        guided_blocks=_guided_blocks(settings, depth),
+        model, patch_blocks=_patch_blocks(settings, depth), guided_blocks=_guided_blocks(settings, depth)
     )
+    total = settings.epochs * batches.batch_count
+    step = TrainingStep(network, settings, accelerator, model.spec.grid_size, total, folder.advise)
 
     def validate(averaged: Any) -> dict[str, float]:
         result = measure_pck(averaged.model, data.held_out, data.held_out_source)
         if accelerator.is_main_process:
             made = {"train": _file_name(data.people), "val": _file_name(data.held_out), "people": len(data.people)}
-            figures = {"steps": trainer.step, "pck": result.mean, "pck_unit": result.unit}
+            figures = {"steps": step.number, "pck": result.mean, "pck_unit": result.unit}
             origin = {"started_from": model.card} if model.card else {}  # its terms go on
-            write_weights(averaged.model, trainer.weights, {**made, **origin, **(card or {}), **figures})
+            write_weights(averaged.model, folder.weights, {**made, **origin, **(card or {}), **figures})
         return {"pck": result.mean}
 
     def draw(averaged: Any) -> None:
-        _draw_predictions(averaged.model, data, settings, output / "predictions" / f"step-{trainer.step:06}.jpg")
+        _draw_predictions(averaged.model, data, settings, output / "predictions" / f"step-{step.number:06}.jpg")
 
-    identity = {
-        "spec": model.spec.to_json(),
-        "data": digest(data.people),
-        "validation data": digest(data.held_out),
-        **{name: (start or {}).get(name) for name in ("pretrained", "weights", "backbone_pretrained")},
-    }
-    made_of = _made_of(data, start)
-    trainer = Trainer(
-        network, batches, validate, settings, output, accelerator, model.spec.grid_size, identity, made_of, draw
-    )
-    with _held(output, accelerator.is_main_process):
+    trainer = Trainer(step, folder, batches, validate, draw)
+    with folder.held() if accelerator.is_main_process else nullcontext():
         if resume:
             trainer.resume()
         else:
-            trainer.refuse_earlier()
+            folder.refuse_earlier()
         data.check_images()
         batches.dataset.load()
         trainer.train()
-        if _is_missing(trainer.weights, accelerator):  # of a finished run, resumed
-            logger.info("%s is not there: validating again", trainer.weights)
-            validate(trainer.average.module)
-    return trainer.weights
-
-
-def check_output(output: Path, resume: bool = False) -> None:
-    """Raise NotADirectoryError for a file, FileNotFoundError where there is no run to resume."""
-    if output.exists() and not output.is_dir():
-        raise NotADirectoryError(f"the output {output} is a file, and a run needs a folder: give another")
-    checkpoint = output / "checkpoint.pt"
-    if resume and not checkpoint.exists():
-        raise FileNotFoundError(f"there is no checkpoint {checkpoint} to resume from")
+        if _is_missing(folder.weights, accelerator):  # of a finished run, resumed
+            logger.info("%s is not there: validating again", folder.weights)
+            validate(step.average.module)
+    return folder.weights
 
 
 def finetune(
@@ -334,27 +318,20 @@ def _patch_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:
     return (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patches and depth > 1 else ()
 
 
-@contextmanager
-def _held(output: Path, is_main_process: bool) -> Iterator[None]:
-    """The folder, made where it isn't there, for one run at a time. Raises BlockingIOError for a second."""
-    if not is_main_process:
-        yield
-        return
-    is_new = not output.exists()
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(output / ".lock", f"another run is at work in {output}: wait until it ends, or use another output"):
-            yield
-    finally:
-        if is_new:
-            with suppress(OSError):  # unless it is empty
-                output.rmdir()
-
-
 def _is_missing(path: Path, accelerator: "Accelerator") -> bool:
     """Whether the main process doesn't find the file, which all of them are told."""
     mine = float(accelerator.is_main_process and not path.exists())
     return bool(accelerator.reduce(torch.tensor(mine, device=accelerator.device), "sum"))
+
+
+def _identity(model: TokenPose, data: TrainingData, start: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What has to be the same when a run is resumed, besides its settings."""
+    return {
+        "spec": model.spec.to_json(),
+        "data": digest(data.people),
+        "validation data": digest(data.held_out),
+        **{name: (start or {}).get(name) for name in ("pretrained", "weights", "backbone_pretrained")},
+    }
 
 
 def _made_of(data: TrainingData, start: Mapping[str, Any] | None) -> dict[str, Any]:

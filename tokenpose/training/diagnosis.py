@@ -9,7 +9,7 @@ from tokenpose.data.augment import Crops
 
 
 @torch.no_grad()
-def diagnose(network: nn.Module, crops: Crops) -> str:
+def find_nonfinite(network: nn.Module, crops: Crops) -> str:
     """The first thing found that is not finite: weights, the crops, or a module's output on them; where everything is,
     what is largest. Batch-norm statistics aren't looked at: the pass that failed has put its values into them."""
     broken = [name for name, values in network.named_parameters() if not _finite(values)]

@@ -24,15 +24,23 @@ class RecordedStep:
 
     def __init__(self, losses_of: Callable[[Batch], Losses], update: Callable[[], None], optimizer: Any) -> None:
         self.losses_of, self.update, self.optimizer = losses_of, update, optimizer
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.batch: Batch | None = None
+        self.graph: Any = None
+        self.batch: Any = None
+        """The memory that a replay reads its batch from; None before the recording, as the graph is."""
         self.losses: Losses = {}
         self.rates: list[Tensor] = []
         self.broken: Tensor | None = None
         self.stream = torch.cuda.Stream()
+        self.warmed_up = 0
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether the next step is one that runs as it is."""
+        return self.warmed_up < self.WARM_UP
 
     def warm_up(self, step: Callable[[], Losses]) -> Losses:
         """A step as it is, on the stream of a recording's kind."""
+        self.warmed_up += 1
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             losses = step()
@@ -43,8 +51,6 @@ class RecordedStep:
         """Take a step; the losses are there until the next one."""
         if self.batch is None:
             self._record(batch)
-        assert self.graph is not None
-        assert self.batch is not None
         for recorded, values in zip(self.batch, batch, strict=True):
             recorded.copy_(values)
         for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True):

@@ -1,0 +1,155 @@
+"""The folder of a run: its settings, log, curve, checkpoint and weights."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tokenpose.files import locked, named, write_text
+from tokenpose.training.checkpoints import check_state, damaged, read_checkpoint, write_checkpoint
+from tokenpose.training.curve import draw_curve
+from tokenpose.training.progress import read_log
+from tokenpose.training.settings import WITHOUT_EFFECT, TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+_HASHED = {"spec", "data", "validation data"}
+"""Of a run's identity: values that say nothing to a reader."""
+
+
+class RunFolder:
+    """settings.json, log.jsonl (a line per epoch), curve.png, checkpoint.pt, and what `weights` names, once written.
+
+    ``identity``: plain values, besides the settings, that must be the same when the run is resumed. ``made_of``: what
+    else settings.json says. Nothing is made before `start`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: TrainingSettings,
+        identity: Mapping[str, Any] | None = None,
+        made_of: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path, self.settings = path, settings
+        self.identity, self.made_of = dict(identity or {}), dict(made_of or {})
+        self.checkpoint = path / "checkpoint.pt"
+        self.weights = path / "model.safetensors"
+        self.log = path / "log.jsonl"
+        self.curve = path / "curve.png"
+        self.settings_file = path / "settings.json"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The folder, made where it isn't there, for one run at a time. Raises BlockingIOError for a second one."""
+        is_new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        refusal = f"another run is at work in {self.path}: wait until it ends, or use another output"
+        try:
+            with locked(self.path / ".lock", refusal):
+                yield
+        finally:
+            if is_new:
+                with suppress(OSError):  # unless it is empty
+                    self.path.rmdir()
+
+    def refuse_earlier(self) -> None:
+        """Raise FileExistsError where a new run would overwrite the files of an earlier one.
+
+        The same settings alone don't count: a run that is killed before its first checkpoint leaves them.
+        """
+        if self.checkpoint.exists():
+            raise FileExistsError(f"{self.checkpoint} is of an earlier run: resume it, or use another output")
+        same = self.settings_file.exists() and self.settings_file.read_bytes() == self._settings_text.encode()
+        for path in (self.weights, self.log, *(() if same else (self.settings_file,))):
+            if path.exists():
+                raise FileExistsError(
+                    f"{path} is of an earlier run, whose checkpoint is not there: use another output, or move it away"
+                )
+
+    def start(self, epochs_done: int) -> None:
+        """Write settings.json, and keep of log.jsonl the epochs that are done."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.settings_file, self._settings_text)
+        if self.log.exists():
+            kept = [line for line in read_log(self.log) if line["epoch"] <= epochs_done]
+            write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def read_state(self) -> dict[str, Any]:
+        """The checkpoint's state.
+
+        Raises FileNotFoundError, and ValueError for a damaged checkpoint or log and for a run with other settings or of
+        another identity.
+        """
+        state = read_checkpoint(self.checkpoint)
+        check_state(state, self.checkpoint)
+        saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
+        names = {**current, **saved}  # those that only one of them knows, too
+        differing = [
+            f"{key} {saved.get(key)!r:.200}, not {current.get(key)!r:.200}" if key not in _HASHED else key
+            for key in names
+            if key not in WITHOUT_EFFECT and saved.get(key) != current.get(key)
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.checkpoint} belongs to a run with other settings ({'; '.join(differing)}): use another output"
+            )
+        if self.log.exists():
+            read_log(self.log)
+        return state
+
+    def refuse_state(self, error: Exception) -> ValueError:
+        """The error for a checkpoint that doesn't fit the run, from what PyTorch raised about it."""
+        return ValueError(damaged(self.checkpoint, " ".join(str(error).split())))
+
+    def write_state(self, state: Mapping[str, Any]) -> None:
+        """Write the checkpoint whole or not at all. Raises OSError that names the file."""
+        write_checkpoint(self.checkpoint, {**state, "settings": self._settings, "identity": self.identity})
+
+    def write_epoch(self, line: Mapping[str, Any], draw: bool) -> None:
+        """Append an epoch's figures to the log; ``draw``: and draw the curve of all epochs."""
+        with named(self.log), self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if not draw:
+            return
+        try:
+            draw_curve(read_log(self.log), self.curve)
+        except ModuleNotFoundError:
+            logger.info('no curve.png: it needs matplotlib, pip install "tokenpose[plot]"')
+        except ValueError as error:
+            logger.warning("no curve.png: %s", error)
+
+    def advise(self) -> str:
+        """What to do about a loss that isn't finite. Another rate is another run, which can't be resumed."""
+        advice = "try a lower one" + (", or precision fp32" if self.settings.precision != "fp32" else "")
+        if not self.weights.exists():
+            return f"{advice}, in another output"
+        return (
+            f"{advice}: --weights {self.weights} --output ANOTHER, without --resume, goes on from the last validation"
+        )
+
+    def flat_settings(self) -> dict[str, int | float | str]:
+        """The settings as plain values, which is what trackers take."""
+        values = {**asdict(self.settings), **asdict(self.settings.augmentation)}
+        return {name: value if isinstance(value, int | float) else str(value) for name, value in values.items()}
+
+    @property
+    def _settings_text(self) -> str:
+        return json.dumps({**asdict(self.settings), **self.made_of}, indent=2)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self.settings)))
+        return values
+
+
+def check_output(output: Path, resume: bool = False) -> None:
+    """Raise NotADirectoryError for a file, FileNotFoundError where there is no run to resume."""
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"the output {output} is a file, and a run needs a folder: give another")
+    checkpoint = output / "checkpoint.pt"
+    if resume and not checkpoint.exists():
+        raise FileNotFoundError(f"there is no checkpoint {checkpoint} to resume from")

@@ -1,0 +1,211 @@
+"""One step of training: gradients of a batch, an update of the weights and of their moving average."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+
+from tokenpose.data.augment import Batch
+from tokenpose.training.agreement import Agreement
+from tokenpose.training.diagnosis import find_nonfinite
+from tokenpose.training.graphs import RecordedStep, ask_finite
+from tokenpose.training.objective import Totals, total_loss
+from tokenpose.training.optim import MovingAverage, make_optimizer, make_schedule
+from tokenpose.training.settings import TrainingSettings
+
+Losses = dict[str, Tensor]
+
+
+class TrainingStep:
+    """A network with its optimizer, schedule and moving average; `take` learns from one batch.
+
+    ``network`` has its ``backbone`` and its ``compilable`` parts as attributes; ``grid``: rows and columns of its
+    visual tokens; ``total``: how many steps the run has. ``advise`` says what to do about a loss that isn't finite.
+    With several processes each takes its part of every batch.
+
+    Raises ValueError for settings that this device, or this number of processes, can't follow.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        settings: TrainingSettings,
+        accelerator: Accelerator,
+        grid: tuple[int, int],
+        total: int,
+        advise: Callable[[], str],
+    ) -> None:
+        self.settings, self.accelerator, self.grid, self.total, self.advise = settings, accelerator, grid, total, advise
+        self.agreement = Agreement(accelerator)
+        if settings.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        if settings.sync_batch_norm:
+            network = synchronize_batch_norms(network, accelerator.device)
+        self.backbone: Any = network.backbone
+        if settings.freeze_backbone:
+            self.backbone.requires_grad_(False)
+        network = network.to(accelerator.device)
+        optimizer = make_optimizer(network, self.backbone, settings)
+        self.average: Any = MovingAverage(network, settings.average).to(accelerator.device)
+        if settings.compile:
+            for module in network.compilable():
+                module.compile(dynamic=False)  # batches are of one size
+        self.network, self.optimizer = accelerator.prepare(network, optimizer)
+        self.schedule = make_schedule(self.optimizer, settings, total)
+        self.recorded = self._record() if settings.graph else None
+        self.number = 0
+        """How many steps were taken."""
+        self._check_latest: Callable[[], None] | None = None
+
+    def take(self, batch: Batch) -> Losses:
+        """Learn from a batch; the parts of its loss, weighted, and their sum as "loss".
+
+        Raises FloatingPointError, with a diagnosis, where the loss is not finite: before the weights change, but for a
+        CUDA graph, which leaves the weights alone itself and is asked by the next `take` or `settle`.
+        """
+        self.network.train()
+        if self.settings.freeze_backbone:
+            self.backbone.eval()
+        self.settle()
+        losses = self._learn(batch) if self.recorded is None else self._replay(self.recorded, batch)
+        self.schedule.step()
+        self.average.update(self.number)
+        self.number += 1
+        return losses
+
+    def settle(self) -> None:
+        """Raise FloatingPointError if the loss of the latest step was not finite and nobody asked yet."""
+        check, self._check_latest = self._check_latest, None
+        if check is not None:
+            check()
+
+    def check_weights(self) -> None:
+        """Raise FloatingPointError, with names, for weights that aren't finite; they are the same in each process."""
+        values = self.accelerator.unwrap_model(self.network).state_dict()
+        broken = [name for name, value in values.items() if not value.isfinite().all()]
+        if broken:
+            names = ", ".join(broken[:3]) + (", ..." if len(broken) > 3 else "")
+            raise FloatingPointError(
+                f"weights are not finite after step {self.number}: {names}; learning rate "
+                f"{self.settings.learning_rate:.3g}: {self.advise()}"
+            )
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step, of all but the backbone and the keypoint tokens."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        scaler = self.accelerator.scaler
+        return {
+            "network": self.accelerator.unwrap_model(self.network).state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "step": self.number,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint. Raises what PyTorch raises for one that doesn't fit."""
+        self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.scaler is not None and state.get("scaler") is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.number = state["step"]
+
+    def _learn(self, batch: Batch) -> Losses:
+        losses, is_finite = self._gradients(batch)
+        self._check_finite(batch, losses, is_finite(), self.number)
+        self._update()
+        return losses
+
+    def _gradients(self, batch: Batch) -> tuple[Losses, Callable[[], bool]]:
+        """The step's losses, whose gradients are there then, and whether they are finite."""
+        totals = self.agreement.totals(batch)
+        parts = _split(batch, self.settings.accumulate)
+        losses: Losses = {}
+        are_finite = []
+        for number, part in enumerate(parts, 1):
+            is_last = number == len(parts)
+            with nullcontext() if is_last else self.accelerator.no_sync(self.network):
+                of_part, is_finite = self._backward(part, totals)
+            are_finite.append(is_finite)
+            losses = {name: losses[name] + value if losses else value for name, value in of_part.items()}
+        return losses, lambda: all(is_finite() for is_finite in are_finite)
+
+    def _backward(self, part: Batch, totals: Totals) -> tuple[Losses, Callable[[], bool]]:
+        """The losses of a part of the step, and whether they are finite; their gradients are added to those there."""
+        crops = part.crops
+        if self.settings.channels_last:
+            crops = crops.contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            predictions = self.network(crops)
+        losses = total_loss(predictions, part, self.settings, self.grid, totals)
+        is_recording = losses["loss"].is_cuda and torch.cuda.is_current_stream_capturing()
+        is_finite = (lambda: True) if is_recording else ask_finite(losses["loss"])  # a recording asks by itself
+        # gradients are averaged over processes, and the losses of the processes add up
+        self.accelerator.backward(losses["loss"] * self.accelerator.num_processes)
+        return {name: value.detach() for name, value in losses.items()}, is_finite
+
+    def _update(self) -> None:
+        if self.settings.clip:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _record(self) -> RecordedStep:
+        reasons = {
+            f"this run is on {self.accelerator.device.type}, and CUDA graphs are for GPUs": (
+                self.accelerator.device.type != "cuda"
+            ),
+            "several processes have to agree on each step": self.accelerator.num_processes > 1,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise ValueError(f"a step can't be recorded as a graph: {reason}; leave graph out")
+        return RecordedStep(lambda batch: self._gradients(batch)[0], self._update, self.optimizer.optimizer)
+
+    def _replay(self, recorded: RecordedStep, batch: Batch) -> Losses:
+        """The same as a CUDA graph. Whether its loss is finite is asked when the next batch is there: `settle`."""
+        if recorded.is_cold:
+            return recorded.warm_up(lambda: self._learn(batch))
+        losses = recorded.step(batch)
+        is_finite, number = ask_finite(losses["loss"]), self.number
+        self._check_latest = lambda: self._check_finite(recorded.batch, losses, is_finite(), number)
+        return losses
+
+    def _check_finite(self, batch: Batch, losses: Losses, is_finite: bool, number: int) -> None:
+        """Every process raises where the loss of one is not finite: they share the gradient."""
+        if not self.agreement.is_any(not is_finite, beside=losses["loss"]):
+            return
+        if is_finite:
+            raise FloatingPointError(f"the loss of another process is not finite at step {number}")
+        parts = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
+        found = find_nonfinite(self.accelerator.unwrap_model(self.network), batch.crops)
+        raise FloatingPointError(
+            f"the loss is not finite at step {number} ({parts}); {found}; learning rate {self.rate:.3g}: "
+            f"{self.advise()}"
+        )
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    """The people of a batch in so many parts, as equal as can be; empty ones are left out."""
+    if parts == 1:
+        return [batch]
+    split = zip(*(values.tensor_split(parts) for values in batch), strict=True)
+    return [Batch(*values) for values in split if len(values[0])]
+
+
+def synchronize_batch_norms(network: nn.Module, device: torch.device) -> Any:
+    """The network with batch norms over all processes. Raises ValueError where the device is no GPU."""
+    if device.type != "cuda":
+        raise ValueError(f"sync_batch_norm works on GPUs; this run is on {device.type}: leave it out")
+    return convert_sync_batchnorm(network)  # timm's: torch's would lose the activations inside its norms
