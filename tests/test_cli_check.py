@@ -112,9 +112,7 @@ def test_flip_pairs_are_given_where_names_do_not_tell(folder):
     assert run("check", "people.json", "--flip-pairs", "point0:wing", exit_code=1).stderr.startswith(
         "error: skeleton 'person' has no keypoint 'wing'; it has point0, "
     )
-    assert (
-        "flip pairs are written left_eye" in run("check", "people.json", "--flip-pairs", "point0", exit_code=2).stderr
-    )
+    assert "write flip pairs as left_eye" in run("check", "people.json", "--flip-pairs", "point0", exit_code=2).stderr
     assert "14 keypoints, 0 flip pairs" in run("check", "people.json", "--flip-pairs", "none").stdout
 
 

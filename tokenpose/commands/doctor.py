@@ -10,6 +10,7 @@ import typer
 from tokenpose.commands.app import app, count, progress
 from tokenpose.commands.options import refuse_without
 from tokenpose.files import write_text
+from tokenpose.skeletons import split_flip_pairs
 
 if TYPE_CHECKING:
     from tokenpose.doctor.check import Diagnosis, FileSummary
@@ -105,17 +106,11 @@ def check_command(
 
 
 def _read_pairs(text: str) -> list[tuple[str, str]]:
-    """Names, as `tokenpose.skeletons.read_flip_pairs` takes them; whether there are such keypoints the files tell."""
-    pairs = []
-    for written in () if text.strip() == "none" else text.split(","):
-        first, colon, second = (part.strip() for part in written.partition(":"))
-        if not (first and colon and second) or ":" in second:
-            raise typer.BadParameter(
-                f"flip pairs are written left_eye:right_eye,left_ear:right_ear, or none; got {written!r}",
-                param_hint="--flip-pairs",
-            )
-        pairs.append((first, second))
-    return pairs
+    """The names in --flip-pairs; the files say whether they have such keypoints."""
+    try:
+        return split_flip_pairs(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--flip-pairs") from error
 
 
 def _show(diagnosis: "Diagnosis") -> None:
