@@ -22,7 +22,8 @@ from tokenpose.data.augment import Augmentation
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
 from tokenpose.detection import detect
-from tokenpose.jobs.photographs import choose_photographs, draw_sheet, find_images, predict_photographs
+from tokenpose.jobs.photographs import choose_photographs, find_images, predict_photographs
+from tokenpose.jobs.sheets import draw_sheet
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import read_weights, write_weights

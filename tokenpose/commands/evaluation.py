@@ -183,14 +183,15 @@ def evaluate_command(
         write_text(output, result.to_csv() if output.suffix.lower() == ".csv" else result.to_json())
     if sheet is not None:
         from tokenpose.data.sources import ImageSource
-        from tokenpose.jobs.photographs import draw_sheet, save_picture
+        from tokenpose.images import write_image
+        from tokenpose.jobs.sheets import draw_sheet
         from tokenpose.predictor import PosePredictor
 
         people, source = read_people(file, category, ground_truth, names), ImageSource(images)
         if sheet_order is SheetOrder.WORST:
             people = _worst_first(people, result.person_errors)
         predictor = PosePredictor(network, decoder, flip_test)
-        save_picture(draw_sheet(predictor, people, source, sheet_count or 30, sheet_threshold or 0.0), sheet)
+        write_image(draw_sheet(predictor, people, source, sheet_count or 30, sheet_threshold or 0.0), sheet)
 
 
 def _refuse_unmeasured(

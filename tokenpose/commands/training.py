@@ -165,10 +165,10 @@ def train_command(
     given: dict[str, Any] = {"name": model, "pretrained": pretrained, "weights": weights, **model_changes}
     network, settings = make_trainee(chosen, changes, data.skeleton, **given)
     if preview is not None:
-        from tokenpose.jobs.photographs import save_picture
+        from tokenpose.images import write_image
         from tokenpose.jobs.sheets import draw_first_batch
 
-        save_picture(draw_first_batch(data, network.spec, settings), preview)
+        write_image(draw_first_batch(data, network.spec, settings), preview)
         typer.echo(preview)
         return
     card = {"recipe": chosen.name} if chosen.name else {}

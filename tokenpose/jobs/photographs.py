@@ -6,21 +6,18 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
 from tokenpose.boxes import Box, ImageBoxes, read_boxes, read_boxes_file
-from tokenpose.data.samples import Samples
-from tokenpose.data.sources import Source
-from tokenpose.files import write_text, written_whole
-from tokenpose.images import RgbImage, read_image, read_images
+from tokenpose.files import write_text
+from tokenpose.images import RgbImage, read_image, read_images, write_image
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
-from tokenpose.visualize import contact_sheet, crop_picture, draw_poses, scale_to_fit
+from tokenpose.visualize import draw_poses
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +168,7 @@ def write_poses(photograph: Photograph, poses: Poses, threshold: float, draw_box
 
     pixels = read_image(photograph.path).permute(1, 2, 0).numpy()
     scale = math.ceil(max(1.0, READABLE_SIDE / max(pixels.shape[:2])))
-    save_picture(draw_poses(pixels, poses, threshold, boxes=draw_boxes, scale=float(scale)), photograph.picture)
+    write_image(draw_poses(pixels, poses, threshold, boxes=draw_boxes, scale=float(scale)), photograph.picture)
     image = {
         "id": photograph.image_id,
         "file_name": photograph.path.as_posix(),
@@ -194,41 +191,3 @@ def _coco_file(image: Mapping[str, Any], poses: Poses) -> dict[str, Any]:
             for index, record in enumerate(records, 1)
         ],
     }
-
-
-def _format_of(path: Path) -> str:
-    """Pillow's name for a suffix. Raises ValueError for one that it doesn't know."""
-    form = Image.registered_extensions().get(path.suffix.lower())
-    if form is None:
-        raise ValueError(f"{path} is no picture that can be written: end it in .png or .jpg")
-    return form
-
-
-def save_picture(picture: np.ndarray, path: Path) -> None:
-    """Write an RGB array as the format that the suffix names."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial:
-        Image.fromarray(picture).save(partial, _format_of(path), quality=92)
-
-
-def draw_sheet(predictor: PosePredictor, samples: Samples, source: Source, count: int, threshold: float) -> np.ndarray:
-    """The first people: the labelled pose on the left, the predicted one on the right."""
-
-    side, pictures, captions = 240, [], []
-    for index in range(min(count, len(samples))):
-        image = source.read(samples.file_of(index))
-        predicted = predictor(image, samples.boxes[index : index + 1], "xywh")
-        labelled = Poses(
-            keypoints=samples.keypoints[index : index + 1],
-            scores=samples.visible[index : index + 1].astype(np.float32),
-            boxes=predicted.boxes,
-            skeleton=samples.skeleton,
-        )
-        halves: list[np.ndarray] = []
-        for poses, least in ((labelled, 0.5), (predicted, threshold)):
-            picture, poses = crop_picture(image.permute(1, 2, 0).numpy(), poses)
-            halves.append(draw_poses(picture, poses, least, scale=scale_to_fit(picture, (side, side))))
-        between = np.full((len(halves[0]), 2, 3), 255, dtype=np.uint8)
-        pictures.append(np.concatenate((halves[0], between, halves[1]), axis=1))
-        captions.append(PurePath(samples.file_of(index)).name)
-    return contact_sheet(pictures, columns=5, size=(side, 2 * side + 2), captions=captions)
