@@ -56,6 +56,15 @@ def write_text(path: str | Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, unless they are there. Raises OSError that names a file in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(place for place in (path, *path.parents) if os.path.lexists(place))
+        raise type(error)(f"{file} is a file, where a folder is needed; choose another output") from error
+
+
 @contextmanager
 def locked(path: Path, refusal: str) -> Iterator[None]:
     """Hold a file that only one process at a time can hold; the system releases it when the process ends.

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenpose.commands.app import app, show_log
+from tokenpose.commands.app import Command, app, show_log
 from tokenpose.commands.options import (
-    BatchSize,
-    Decoder,
-    Device,
-    FlipTest,
-    Model,
-    Optimized,
-    Places,
-    Rename,
-    Weights,
+    BatchSizeOption,
+    DecoderOption,
+    DeviceOption,
+    FlipTestOption,
+    ImagesOption,
+    ModelOption,
+    OptimizeOption,
+    RenameOption,
+    WeightsOption,
     choose_device,
-    load_model,
+    choose_model,
     read_renames,
     refuse_without,
 )
@@ -54,14 +54,14 @@ class SheetOrder(StrEnum):
     WORST = "worst"
 
 
-@app.command("evaluate", short_help="Measure AP, PCK and errors on labelled people, and draw them.")
+@app.command("evaluate", cls=Command, short_help="Measure AP, PCK and errors on labelled people, and draw them.")
 def evaluate_command(
     data: Annotated[
         list[Path], typer.Option("--data", metavar="JSON", help="COCO or MPII file of labelled people, one.")
     ],
-    images: Places,
-    model: Model = None,
-    weights: Weights = None,
+    images: ImagesOption,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
     boxes: Annotated[
         Path | None,
         typer.Option("--boxes", metavar="FILE", help="A detector's boxes, COCO results. Default: the labelled boxes."),
@@ -73,7 +73,7 @@ def evaluate_command(
     category: Annotated[
         str | None, typer.Option("--category", metavar="NAME", help="Which one, where several have keypoints.")
     ] = None,
-    rename: Rename = None,
+    rename: RenameOption = None,
     box_threshold: Annotated[
         float | None, typer.Option("--box-threshold", help="Of --boxes those of a lower score are left out.")
     ] = None,
@@ -97,9 +97,9 @@ def evaluate_command(
     soft_nms: Annotated[
         float | None, typer.Option("--soft-nms", help="Threshold of soft suppression, instead of --nms.")
     ] = None,
-    decoder: Decoder = "dark",
-    flip_test: FlipTest = False,
-    batch_size: BatchSize = 64,
+    decoder: DecoderOption = "dark",
+    flip_test: FlipTestOption = False,
+    batch_size: BatchSizeOption = 64,
     output: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write the figures here too: .json, or .csv, a row a keypoint."),
@@ -118,8 +118,8 @@ def evaluate_command(
     sheet_threshold: Annotated[
         float | None, typer.Option("--sheet-threshold", help="Keypoints of a lower score are not drawn. Default: 0.")
     ] = None,
-    device: Device = None,
-    optimized: Optimized = False,
+    device: DeviceOption = None,
+    optimized: OptimizeOption = False,
 ) -> None:
     """Measure a model on labelled people, and print a table.
 
@@ -155,7 +155,7 @@ def evaluate_command(
     from tokenpose.jobs.evaluation import evaluate, read_people
 
     processes = join_processes()  # before the model is made: each has a device of its own
-    network = load_model(model, weights, choose_device(device), optimized)
+    network = choose_model(model, weights, choose_device(device), optimized)
     show_log()
     result = evaluate(
         network,

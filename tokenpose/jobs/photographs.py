@@ -1,4 +1,4 @@
-"""Photographs in files: found, given their boxes, predicted, and written out as pictures and JSON."""
+"""Photographs in files: found, given their people's boxes, predicted, and written out as pictures and JSON."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenpose.boxes import Box, ImageBoxes, read_boxes, read_boxes_file
-from tokenpose.files import write_text
+from tokenpose.detection import detect, load_detector
+from tokenpose.files import make_folder, write_text
 from tokenpose.images import RgbImage, read_image, read_images, write_image
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
@@ -21,27 +23,20 @@ from tokenpose.visualize import draw_poses
 
 logger = logging.getLogger(__name__)
 
+FindBoxes = Callable[[RgbImage], Float[np.ndarray, "people 4"]]
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 READERS = 4  # threads, and images in memory
-Boxes = Float[np.ndarray, "people 4"]
 
 READABLE_SIDE = 480
 """Pictures of smaller images are enlarged by a whole factor until their longer side has this many pixels."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Photograph:
-    """An image, its people's boxes (None: they are found when it is read), and where its results go."""
-
-    path: Path
-    boxes: Sequence[Box] | None
-    image_id: int
-    picture: Path
-    record: Path
+# Which images
 
 
 def find_images(places: Iterable[Path]) -> list[Path]:
-    """The images, those in folders included, each once, in order."""
+    """Find the image files, those in folders included, each once, in order. Raises FileNotFoundError."""
     found: dict[Path, Path] = {}
     for place in places:
         if not place.exists():
@@ -57,44 +52,104 @@ def find_images(places: Iterable[Path]) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    """An image's suffix, and not a picture that `predict` drew."""
+    """Whether this is an image file, and not a picture that `predict` drew."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.stem.endswith(".poses") and path.is_file()
 
 
-def choose_photographs(
-    paths: Sequence[Path], boxes_file: Path | None, boxes: Sequence[Box], output: Path
-) -> list[Photograph]:
-    """Give each image its people's boxes, from a file, the same for all or none, and names for what will be written.
+# Whose boxes
 
-    Raises ValueError for boxes that can't be cropped and where results would overwrite the boxes file.
+
+def whole_image(pixels: RgbImage) -> Float[np.ndarray, "1 4"]:
+    """The whole image as one person's box."""
+    return np.array([[0, 0, pixels.shape[2], pixels.shape[1]]], dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxSource:
+    """Where people's boxes come from: ``given`` for each image, else from a ``file``, else ``find`` looks for them."""
+
+    given: Sequence[Box] = ()
+    file: Path | None = None
+    find: FindBoxes = whole_image
+
+    def of_images(self, paths: Sequence[Path]) -> list[ImageBoxes | None]:
+        """Each image's boxes, or None where ``find`` has to look for them. Raises what `read_boxes_file` raises."""
+        if self.file is not None:
+            return list(read_boxes_file(self.file).of_images(paths))
+        return [ImageBoxes(boxes=list(self.given)) if self.given else None for _ in paths]
+
+
+def choose_box_source(
+    boxes: Sequence[Box] = (),
+    file: Path | None = None,
+    detector: str | None = None,
+    threshold: float | None = None,
+    device: str | None = None,
+) -> BoxSource:
+    """Take people's boxes as given, from a file, or from a detector; without any of them each image is one person.
+
+    ``threshold``: the detector's least score; None: the default of `detect`. The detector is loaded at once, so that
+    what is wrong with it shows before anything is done.
+
+    Raises ValueError for more than one source, and what `detect` raises for a detector.
     """
-    if boxes_file is not None:
-        found = read_boxes_file(boxes_file).of_images(paths)
-    else:
-        found = [ImageBoxes(boxes=list(boxes)) for _ in paths]
-    unknown = boxes_file is None and not boxes
+    if sum((bool(boxes), file is not None, detector is not None)) > 1:
+        raise ValueError("give boxes, a boxes file or a detector, only one of them")
+    if detector is not None:
+        load_detector(detector, device)
+        options = {} if threshold is None else {"threshold": threshold}
+        return BoxSource(find=partial(detect, detector=detector, device=device, **options))
+    if not boxes and file is None:
+        logger.warning("no boxes given: the whole image is taken as one person; give --detect, --box or --boxes")
+    return BoxSource(given=boxes, file=file)
+
+
+# What goes in, and where results go
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photograph:
+    """An image file, its people's boxes (None: they are found when it is read), and where its results go."""
+
+    path: Path
+    boxes: Sequence[Box] | None
+    image_id: int
+    picture: Path
+    record: Path
+
+
+def choose_photographs(paths: Sequence[Path], source: BoxSource, output: Path) -> list[Photograph]:
+    """Give each image its people's boxes, an id, and names for its results.
+
+    Raises ValueError for boxes that can't be cropped, and where results would overwrite the boxes file.
+    """
     photographs = []
-    for position, (path, name, people) in enumerate(zip(paths, _output_names(paths), found, strict=True), 1):
-        try:
-            read_boxes(people.boxes, "xyxy")
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+    known = source.of_images(paths)
+    for position, (path, name, found) in enumerate(zip(paths, _output_names(paths), known, strict=True), 1):
         suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
         photograph = Photograph(
             path=path,
-            boxes=None if unknown else people.boxes,
-            image_id=_choose_id(people.image_id, path, position),
+            boxes=None if found is None else _check_boxes(found.boxes, path),
+            image_id=_choose_id(None if found is None else found.image_id, path, position),
             picture=output / f"{name}.poses{suffix}",
             record=output / f"{name}.json",
         )
-        if boxes_file is not None and photograph.record.resolve() == boxes_file.resolve():
-            raise ValueError(f"the results would overwrite the boxes file {boxes_file}; choose another --output")
+        if source.file is not None and photograph.record.resolve() == source.file.resolve():
+            raise ValueError(f"the results would overwrite the boxes file {source.file}; choose another --output")
         photographs.append(photograph)
     return photographs
 
 
+def _check_boxes(boxes: Sequence[Box], path: Path) -> Sequence[Box]:
+    try:
+        read_boxes(boxes, "xyxy")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return boxes
+
+
 def _choose_id(known: Any, path: Path, position: int) -> int:
-    """The boxes file's id, else a number as the file's name, as in COCO, else the image's position from 1 on."""
+    """The id in the boxes file; else the file's name where it is a number, as in COCO; else the position from 1."""
     if isinstance(known, int):
         return known
     is_number = path.stem.isascii() and path.stem.isdecimal() and len(path.stem) < 19  # fits into 64 bits
@@ -102,7 +157,7 @@ def _choose_id(known: Any, path: Path, position: int) -> int:
 
 
 def _output_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each image's results: its stem, numbered where an earlier image has it."""
+    """A name for each image's results: the file's name without suffix, with a number where an earlier image has it."""
     stems, used = {path.stem.lower() for path in paths}, set[str]()
     names = []
     for path in paths:
@@ -111,61 +166,108 @@ def _output_names(paths: Sequence[Path]) -> list[str]:
             number += 1
             name = f"{path.stem}-{number}"
         if number > 1:
-            logger.warning("there is more than one %s: the results of %s are named %s", path.stem, path, name)
+            logger.warning("several images are named %s: the results of %s are named %s", path.stem, path, name)
         used.add(name.lower())
         names.append(name)
     return names
 
 
-def whole_image(pixels: RgbImage) -> Boxes:
-    """The image's one box where it is all of one person."""
-    return np.array([[0, 0, pixels.shape[2], pixels.shape[1]]], dtype=np.float32)
+# Poses
 
 
 def predict_photographs(
     predictor: PosePredictor,
     photographs: Sequence[Photograph],
-    batch_size: int,
-    failed: list[Photograph],
-    find_boxes: Callable[[RgbImage], Boxes] = whole_image,
-) -> Iterator[tuple[Photograph, Poses]]:
-    """Poses of each photograph, in order. Those that can't be read, or whose boxes lie outside them, are logged, put
-    into ``failed`` and left out.
+    find_boxes: FindBoxes = whole_image,
+    batch_size: int = 64,
+) -> Iterator[tuple[Photograph, Poses | Exception]]:
+    """Predict the poses of each photograph, in order.
 
-    ``find_boxes`` is asked, photograph by photograph as they are read, for the boxes that aren't known.
+    For a photograph that can't be read, or whose boxes lie outside it, the error takes the poses' place.
+    ``find_boxes`` is asked for the boxes that aren't known, photograph by photograph, as they are read.
     """
-    waiting: deque[Photograph] = deque()
-    their_boxes: deque[Sequence[Box] | Boxes] = deque()
+    waiting: deque[tuple[Photograph, Exception | None]] = deque()
+    boxes: deque[Sequence[Box] | Float[np.ndarray, "people 4"]] = deque()
 
-    def images() -> Iterator[Any]:
+    def readable() -> Iterator[RgbImage]:
         read = read_images([photograph.path for photograph in photographs], READERS)
         for photograph, pixels in zip(photographs, read, strict=True):
-            try:
-                if isinstance(pixels, Exception):
-                    raise pixels
-                if photograph.boxes is not None:
-                    read_boxes(photograph.boxes, "xyxy", (pixels.shape[1], pixels.shape[2]))
-            except (OSError, ValueError) as error:
-                message = " ".join(str(error).split())
-                named = message if str(photograph.path) in message else f"{photograph.path}: {message}"
-                logger.error("%s", named)
-                failed.append(photograph)
+            checked = _check_inside(photograph, pixels)
+            if isinstance(checked, Exception):
+                waiting.append((photograph, checked))
                 continue
-            waiting.append(photograph)
-            their_boxes.append(find_boxes(pixels) if photograph.boxes is None else photograph.boxes)
-            yield pixels
+            waiting.append((photograph, None))
+            boxes.append(find_boxes(checked) if photograph.boxes is None else photograph.boxes)
+            yield checked
 
-    def boxes() -> Iterator[Sequence[Box] | Boxes]:
-        while their_boxes:
-            yield their_boxes.popleft()
+    def of_readable() -> Iterator[Sequence[Box] | Float[np.ndarray, "people 4"]]:
+        while boxes:
+            yield boxes.popleft()
 
-    for poses in predictor.many(images(), boxes(), batch_size=batch_size):
-        yield waiting.popleft(), poses
+    for poses in predictor.many(readable(), of_readable(), batch_size=batch_size):
+        while (entry := waiting.popleft())[1] is not None:
+            yield entry[0], entry[1]
+        yield entry[0], poses
+    yield from ((photograph, error) for photograph, error in waiting if error is not None)
+
+
+def _check_inside(photograph: Photograph, pixels: RgbImage | Exception) -> RgbImage | Exception:
+    """The pixels, or why they can't be used: they can't be read, or a box lies outside them."""
+    if isinstance(pixels, Exception):
+        return pixels
+    try:
+        read_boxes(photograph.boxes or [], "xyxy", (pixels.shape[1], pixels.shape[2]))
+    except ValueError as error:
+        return error
+    return pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many people were found in how many images, and how many more images failed."""
+
+    people: int
+    images: int
+    failed: int
+
+
+def write_photographs(
+    predictor: PosePredictor,
+    photographs: Sequence[Photograph],
+    find_boxes: FindBoxes = whole_image,
+    batch_size: int = 64,
+    *,
+    threshold: float = 0.15,
+    draw_boxes: bool = False,
+    tick: Callable[[], None] = lambda: None,
+) -> Counts:
+    """Predict photographs and write each one's picture and JSON file; ``tick`` is called after each.
+
+    Keypoints of a score below ``threshold`` are not drawn. A photograph that fails is logged, and the others are done.
+    """
+    for folder in {photograph.picture.parent for photograph in photographs}:
+        make_folder(folder)
+    people = failed = 0
+    for photograph, poses in predict_photographs(predictor, photographs, find_boxes, batch_size):
+        if isinstance(poses, Exception):
+            logger.error("%s", _name_file(photograph.path, poses))
+            failed += 1
+        else:
+            write_poses(photograph, poses, threshold, draw_boxes)
+            people += len(poses)
+            if photograph.boxes is None and len(poses) == 0:
+                logger.warning("%s: nobody was found", photograph.path)
+        tick()
+    return Counts(people=people, images=len(photographs) - failed, failed=failed)
+
+
+def _name_file(path: Path, error: Exception) -> str:
+    message = " ".join(str(error).split())
+    return message if str(path) in message else f"{path}: {message}"
 
 
 def write_poses(photograph: Photograph, poses: Poses, threshold: float, draw_boxes: bool) -> None:
-    """The picture and the JSON file. The image is read again: keeping those that wait would take unbounded memory."""
-
+    """Write the picture and the JSON file. This reads the image again: keeping it would take unbounded memory."""
     pixels = read_image(photograph.path).permute(1, 2, 0).numpy()
     scale = math.ceil(max(1.0, READABLE_SIDE / max(pixels.shape[:2])))
     write_image(draw_poses(pixels, poses, threshold, boxes=draw_boxes, scale=float(scale)), photograph.picture)
@@ -179,7 +281,7 @@ def write_poses(photograph: Photograph, poses: Poses, threshold: float, draw_box
 
 
 def _coco_file(image: Mapping[str, Any], poses: Poses) -> dict[str, Any]:
-    """What was found in one image, as a COCO keypoint file; keypoints carry scores instead of visibilities."""
+    """One image's poses as a COCO keypoint file, with scores in place of visibility flags."""
     skeleton = poses.skeleton
     limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]  # COCO counts from 1
     records = poses.to_coco(image["id"])

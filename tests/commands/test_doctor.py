@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from .drawing import draw_people
-from .test_cli import run
+from tokenpose.doctor.swaps import SUSPICIOUS
+
+from ..drawing import draw_people
+from .running import run
 
 
 @pytest.fixture
@@ -165,3 +167,7 @@ def test_options_without_effect_are_wrong_usage(folder, given, message):
 def test_outputs_of_another_kind_are_wrong_usage(folder, option, file):
     assert option in run("check", "people.json", option, file, exit_code=2).stderr
     assert not Path(file).exists()
+
+
+def test_help_shows_the_default_score_of_swapped_sides():
+    assert f"[default: {SUSPICIOUS}]" in " ".join(run("check", "--help").stdout.split())

@@ -1,0 +1,132 @@
+"""Photographs in files: which, whose boxes, in order, and what is written."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tokenpose.jobs.photographs import (
+    BoxSource,
+    Photograph,
+    choose_box_source,
+    choose_photographs,
+    find_images,
+    predict_photographs,
+    whole_image,
+    write_photographs,
+)
+from tokenpose.models.create import create_model
+from tokenpose.poses import Poses
+from tokenpose.predictor import PosePredictor
+
+BOX = (5.0, 5.0, 50.0, 50.0)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> PosePredictor:
+    torch.manual_seed(0)
+    return PosePredictor(create_model("tokenpose_t.lsp_256x192", image_size=(64, 48), depth=2, heads=4))
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """photos/a.png, b.png and c.png of 80 x 60 pixels in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (80, 60)).save(f"photos/{name}.png")
+    return Path("photos")
+
+
+def choose(source: BoxSource, output: str = "poses") -> list[Photograph]:
+    return choose_photographs(find_images([Path("photos")]), source, Path(output))
+
+
+def test_images_are_found_once_in_order(photos):
+    assert find_images([photos / "b.png", photos]) == [photos / "b.png", photos / "a.png", photos / "c.png"]
+
+
+def test_place_without_images_is_an_error(photos, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^there is no image or folder nowhere$"):
+        find_images([Path("nowhere")])
+    with pytest.raises(FileNotFoundError, match=r"^there are no images \(.jpg .jpeg .*\) in the folder"):
+        find_images([tmp_path])
+
+
+def test_box_of_a_whole_image_is_its_width_and_height():
+    assert whole_image(torch.zeros(3, 60, 80, dtype=torch.uint8)).tolist() == [[0, 0, 80, 60]]
+
+
+def test_boxes_come_from_one_source():
+    for given in ({"boxes": [BOX], "file": Path("b.json")}, {"boxes": [BOX], "detector": "x"}):
+        with pytest.raises(ValueError, match=r"^give boxes, a boxes file or a detector, only one of them$"):
+            choose_box_source(**given)
+
+
+def test_only_missing_boxes_are_warned_of(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert choose_box_source([BOX]).given == [BOX]
+        assert choose_box_source(file=Path("boxes.json")).file == Path("boxes.json")
+        assert caplog.messages == []
+        assert choose_box_source().find is whole_image
+    assert caplog.messages == [
+        "no boxes given: the whole image is taken as one person; give --detect, --box or --boxes"
+    ]
+
+
+def test_detector_and_threshold_are_those_that_are_asked_for(photos, detector_weights):
+    image = torch.zeros(3, 60, 80, dtype=torch.uint8)
+    assert len(choose_box_source(detector=detector_weights).find(image)) > 0
+    assert len(choose_box_source(detector=detector_weights, threshold=1.0).find(image)) == 0
+    with pytest.raises(LookupError, match="torchvision has no detector named 'yolo'"):
+        choose_box_source(detector="yolo")
+
+
+def test_people_are_looked_for_when_their_photograph_is_read(photos, predictor):
+    searched: list[tuple[int, ...]] = []
+
+    def find_boxes(pixels: torch.Tensor) -> np.ndarray:
+        searched.append(tuple(pixels.shape))
+        return np.array([[5, 5, 50, 50]], dtype=np.float32)
+
+    found = predict_photographs(predictor, choose(BoxSource()), find_boxes, 1)
+    for count in (1, 2, 3):
+        _, poses = next(found)
+        assert poses.boxes.tolist() == [[5, 5, 50, 50]]
+        assert searched == [(3, 60, 80)] * count
+
+
+@pytest.mark.parametrize("broken", ["a", "b", "c", "ab", "bc", "abc", ""])
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_errors_stand_in_the_places_of_their_photographs(photos, predictor, broken, batch_size):
+    for name in broken:
+        (photos / f"{name}.png").write_text("not an image")
+    done = list(predict_photographs(predictor, choose(BoxSource(given=[BOX])), batch_size=batch_size))
+    assert [photograph.path.stem for photograph, _ in done] == ["a", "b", "c"]
+    assert "".join(photograph.path.stem for photograph, poses in done if not isinstance(poses, Poses)) == broken
+    assert all(isinstance(poses, Poses | OSError) for _, poses in done)
+
+
+def test_box_outside_its_photograph_is_its_error(photos, predictor):
+    (_, error), *others = predict_photographs(predictor, choose(BoxSource(given=[(100.0, 5.0, 140.0, 50.0)])))
+    assert "wholly outside the image of width 80" in str(error)
+    assert len(others) == 2
+
+
+def test_photographs_are_written_and_counted_and_each_is_a_tick(photos, predictor, caplog):
+    (photos / "b.png").write_text("not an image")
+    ticks: list[None] = []
+    done = write_photographs(predictor, choose(BoxSource(given=[BOX, BOX])), tick=lambda: ticks.append(None))
+    assert (done.people, done.images, done.failed, len(ticks)) == (4, 2, 1, 3)
+    assert caplog.messages == ["photos/b.png is not an image that can be read"]
+    assert sorted(path.name for path in Path("poses").iterdir()) == ["a.json", "a.poses.png", "c.json", "c.poses.png"]
+
+
+def test_results_may_not_overwrite_the_boxes_file(photos):
+    Path("a.json").write_text(json.dumps({"a.png": [list(BOX)]}))
+    with pytest.raises(ValueError, match=r"^the results would overwrite the boxes file a.json; choose another"):
+        choose(BoxSource(file=Path("a.json")), ".")
