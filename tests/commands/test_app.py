@@ -124,6 +124,7 @@ def test_verbose_says_what_is_done_and_logging_is_restored(photos, weights):
     assert quiet.stderr == ""
     assert "read" in verbose.stderr
     assert "lsp, image_size (64, 48)" in verbose.stderr
+    assert "wrote poses/a.poses.png and poses/a.json\n" in verbose.stderr
     assert (logging.getLogger("tokenpose").level, logging.getLogger("tokenpose").handlers) == before
 
 

@@ -48,7 +48,7 @@ def test_model_that_contradicts_the_weights_is_an_error(photos, weights):
 
 def test_unknown_device_is_wrong_usage(photos):
     assert (
-        "no kind of device 'abacus'"
+        "unknown device 'abacus'; give cpu, cuda"
         in run("predict", "photos/a.png", "--box", BOX, "--device", "abacus", exit_code=2).stderr
     )
     if not torch.cuda.is_available():

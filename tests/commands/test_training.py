@@ -44,11 +44,11 @@ def test_training_twice_from_one_seed_gives_the_same_weights(labelled, photos):
 
 
 TRAIN_USAGE = {
-    "a size is HEIGHTxWIDTH, 256x192 for example; got '256'": ("--image-size", "256"),
-    "a change is FIELD=VALUE, depth=6 for example; got 'depth'": ("--spec", "depth"),
+    "write a size as HEIGHTxWIDTH, for example 256x192; got '256'": ("--image-size", "256"),
+    "write FIELD=VALUE, for example depth=6; got 'depth'": ("--spec", "depth"),
     "whole numbers are needed, 4,5,6 for example; got '4;5'": ("--milestones", "4;5"),
-    "a change is OLD=NEW, throat=neck for example; got 'neck'": ("--rename", "neck"),
-    "a change is OLD=NEW, throat=neck for example; got 'neck='": ("--rename", "neck="),
+    "write OLD=NEW, for example throat=neck; got 'neck'": ("--rename", "neck"),
+    "write OLD=NEW, for example throat=neck; got 'neck='": ("--rename", "neck="),
     "'neck' gets two new names; give one": ("--rename", "neck=throat", "--rename", "neck=nape"),
     "skeleton can't be set by it: the keypoints are the files'; --rename": ("--spec", "skeleton=3"),
     "keypoints can't be set by it: the keypoints are the files'; --rename": ("--spec", "keypoints=3"),

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -34,3 +35,13 @@ def test_without_a_folder_for_them_no_numbers_are_written(tmp_path):
     people = choose_people([tmp_path / "photo.png"], None, [(5.0, 5.0, 50.0, 50.0)], lambda pixels: [])
     write_attention(people, [("first", model)], tmp_path / "page.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "photo.png"]
+
+
+def test_file_in_the_way_is_named_before_anything_is_computed(tmp_path):
+    (tmp_path / "out").touch()
+    for places in (
+        {"page": tmp_path / "out" / "page.html"},
+        {"page": tmp_path / "page.html", "maps": tmp_path / "out"},
+    ):
+        with pytest.raises(OSError, match=r"out is a file, where a folder is needed; choose another output$"):
+            write_attention([], [], **places)

@@ -53,6 +53,8 @@ def test_images_are_found_once_in_order(photos):
 def test_place_without_images_is_an_error(photos, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^there is no image or folder nowhere$"):
         find_images([Path("nowhere")])
+    with pytest.raises(FileNotFoundError, match=r"photo.jpg; images are not downloaded$"):
+        find_images([Path("https://example.org/photo.jpg")])
     with pytest.raises(FileNotFoundError, match=r"^there are no images \(.jpg .jpeg .*\) in the folder"):
         find_images([tmp_path])
 

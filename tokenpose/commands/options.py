@@ -206,7 +206,7 @@ def read_size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal()):
         raise typer.BadParameter(
-            f"a size is HEIGHTxWIDTH, 256x192 for example; got {text!r}", param_hint="--image-size"
+            f"write a size as HEIGHTxWIDTH, for example 256x192; got {text!r}", param_hint="--image-size"
         )
     return int(height), int(width)
 
@@ -215,8 +215,8 @@ def split_change(text: str, option: str) -> tuple[str, str]:
     """Split FIELD=VALUE or OLD=NEW."""
     name, _, value = text.partition("=")
     if not name or not value:
-        form = {"--spec": "FIELD=VALUE, depth=6", "--rename": "OLD=NEW, throat=neck"}[option]
-        raise typer.BadParameter(f"a change is {form} for example; got {text!r}", param_hint=option)
+        form = {"--spec": "FIELD=VALUE, for example depth=6", "--rename": "OLD=NEW, for example throat=neck"}[option]
+        raise typer.BadParameter(f"write {form}; got {text!r}", param_hint=option)
     return name, value
 
 
@@ -254,7 +254,8 @@ def choose_device(name: str | None) -> str:
     try:
         kind = torch.device(name).type
     except RuntimeError as error:
-        raise typer.BadParameter(f"there is no kind of device {name!r}", param_hint="--device") from error
+        message = f"unknown device {name!r}; give cpu, cuda, cuda:1 or mps"
+        raise typer.BadParameter(message, param_hint="--device") from error
     missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
     if missing.get(kind):
         raise typer.BadParameter(f"there is no {kind} device on this machine; use cpu", param_hint="--device")

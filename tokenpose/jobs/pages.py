@@ -20,11 +20,11 @@ def write_attention(
 
     ``maps``: a folder for each panel's numbers, `AttentionMaps` as PHOTO.1.npz for panel 1.
     """
+    for folder in filter(None, (page.parent, maps)):
+        make_folder(folder)
     panels = look_inside(people, models, decoder)
-    make_folder(page.parent)
     write_page(panels, page)
     if maps is not None:
-        make_folder(maps)
         stems = [person.path.stem for person in people for _ in models]
         for number, (stem, panel) in enumerate(zip(stems, panels, strict=True), 1):
             panel.maps.save(maps / f"{stem}.{number}.npz")

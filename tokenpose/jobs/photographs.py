@@ -40,7 +40,8 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for place in places:
         if not place.exists():
-            raise FileNotFoundError(f"there is no image or folder {place}")
+            hint = "; images are not downloaded" if str(place).startswith(("http:", "https:")) else ""
+            raise FileNotFoundError(f"there is no image or folder {place}{hint}")
         files = [place]
         if place.is_dir():
             files = [path for path in sorted(place.iterdir()) if _is_image(path)]
@@ -278,6 +279,7 @@ def write_poses(photograph: Photograph, poses: Poses, threshold: float, draw_box
         "height": pixels.shape[0],
     }
     write_text(photograph.record, json.dumps(_coco_file(image, poses)) + "\n")
+    logger.info("wrote %s and %s", photograph.picture, photograph.record)
 
 
 def _coco_file(image: Mapping[str, Any], poses: Poses) -> dict[str, Any]:
