@@ -1,7 +1,6 @@
 """Photographs in files: which, whose boxes, in order, and what is written."""
 
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tokenpose.jobs.box_source import BoxSource
 from tokenpose.jobs.photographs import (
-    BoxSource,
     Photograph,
-    choose_box_source,
     choose_photographs,
     find_images,
     predict_photographs,
-    whole_image,
     write_photographs,
 )
 from tokenpose.models.create import create_model
@@ -57,35 +54,6 @@ def test_place_without_images_is_an_error(photos, tmp_path):
         find_images([Path("https://example.org/photo.jpg")])
     with pytest.raises(FileNotFoundError, match=r"^there are no images \(.jpg .jpeg .*\) in the folder"):
         find_images([tmp_path])
-
-
-def test_box_of_a_whole_image_is_its_width_and_height():
-    assert whole_image(torch.zeros(3, 60, 80, dtype=torch.uint8)).tolist() == [[0, 0, 80, 60]]
-
-
-def test_boxes_come_from_one_source():
-    for given in ({"boxes": [BOX], "file": Path("b.json")}, {"boxes": [BOX], "detector": "x"}):
-        with pytest.raises(ValueError, match=r"^give boxes, a boxes file or a detector, only one of them$"):
-            choose_box_source(**given)
-
-
-def test_only_missing_boxes_are_warned_of(caplog):
-    with caplog.at_level(logging.WARNING):
-        assert choose_box_source([BOX]).given == [BOX]
-        assert choose_box_source(file=Path("boxes.json")).file == Path("boxes.json")
-        assert caplog.messages == []
-        assert choose_box_source().find is whole_image
-    assert caplog.messages == [
-        "no boxes given: the whole image is taken as one person; give --detect, --box or --boxes"
-    ]
-
-
-def test_detector_and_threshold_are_those_that_are_asked_for(photos, detector_weights):
-    image = torch.zeros(3, 60, 80, dtype=torch.uint8)
-    assert len(choose_box_source(detector=detector_weights).find(image)) > 0
-    assert len(choose_box_source(detector=detector_weights, threshold=1.0).find(image)) == 0
-    with pytest.raises(LookupError, match="torchvision has no detector named 'yolo'"):
-        choose_box_source(detector="yolo")
 
 
 def test_people_are_looked_for_when_their_photograph_is_read(photos, predictor):

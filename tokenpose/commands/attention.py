@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tokenpose.commands.app import Command, app, count
+from tokenpose.commands.choices import choose_device, choose_named_model
 from tokenpose.commands.options import (
     MODEL,
     OUTPUT,
@@ -19,8 +20,6 @@ from tokenpose.commands.options import (
     ModelOption,
     WeightsOption,
     check_suffix,
-    choose_device,
-    choose_named_model,
     complete_model,
     find_image_files,
     read_box_options,
@@ -88,8 +87,8 @@ def attention_command(
     target = choose_device(device)
 
     from tokenpose.attention.page import choose_people
+    from tokenpose.jobs.box_source import choose_box_source
     from tokenpose.jobs.pages import write_attention
-    from tokenpose.jobs.photographs import choose_box_source
 
     paths = find_image_files(images, choice)
     source = choose_box_source(*choice, target)

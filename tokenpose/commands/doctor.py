@@ -129,6 +129,7 @@ def check_command(
 
     from tokenpose.data.sources import ImageSource
     from tokenpose.doctor.check import diagnose, read_files
+    from tokenpose.doctor.page import write_suspects
 
     source = ImageSource(images) if images else None
     files = read_files([*data, *filter(None, [val])], category, pairs)
@@ -139,8 +140,6 @@ def check_command(
         make_folder(output.parent)
         write_text(output, json.dumps(diagnosis.to_dict(), indent=2) + "\n")
     if sheet is not None:
-        from tokenpose.doctor.page import write_suspects
-
         make_folder(sheet.parent)
         write_suspects(diagnosis, files, source, sheet, sheet_count or SHEET_COUNT)
     if diagnosis.count("error") or (strict and diagnosis.count("warning")):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tokenpose.commands.app import Command, app, show_log
+from tokenpose.commands.choices import choose_device, choose_model
 from tokenpose.commands.options import (
     BatchSizeOption,
     DecoderOption,
@@ -17,8 +18,6 @@ from tokenpose.commands.options import (
     OptimizeOption,
     RenameOption,
     WeightsOption,
-    choose_device,
-    choose_model,
     read_renames,
     refuse_without,
 )

@@ -10,7 +10,6 @@ import typer
 
 if TYPE_CHECKING:
     from tokenpose.boxes import Box
-    from tokenpose.models.tokenpose import TokenPose
 
 DEFAULT_MODEL = "tokenpose_s_v1"
 DEFAULT_DETECTOR = "fasterrcnn_mobilenet_v3_large_fpn"
@@ -158,7 +157,7 @@ RenameOption = Annotated[
 
 
 class BoxChoice(NamedTuple):
-    """What the options say about boxes; `tokenpose.jobs.photographs.choose_box_source` takes its fields."""
+    """What the options say about boxes; `tokenpose.jobs.box_source.choose_box_source` takes its fields."""
 
     boxes: "Sequence[Box]"
     file: Path | None
@@ -243,41 +242,6 @@ def read_value(text: str) -> Any:
     except json.JSONDecodeError:
         return text
     return tuple(value) if isinstance(value, list) else value
-
-
-def choose_device(name: str | None) -> str:
-    """Check that the named device is there; None chooses cuda if it is there, or cpu."""
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError as error:
-        message = f"unknown device {name!r}; give cpu, cuda, cuda:1 or mps"
-        raise typer.BadParameter(message, param_hint="--device") from error
-    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
-    if missing.get(kind):
-        raise typer.BadParameter(f"there is no {kind} device on this machine; use cpu", param_hint="--device")
-    return name
-
-
-def choose_model(name: str | None, weights: Path | None, device: str, optimized: bool = False) -> "TokenPose":
-    """Make the named model with its bundled weights, or the model in a weights file, which has to be the named one."""
-    from tokenpose.deploy.optimization import optimize
-    from tokenpose.models.create import create_model, load_model
-
-    if weights is None:
-        model = create_model(name or DEFAULT_MODEL, pretrained=True, device=device)
-    else:
-        model = load_model(weights, device) if name is None else create_model(name, weights=weights, device=device)
-    return optimize(model) if optimized else model
-
-
-def choose_named_model(name: str | None, weights: Path | None, device: str) -> "tuple[str, TokenPose]":
-    """Make a model, with a title that tells it from another: its weights file or its name."""
-    model = choose_model(name, weights, device)
-    return str(weights or model.card.get("name") or name or DEFAULT_MODEL), model
 
 
 def check_suffix(path: Path | None, suffixes: tuple[str, ...], content: str, option: str) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tokenpose.commands.app import Command, app, count, progress
+from tokenpose.commands.choices import choose_device, choose_model
 from tokenpose.commands.options import (
     OUTPUT,
     BatchSizeOption,
@@ -20,8 +21,6 @@ from tokenpose.commands.options import (
     ModelOption,
     OptimizeOption,
     WeightsOption,
-    choose_device,
-    choose_model,
     find_image_files,
     read_box_options,
 )
@@ -82,7 +81,8 @@ def predict_command(
     choice = read_box_options(box, boxes, detect, detector, detection_threshold)
     target = choose_device(device)
 
-    from tokenpose.jobs.photographs import choose_box_source, choose_photographs, write_photographs
+    from tokenpose.jobs.box_source import choose_box_source
+    from tokenpose.jobs.photographs import choose_photographs, write_photographs
     from tokenpose.predictor import PosePredictor
 
     paths = find_image_files(images, choice)

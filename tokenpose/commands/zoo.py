@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from tokenpose.commands.app import Command, app
-from tokenpose.commands.options import ModelOption, WeightsOption, choose_model, complete_model
+from tokenpose.commands.choices import choose_model
+from tokenpose.commands.options import ModelOption, WeightsOption, complete_model
 
 
 @app.command("list", cls=Command, short_help="List model names.")
