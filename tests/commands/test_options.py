@@ -3,9 +3,8 @@
 import inspect
 
 import pytest
-import torch
 
-from tokenpose.commands.options import DEFAULT_DETECTOR
+from tokenpose.commands.options import DEFAULT_DETECTOR, read_value
 from tokenpose.detection import detect
 
 from .running import BOX, run
@@ -41,16 +40,11 @@ def test_wrong_boxes_on_the_command_line_are_wrong_usage(photos, weights):
     assert "not both" in run("predict", "photos/a.png", "--box", BOX, "--boxes", "b.json", exit_code=2).stderr
 
 
-def test_model_that_contradicts_the_weights_is_an_error(photos, weights):
-    result = run("predict", "photos/a.png", "--box", BOX, "--weights", weights, "--model", "tokenpose_b", exit_code=1)
-    assert "model.safetensors is not a tokenpose_b" in result.stderr
+@pytest.mark.parametrize("text", ["1,2,3", "1,2,3,4,5", "1,2,3,x", "1 2 3 4", ""])
+def test_box_is_four_numbers(text):
+    message = f"a box is four numbers x1,y1,x2,y2; got {text!r}"
+    assert message in " ".join(run("predict", "a.jpg", "--box", text, exit_code=2).stderr.split())
 
 
-def test_unknown_device_is_wrong_usage(photos):
-    assert (
-        "unknown device 'abacus'; give cpu, cuda"
-        in run("predict", "photos/a.png", "--box", BOX, "--device", "abacus", exit_code=2).stderr
-    )
-    if not torch.cuda.is_available():
-        result = run("predict", "photos/a.png", "--box", BOX, "--device", "cuda:1", exit_code=2)
-        assert "there is no cuda device on this machine; use cpu" in result.stderr
+def test_value_of_a_field_is_json_or_text():
+    assert [read_value(text) for text in ("6", "0.5", "[16, 12]", "null", "stem")] == [6, 0.5, (16, 12), None, "stem"]
