@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenpose.files import locked, write_text, written_whole
+from tokenpose.files import locked, make_folder, write_text, written_whole
 
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
 
@@ -120,3 +120,16 @@ def test_file_is_held_by_one_process_until_that_is_killed(tmp_path):
     with locked(path, "busy"):
         assert path.exists()
     assert not path.exists()
+
+
+def test_folder_and_its_parents_are_made_unless_they_are_there(tmp_path):
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("below", ["", "b", "b/c"])
+def test_file_in_the_way_of_a_folder_is_named(tmp_path, below):
+    (tmp_path / "a").touch()
+    with pytest.raises(OSError, match=r"a is a file, where a folder is needed; choose another output$"):
+        make_folder(tmp_path / "a" / below)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenpose.images import decode_image, read_image, read_images
+from tokenpose.images import decode_image, read_image, read_images, write_image
 
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -280,3 +280,24 @@ def test_wrong_array_or_tensor_is_refused(image, message):
 def test_other_types_are_refused(image):
     with pytest.raises(TypeError, match=rf"a path, a PIL image, an array or a tensor; got {type(image).__name__}"):
         read_image(image)
+
+
+def test_written_image_is_read_again_and_its_folder_is_made(pixels, tmp_path):
+    path = tmp_path / "new" / "picture.png"
+    write_image(pixels, path)
+    assert np.array_equal(as_array(read_image(path)), pixels)
+
+
+def test_format_of_a_written_image_is_that_of_its_suffix(pixels, tmp_path):
+    write_image(pixels, tmp_path / "picture.JPG")
+    with Image.open(tmp_path / "picture.JPG") as written:
+        assert written.format == "JPEG"
+
+
+@pytest.mark.parametrize("name", ["picture", "picture.txt", "picture.psd"])
+def test_suffix_that_names_no_format_to_write_is_refused(pixels, tmp_path, name):
+    with pytest.raises(
+        ValueError, match=rf"^can't write an image as .*{re.escape(name)}: end its name in .png or .jpg$"
+    ):
+        write_image(pixels, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -8,11 +8,11 @@ from tokenpose.skeletons import (
     LSP,
     MPII,
     Skeleton,
+    explain_unknown_flip_pairs,
     infer_flip_pairs,
-    plain_words,
+    normalize_name,
     read_flip_pairs,
-    sideless_words,
-    why_no_flip_pairs,
+    words_without_side,
 )
 
 
@@ -115,9 +115,9 @@ MESSAGES = {
     "skeleton 'fox': limbs holds (0, 2); both must be different and in 0..1": {"limbs": ((0, 2),)},
     "skeleton 'fox': limbs holds (-1, 0); both must be different and in 0..1": {"limbs": ((-1, 0),)},
     "skeleton 'fox': flip_pairs holds (1, 1); both must be different and in 0..1": {"flip_pairs": ((1, 1),)},
-    "skeleton 'fox': a keypoint stands in two flip pairs: ((0, 1), (1, 0))": {"flip_pairs": ((0, 1), (1, 0))},
-    "skeleton 'fox': 2 positive sigmas needed; got (0.1,)": {"sigmas": (0.1,)},
-    "skeleton 'fox': 2 positive sigmas needed; got (0.1, 0.0)": {"sigmas": (0.1, 0.0)},
+    "skeleton 'fox': a keypoint is in two flip pairs: ((0, 1), (1, 0))": {"flip_pairs": ((0, 1), (1, 0))},
+    "skeleton 'fox' needs 2 positive sigmas; got (0.1,)": {"sigmas": (0.1,)},
+    "skeleton 'fox' needs 2 positive sigmas; got (0.1, 0.0)": {"sigmas": (0.1, 0.0)},
 }
 
 
@@ -153,7 +153,7 @@ def test_unknown_keypoint_is_an_error_that_lists_the_names():
     ],
 )
 def test_words_of_a_name_are_read_without_its_side(name, words):
-    assert sideless_words(name) == words
+    assert words_without_side(name) == words
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_words_of_a_name_are_read_without_its_side(name, words):
     ],
 )
 def test_names_of_another_spelling_have_the_same_plain_words(name, words):
-    assert plain_words(name) == words
+    assert normalize_name(name) == words
 
 
 STYLES = {
@@ -216,19 +216,19 @@ REASONS = {
     "'L4' has no partner 'R4'": ["L4", "T12"],
     "'leye' has no partner 'reye'": ["lhip", "rhip", "lknee", "rknee", "lfoot", "rfoot", "leye"],
     "'lhip' and 'rhip' may be left and right, or other words": ["lhip", "rhip", "left_eye", "right_eye"],
-    "'left_hip' and 'LeftHip' read the same": ["left_hip", "right_hip", "LeftHip"],
-    "the side of '鼻' can't be told": ["left_eye", "right_eye", "鼻"],
+    "'left_hip' and 'LeftHip' differ only in spelling": ["left_hip", "right_hip", "LeftHip"],
+    "'鼻' has no Latin letters or digits, so it can't be read": ["left_eye", "right_eye", "鼻"],
 }
 
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_reason_why_pairs_cannot_be_told_is_given(reason):
-    assert why_no_flip_pairs(REASONS[reason]) == reason
+    assert explain_unknown_flip_pairs(REASONS[reason]) == reason
     assert infer_flip_pairs(REASONS[reason]) is None
 
 
 def test_there_is_no_reason_where_pairs_are_told():
-    assert why_no_flip_pairs(COCO.keypoints) == ""
+    assert explain_unknown_flip_pairs(COCO.keypoints) == ""
 
 
 def test_one_or_two_pairs_of_glued_letters_may_be_chance():
@@ -245,14 +245,14 @@ def test_pairs_are_read_from_text():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "flip pairs are written left_eye:right_eye,left_ear:right_ear, or none; got ''"),
+        ("", "write flip pairs as left_eye:right_eye,left_ear:right_ear, or none; got ''"),
         ("a:b,", "or none; got ''"),
         ("a", "or none; got 'a'"),
         ("a:b:c", "or none; got 'a:b:c'"),
         ("a:", "or none; got 'a:'"),
         ("a:x", "flip pairs: there is no keypoint 'x'; there are a, b, c"),
-        ("a:b,c:a", "flip pairs: 'a' stands in them twice"),
-        ("a:a", "flip pairs: 'a' stands in them twice"),
+        ("a:b,c:a", "flip pairs: 'a' is in them twice"),
+        ("a:a", "flip pairs: 'a' is in them twice"),
     ],
 )
 def test_pairs_that_cannot_be_read_are_refused(text, message):

@@ -1,6 +1,7 @@
-"""The `tokenpose` command: every command is a module of `tokenpose.commands`, thin over the library."""
+"""The `tokenpose` command: each command is in a module of `tokenpose.commands`, thin over the library."""
 
-from tokenpose.commands import attention, doctor, evaluation, prediction, training, zoo  # noqa: F401 - each adds its command
+# Each module adds its commands, in the order of --help.
+from tokenpose.commands import prediction, attention, training, evaluation, doctor, zoo  # noqa: F401, I001
 from tokenpose.commands.app import app
 
 

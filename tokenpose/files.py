@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; and what values that come from them are."""
+"""Files: written whole or not at all, held by one process at a time; checks of the values in them."""
 
 import errno
 import math
@@ -16,11 +16,11 @@ except ModuleNotFoundError:  # Windows
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Gives a place beside the file to write to, which takes the file's own place in the end.
+    """Give a path beside the file to write to, and move what was written there into place at the end.
 
-    Its mode follows the umask, whatever wrote it. Where writing fails, or is interrupted, an older file stays as it
-    was. Links are followed, and what is no file (/dev/stdout, a pipe) is written to as it is. Raises OSError of the
-    kind that stopped it, which names the file.
+    The mode follows the umask, whatever wrote the file. If writing fails or is interrupted, an older file stays as it
+    was. Links are followed, and a device or a pipe (/dev/stdout) is written to directly. Raises the OSError that
+    stopped the writing, with the file's name in it.
     """
     path = Path(path)
     with named(path):
@@ -42,7 +42,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """OSErrors from inside name the file: on a full disk, they name none."""
+    """Put the file's name into OSErrors from inside: on a full disk they have none."""
     try:
         yield
     except OSError as error:
@@ -51,17 +51,26 @@ def named(path: Path) -> Iterator[None]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a file whole or not at all, in UTF-8; what can't be encoded becomes "?". Raises OSError that names it."""
+    """Write a file whole or not at all, in UTF-8; what can't be encoded becomes "?". Raises OSError with its name."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, unless they are there. Raises OSError that names a file in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(place for place in (path, *path.parents) if os.path.lexists(place))
+        raise type(error)(f"{file} is a file, where a folder is needed; choose another output") from error
+
+
 @contextmanager
 def locked(path: Path, refusal: str) -> Iterator[None]:
-    """Hold a file that one process at a time can hold; the system lets go of it when that ends, however it does.
+    """Hold a file that only one process at a time can hold; the system releases it when the process ends.
 
-    It is there as long as it is held, longer after kill -9. Without effect where the system, or the file system, has
-    no such locks. Raises BlockingIOError, with the refusal, where another process holds it.
+    The file is removed when it is released, except after kill -9. This has no effect where the system or the file
+    system has no such locks. Raises BlockingIOError, with ``refusal`` as its message, if another process holds it.
     """
     if fcntl is None:
         yield
@@ -74,7 +83,7 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
 
 
 def _hold(path: Path, refusal: str) -> TextIO:
-    """The file, open and locked; not one that its holder removed meanwhile. A forked process doesn't hold it."""
+    """Open and lock the file, and make sure that its last holder didn't remove it meanwhile. Forks don't hold it."""
     while True:
         with named(path):
             file = path.open("a", encoding="utf-8")
@@ -92,14 +101,14 @@ def _hold(path: Path, refusal: str) -> TextIO:
 
 
 def _umask() -> int:
-    """Python can't ask for it without setting it."""
+    """The process's umask, which Python can only read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number: no truth value, and no integer too large for a float."""
+    """Whether this is a finite number: not a bool, and not an integer too large for a float."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:

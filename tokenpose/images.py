@@ -1,4 +1,4 @@
-"""Images: a path, a PIL image, an array or a tensor becomes a uint8 RGB tensor; errors for everything else."""
+"""Images: a path, a PIL image, an array or a tensor becomes a uint8 RGB tensor; and RGB arrays become files."""
 
 import io
 from collections import deque
@@ -12,6 +12,8 @@ import torch
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from tokenpose.files import written_whole
 
 RgbImage = UInt8[Tensor, "3 height width"]
 
@@ -101,6 +103,20 @@ def decode_image(content: bytes, name: str) -> RgbImage:
         raise OSError(f"{name} is not an image that can be read") from error
     except (OSError, *_DECODING_ERRORS) as error:
         raise OSError(f"{name} can't be decoded: {error}") from error
+
+
+def write_image(image: UInt8[np.ndarray, "height width 3"], path: str | Path) -> None:
+    """Write an RGB array in the format that the file's suffix names, and make its folder where there is none.
+
+    Raises ValueError for a suffix that names no format that Pillow writes, and OSError with the file's name.
+    """
+    path = Path(path)
+    form = Image.registered_extensions().get(path.suffix.lower())
+    if form not in Image.SAVE:
+        raise ValueError(f"can't write an image as {path}: end its name in .png or .jpg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        Image.fromarray(image).save(partial, form, quality=92)
 
 
 def _read_file(name: str) -> RgbImage:

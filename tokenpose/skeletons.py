@@ -1,4 +1,4 @@
-"""Skeletons: what the keypoints of a body (or of anything) are called and how they hang together."""
+"""Skeletons: the names of the keypoints of a body (or of anything else), their limbs, and left with right."""
 
 import re
 from collections import Counter
@@ -6,152 +6,159 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-Pairs = tuple[tuple[int, int], ...]
-
-MOST_KEYPOINTS = 4_096  # far beyond any skeleton; a mistyped or hostile count is refused before it fills the memory
-
-_LOWER_BODY = {"pelvis", "hip", "knee", "ankle", "heel", "foot", "toe"}
-_OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l"}
-_IN_FULL = {"l": "left", "r": "right"}
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_LEADING_SIDE = re.compile(r"^(left|right)(?=[a-z])")  # "lefteye"; what ends so may be another word: "bright"
-_NO_SIDES = ("leg", "legs", "lip", "lips", "lower", "lumbar", "rear", "rib", "ribs", "root", "rump")  # among "lhip"s
+IndexPairs = tuple[tuple[int, int], ...]
+"""Pairs of keypoints by their indices: limbs, and left with right."""
 
 Words = tuple[str, ...]
+
+MOST_KEYPOINTS = 4_096  # far beyond any skeleton; refuses a mistyped or hostile count before it fills the memory
+
+_LOWER_BODY = {"pelvis", "hip", "knee", "ankle", "heel", "foot", "toe"}
+_SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
+_MIRRORED = {"left": "right", "right": "left", "l": "r", "r": "l"}
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_LEADING_SIDE = re.compile(r"^(left|right)(?=[a-z])")  # "lefteye"; a word that ends so may be another one: "bright"
+_NOT_SIDES = ("leg", "legs", "lip", "lips", "lower", "lumbar", "rear", "rib", "ribs", "root", "rump")  # but l or r
+
+
+# What a keypoint's name says
+
+
+def find_side(name: str) -> str | None:
+    """The side that a keypoint's name says: "left" (for "left_hip", "hipL", "LHip"), "right", or None."""
+    sides = {_SIDES.get(word) for word in _split_words(name)}
+    return next((side for side in ("left", "right") if side in sides), None)
+
+
+def words_without_side(name: str) -> Words:
+    """The words of a keypoint's name in lower case, without its side: ("hip",) for "left_hip", "hipL" and "Hip"."""
+    return tuple(word for word in _split_words(name) if word not in _SIDES)
+
+
+def normalize_name(name: str) -> Words:
+    """The words of a keypoint's name in one spelling: ("left", "eye") for "left_eye", "L eye" and "EyeLeft"."""
+    words: Sequence[str] = _split_words(name) if name.isascii() else re.findall(r"[^\W_]+", name.casefold())
+    words = [_SIDES.get(word, word) for word in words]
+    sides = [word for word in words if word in _SIDES]
+    return tuple(sorted(words, key=lambda word: word not in sides) if len(sides) == 1 else words)  # side first
+
+
+def _split_words(name: str) -> Words:
+    """The words in lower case: "L_BigToe1", "lBigToe1" and "l big-toe.1" all give l, big, toe and 1."""
+    return tuple(part for word in _WORD.findall(name) for part in _split_side(word))
 
 
 def _split_side(word: str) -> list[str]:
     return _LEADING_SIDE.sub(r"\1 ", word.lower()).split()
 
 
-def _words(name: str) -> Words:
-    """A name's words in lower case: of "L_BigToe1", "lBigToe1" and "l big-toe.1" they are l, big, toe and 1."""
-    return tuple(part for word in _WORD.findall(name) for part in _split_side(word))
+# Flip pairs
 
 
-def sideless_words(name: str) -> tuple[str, ...]:
-    """The words of a keypoint's name in lower case, without its side: "left_hip", "hipL" and "Hip" are ("hip",)."""
-    return tuple(word for word in _words(name) if word not in _OTHER_SIDE)
-
-
-def plain_words(name: str) -> Words:
-    """What a keypoint's name says, however it is spelled: "left_eye", "L eye" and "EyeLeft" are ("left", "eye")."""
-    words: Sequence[str] = _words(name) if name.isascii() else re.findall(r"[^\W_]+", name.casefold())
-    full = [_IN_FULL.get(word, word) for word in words]
-    sides = [word for word in full if word in _IN_FULL.values()]
-    return tuple(sorted(full, key=lambda word: word not in sides) if len(sides) == 1 else full)  # side first
-
-
-def _as_tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
-    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
-
-
-def infer_flip_pairs(keypoints: Iterable[str]) -> Pairs | None:
+def infer_flip_pairs(keypoints: Iterable[str]) -> IndexPairs | None:
     """Pair left with right keypoints by their names ("left_hip" / "right_hip", "l_hip", "LHip", "hip L", "lefthip").
 
-    Letters that are glued to a word ("lhip" / "rhip") count where at least three pairs of names have them.
-    Returns None where it can't be told: `why_no_flip_pairs` gives the reason.
+    A letter that is part of a word ("lhip" / "rhip") counts as a side where at least three pairs of names have one.
+    Returns None where the names don't say; `explain_unknown_flip_pairs` gives the reason.
     """
     found = _find_flip_pairs(tuple(keypoints))
     return None if isinstance(found, str) else found
 
 
-def why_no_flip_pairs(keypoints: Iterable[str]) -> str:
-    """Why these names can't be paired: "'left_wing' has no partner 'right_wing'", for example; "" where they can."""
+def explain_unknown_flip_pairs(keypoints: Iterable[str]) -> str:
+    """Why the names can't be paired, for example "'left_wing' has no partner 'right_wing'"; "" where they can."""
     found = _find_flip_pairs(tuple(keypoints))
     return found if isinstance(found, str) else ""
 
 
-def read_flip_pairs(text: str, keypoints: Iterable[str]) -> Pairs:
-    """Pairs written as "left_a:right_a,left_b:right_b"; "none": no keypoint changes sides.
+def read_flip_pairs(text: str, keypoints: Iterable[str]) -> IndexPairs:
+    """Flip pairs written as "left_a:right_a,left_b:right_b"; "none" means that no keypoint changes sides.
 
-    Raises ValueError for what isn't written so, for names that the keypoints don't have and for names in two pairs.
+    Raises ValueError for another form, for names that the keypoints don't have and for a name in two pairs.
     """
     names = tuple(keypoints)
-    if text.strip() == "none":
-        return ()
+    pairs = tuple(_find_both(pair, names) for pair in split_flip_pairs(text))
+    repeated = [index for index, count in Counter(index for pair in pairs for index in pair).items() if count > 1]
+    if repeated:
+        raise ValueError(f"flip pairs: {names[repeated[0]]!r} is in them twice")
+    return pairs
+
+
+def split_flip_pairs(text: str) -> list[tuple[str, str]]:
+    """The names in a text that `read_flip_pairs` reads. Raises ValueError for another form."""
     pairs = []
-    for written in text.split(","):
+    for written in () if text.strip() == "none" else text.split(","):
         pair = [name.strip() for name in written.split(":")]
         if len(pair) != 2 or not all(pair):
-            raise ValueError(f"flip pairs are written left_eye:right_eye,left_ear:right_ear, or none; got {written!r}")
-        pairs.append(_pair_of_names(pair, names))
-    _refuse_second_pairs(pairs, names)
-    return tuple(pairs)
+            raise ValueError(f"write flip pairs as left_eye:right_eye,left_ear:right_ear, or none; got {written!r}")
+        pairs.append((pair[0], pair[1]))
+    return pairs
 
 
-def _pair_of_names(pair: Sequence[str], names: tuple[str, ...]) -> tuple[int, int]:
+def _find_both(pair: tuple[str, str], names: tuple[str, ...]) -> tuple[int, int]:
     unknown = [name for name in pair if name not in names]
     if unknown:
         raise ValueError(f"flip pairs: there is no keypoint {unknown[0]!r}; there are {', '.join(names)}")
     return names.index(pair[0]), names.index(pair[1])
 
 
-def _refuse_second_pairs(pairs: Iterable[tuple[int, int]], names: tuple[str, ...]) -> None:
-    counts = Counter(index for pair in pairs for index in pair)
-    twice = [names[index] for index, count in counts.items() if count > 1]
-    if twice:
-        raise ValueError(f"flip pairs: {twice[0]!r} stands in them twice")
-
-
-def _find_flip_pairs(names: tuple[str, ...]) -> Pairs | str:
-    """The pairs, left first, or why they can't be told."""
-    words = [_words(name) for name in names]
+def _find_flip_pairs(names: tuple[str, ...]) -> IndexPairs | str:
+    """The pairs, left first, or why the names don't give them."""
+    words = [_split_words(name) for name in names]
     if () in words:
-        return f"the side of {names[words.index(())]!r} can't be told"
+        return f"{names[words.index(())]!r} has no Latin letters or digits, so it can't be read"
     mirrored = [_mirror_words(name) for name in words]
     for mirror, fewest in ((_mirror_trailing_side, 1), (_mirror_first_letter, 3), (_mirror_last_letter, 3)):
-        glued = {name: mirror(name) for name, other in zip(words, mirrored, strict=True) if name == other}
-        lefts = [name for name, other in glued.items() if name < other and other in glued]
+        joined = {name: mirror(name) for name, other in zip(words, mirrored, strict=True) if name == other}
+        lefts = [name for name, other in joined.items() if name < other and other in joined]
         if lefts and len(lefts) < fewest:
-            left, right = names[words.index(lefts[0])], names[words.index(glued[lefts[0]])]
+            left, right = names[words.index(lefts[0])], names[words.index(joined[lefts[0]])]
             return f"{left!r} and {right!r} may be left and right, or other words"
         if lefts:
-            mirrored = [glued.get(name, other) for name, other in zip(words, mirrored, strict=True)]
+            mirrored = [joined.get(name, other) for name, other in zip(words, mirrored, strict=True)]
     return _pair(names, words, mirrored)
 
 
-def _pair(names: tuple[str, ...], words: list[Words], mirrored: list[Words]) -> Pairs | str:
+def _pair(names: tuple[str, ...], words: list[Words], mirrored: list[Words]) -> IndexPairs | str:
     position: dict[Words, int] = {}
     for index, name in enumerate(words):
         if name in position:
-            return f"{names[position[name]]!r} and {names[index]!r} read the same"
+            return f"{names[position[name]]!r} and {names[index]!r} differ only in spelling"
         position[name] = index
     for index, other in enumerate(mirrored):
         if other not in position:
-            return f"{names[index]!r} has no partner {_rename(names[index], other)!r}"
+            return f"{names[index]!r} has no partner {_replace_words(names[index], other)!r}"
     pairs = [(index, position[other]) for index, other in enumerate(mirrored) if words[index] < other]  # l before r
     return tuple(sorted(pairs)) or "no name has a side, left or right"
 
 
 def _mirror_words(words: Words) -> Words:
     """left_eye -> right_eye, L_Eye -> R_Eye; both sides of left_eye_right_corner."""
-    return tuple(_OTHER_SIDE.get(word, word) for word in words)
+    return tuple(_MIRRORED.get(word, word) for word in words)
 
 
 def _mirror_trailing_side(words: Words) -> Words:
     """eyeleft -> eyeright."""
-    return tuple(re.sub("(left|right)$", lambda side: _OTHER_SIDE[side[0]], word) for word in words)
+    return tuple(re.sub("(left|right)$", lambda side: _MIRRORED[side[0]], word) for word in words)
 
 
 def _mirror_first_letter(words: Words) -> Words:
-    """lhip -> rhip; leg, lip, ... stay."""
+    """lhip -> rhip; leg, lip and the like stay."""
     first = words[0]
-    changed = _OTHER_SIDE.get(first[0], first[0]) + first[1:]
-    return words if first in _NO_SIDES else (changed, *words[1:])
+    changed = _MIRRORED.get(first[0], first[0]) + first[1:]
+    return words if first in _NOT_SIDES else (changed, *words[1:])
 
 
 def _mirror_last_letter(words: Words) -> Words:
     """hipl -> hipr; numbers may follow."""
     place = max((index for index, word in enumerate(words) if word.isalpha()), default=0)
     word = words[place]
-    changed = word[:-1] + _OTHER_SIDE.get(word[-1], word[-1])
+    changed = word[:-1] + _MIRRORED.get(word[-1], word[-1])
     return (*words[:place], changed, *words[place + 1 :])
 
 
-def _rename(name: str, words: Words) -> str:
-    """The name with other words, written as it is."""
+def _replace_words(name: str, words: Words) -> str:
+    """The name with other words, in its own case and with its own separators."""
     parts = iter(words)
 
     def replace(found: re.Match[str]) -> str:
@@ -164,32 +171,24 @@ def _rename(name: str, words: Words) -> str:
     return _WORD.sub(replace, name)
 
 
-def _limbs_from_1(limbs: Any, count: int, label: str) -> Pairs:
-    """A COCO category's limbs, which count from 1."""
-    for limb in limbs if isinstance(limbs, list | tuple) else [limbs]:
-        is_pair = isinstance(limb, list | tuple) and len(limb) == 2 and limb[0] != limb[1]
-        if not is_pair or not all(isinstance(end, int) and 1 <= end <= count for end in limb):
-            raise ValueError(
-                f"{label}: skeleton holds {limb!r:.60}; a limb is two different keypoints, counted from 1 to {count}"
-            )
-    return tuple((first - 1, second - 1) for first, second in limbs)
+# Skeletons
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skeleton:
-    """The keypoints' names, and what is known of them; indices count from 0.
+    """The keypoints' names, limbs, flip pairs and sigmas; indices count from 0.
 
-    ``flip_pairs`` left as None are inferred from the names and stay None where the names don't tell: mirrored
-    passes and augmentation then refuse to guess; ``()`` says that nothing changes sides. ``sigmas`` are COCO's
-    per-keypoint fall-offs for OKS; None where nobody has estimated them.
+    ``flip_pairs=None`` infers them from the names. They stay None where the names don't say, and then the flip test and
+    augmentation refuse to guess; ``()`` says that no keypoint changes sides. ``sigmas`` are COCO's per-keypoint
+    constants for OKS; None where nobody has estimated them.
 
     Raises ValueError for empty or repeated names, indices out of range and wrong lengths.
     """
 
     name: str
     keypoints: tuple[str, ...]
-    limbs: Pairs = ()
-    flip_pairs: Pairs | None = None
+    limbs: IndexPairs = ()
+    flip_pairs: IndexPairs | None = None
     sigmas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -223,11 +222,11 @@ class Skeleton:
                     )
         flipped = [index for pair in self.flip_pairs or () for index in pair]
         if len(flipped) != len(set(flipped)):
-            raise ValueError(f"skeleton {self.name!r}: a keypoint stands in two flip pairs: {self.flip_pairs}")
+            raise ValueError(f"skeleton {self.name!r}: a keypoint is in two flip pairs: {self.flip_pairs}")
         if self.sigmas is not None and (
             len(self.sigmas) != count or not all(0 < sigma < float("inf") for sigma in self.sigmas)
         ):
-            raise ValueError(f"skeleton {self.name!r}: {count} positive sigmas needed; got {self.sigmas}")
+            raise ValueError(f"skeleton {self.name!r} needs {count} positive sigmas; got {self.sigmas}")
 
     @classmethod
     def from_names(cls, names: Iterable[str], name: str = "custom") -> "Skeleton":
@@ -243,9 +242,10 @@ class Skeleton:
 
     @classmethod
     def from_coco_category(cls, category: Mapping[str, Any]) -> "Skeleton":
-        """The skeleton of a category of a COCO keypoint file, whose limbs count from 1.
+        """The skeleton of a category of a COCO keypoint file.
 
-        Known name lists (COCO's and ours) get their known sigmas. Raises ValueError where the category has no names.
+        The keypoints of COCO, MPII and LSP get the sigmas and flip pairs that we know. Raises ValueError where the
+        category has no names.
         """
         label = f"category {category.get('name', category.get('id'))!r}"
         if not category.get("keypoints"):
@@ -267,7 +267,7 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Skeleton":
-        """The inverse of `to_dict`, also after a way through JSON."""
+        """The inverse of `to_dict`, also for what was written as JSON and read again."""
         if not isinstance(values, Mapping):
             raise TypeError(f"a skeleton is a mapping of its fields; got {values!r:.80}")
         return cls(**{name: _as_tuples(value) for name, value in values.items()})
@@ -280,7 +280,7 @@ class Skeleton:
         return len(self.keypoints)
 
     def index(self, keypoint: str) -> int:
-        """Where the keypoint stands. Raises LookupError that lists the names where there is none such."""
+        """The keypoint's index. Raises LookupError that lists the names where there is no such keypoint."""
         if keypoint not in self.keypoints:
             raise LookupError(
                 f"skeleton {self.name!r} has no keypoint {keypoint!r}; it has {', '.join(self.keypoints)}"
@@ -288,24 +288,37 @@ class Skeleton:
         return self.keypoints.index(keypoint)
 
     def upper_body(self) -> tuple[bool, ...]:
-        """Of each keypoint, whether it belongs to the upper half of a body: hips and what is below them don't.
+        """Whether each keypoint belongs to the upper half of a body: hips and what is below them don't.
 
-        Raises ValueError where the names tell of no lower or of no upper half.
+        Raises ValueError where the names have no lower half or no upper half.
         """
-        upper = tuple(_LOWER_BODY.isdisjoint(_words(name)) for name in self.keypoints)
+        upper = tuple(_LOWER_BODY.isdisjoint(_split_words(name)) for name in self.keypoints)
         if all(upper) or not any(upper):
             raise ValueError(
-                f"half bodies need keypoints of both halves; the names of skeleton {self.name!r} tell of none "
-                f"{'below the waist' if all(upper) else 'above it'}: turn them off (half_body 0)"
+                f"half bodies need keypoints of both halves; skeleton {self.name!r} names none "
+                f"{'below' if all(upper) else 'above'} the waist: turn half bodies off (half_body 0)"
             )
         return upper
 
     def side(self, index: int) -> str | None:
-        """ "left", "right" or None: the side that the keypoint's name tells."""
-        words = _words(self.keypoints[index])
-        if "left" in words or "l" in words:
-            return "left"
-        return "right" if "right" in words or "r" in words else None
+        """ "left", "right" or None: the side that the keypoint's name says."""
+        return find_side(self.keypoints[index])
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON writes tuples as lists; this turns them back."""
+    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
+def _limbs_from_1(limbs: Any, count: int, label: str) -> IndexPairs:
+    """A COCO category's limbs, with indices from 0 in place of COCO's, which count from 1."""
+    for limb in limbs if isinstance(limbs, list | tuple) else [limbs]:
+        is_pair = isinstance(limb, list | tuple) and len(limb) == 2 and limb[0] != limb[1]
+        if not is_pair or not all(isinstance(end, int) and 1 <= end <= count for end in limb):
+            raise ValueError(
+                f"{label}: skeleton holds {limb!r:.60}; a limb is two different keypoints, counted from 1 to {count}"
+            )
+    return tuple((first - 1, second - 1) for first, second in limbs)
 
 
 COCO = Skeleton(

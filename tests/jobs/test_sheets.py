@@ -1,11 +1,15 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from tokenpose.data.augment import Augmentation
-from tokenpose.jobs.sheets import MOST_PEOPLE, draw_batch, draw_first_batch
+from tokenpose.jobs.sheets import MOST_PEOPLE, PERSON_SIDE, draw_batch, draw_first_batch, draw_sheet
 from tokenpose.jobs.training_data import read_training_data
 from tokenpose.models.spec import ModelSpec
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.predictor import PosePredictor
 from tokenpose.skeletons import LSP
 from tokenpose.training.settings import TrainingSettings
 
@@ -21,6 +25,32 @@ SPEC = ModelSpec(
 def data(tmp_path_factory):
     people = draw_people(tmp_path_factory.mktemp("drawn"), 6)
     return read_training_data(people, people, people.parent)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> PosePredictor:
+    torch.manual_seed(0)
+    return PosePredictor(TokenPose(SPEC).eval())
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(1, 1), (4, 4), (100, 6)])
+def test_sheet_has_as_many_people_as_are_asked_for_and_there(data, predictor, count, drawn):
+    height, width, _ = draw_sheet(predictor, data.people, data.source, count, 0.0).shape
+    columns, lines = min(drawn, 5), -(-drawn // 5)
+    assert (width, height) == (columns * (2 * PERSON_SIDE + 2 + 6) + 6, lines * (PERSON_SIDE + 18 + 6) + 6)
+
+
+def test_labels_are_on_the_left_of_the_sheet_and_predictions_from_the_threshold_on_on_the_right(data, predictor):
+    bare = data.people.take(slice(1))
+    bare = dataclasses.replace(bare, visible=np.zeros_like(bare.visible))
+    left, right = (slice(6, 6 + PERSON_SIDE), slice(6 + PERSON_SIDE + 2, None))
+    neither = draw_sheet(predictor, bare, data.source, 1, np.inf)
+    labelled = draw_sheet(predictor, data.people, data.source, 1, np.inf)
+    predicted = draw_sheet(predictor, bare, data.source, 1, -np.inf)
+    assert (labelled != neither)[:, left].any()
+    assert not (labelled != neither)[:, right].any()
+    assert (predicted != neither)[:, right].any()
+    assert not (predicted != neither)[:, left].any()
 
 
 def test_first_batch_is_drawn_whole_and_the_same_each_time(data):

@@ -37,7 +37,7 @@ from tokenpose.skeletons import LSP
 from tokenpose.training.checkpoints import read_checkpoint
 from tokenpose.training.progress import read_log
 from tokenpose.training.settings import TrainingSettings
-import accelerate, matplotlib.figure, tokenpose.jobs.photographs
+import accelerate, matplotlib.figure, tokenpose.jobs.sheets
 
 torch.set_num_threads(1)
 people, kills = sys.argv[1], int(sys.argv[2])

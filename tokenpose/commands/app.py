@@ -1,4 +1,4 @@
-"""The `tokenpose` command as a whole: what is common to its commands, and what it says to the user."""
+"""The `tokenpose` command as a whole: the help, the log and the errors that all commands share."""
 
 import logging
 import os
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 EXPECTED = (OSError, ValueError, LookupError, TypeError, ModuleNotFoundError, FloatingPointError)
-"""What the library raises for what it was given. Anything else, KeyError and IndexError too, is a bug, and shows."""
+"""What the library raises for wrong input. Anything else, and KeyError and IndexError too, is a bug and is shown."""
 
 
 class Commands(TyperGroup):
@@ -31,14 +31,37 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from error
 
 
+class Command(TyperCommand):
+    """Groups the options in --help by `rich_help_panel`, as plain text: the same on a terminal and in a pipe."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, each group of options, and the options without a group."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        ungrouped: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            name, text = parameter.get_help_record(ctx) or ("", "")
+            group = getattr(parameter, "rich_help_panel", None)  # --help is an option without one
+            if parameter.param_type_name == "argument":
+                groups["Arguments"].append((parameter.metavar or name, text))
+            elif name:
+                (ungrouped if group is None else groups.setdefault(group, [])).append((name, text))
+        for heading, records in (*groups.items(), ("Options", ungrouped)):
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Write the usage with IMAGES... for typer's {IMAGES}..."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+
 app = typer.Typer(
     cls=Commands,
-    help="Find the keypoints of people in photographs, and train the models that do.",
+    help="Find the keypoints of people in photographs, and train models to find them.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -53,39 +76,39 @@ def _show_version(wanted: bool) -> bool:
 
 @app.callback()
 def _options(
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say on standard error what is done.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Report each step on standard error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What stands before the command; `Commands` heeds it."""
+    """Options that come before the command; `Commands` reads them."""
 
 
 def is_main_process() -> bool:
-    """Whether this process, of those that torchrun or accelerate launched, is the one that speaks."""
+    """Whether this process is the one that writes messages, among those that torchrun or accelerate launched."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def show_log() -> None:
-    """Let a command say on standard error what it does, without -v: for those that take long."""
+    """Report each step on standard error without -v, for commands that take long."""
     if is_main_process():
         logging.getLogger("tokenpose").setLevel(logging.INFO)
 
 
 def report(error: Exception) -> None:
-    """One line on standard error."""
+    """Write an error as one line on standard error."""
     typer.echo(f"error: {' '.join(str(error).split())}", err=True)
 
 
 def count(number: int, one: str, several: str) -> str:
-    """ "1 image", "2 images"."""
+    """A number and its noun: "1 image", "2 images"."""
     return f"{number} {one if number == 1 else several}"
 
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, if that is a terminal and there is more than one thing to do."""
+    """Show a progress bar on standard error if that is a terminal and there is more than one step."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -104,7 +127,7 @@ class _StderrHandler(logging.Handler):
 
 @contextmanager
 def _log_to_stderr(level: int) -> Iterator[None]:
-    """The library's log on standard error, for as long as a command runs."""
+    """Write the library's log to standard error while a command runs."""
     library, handler = logging.getLogger("tokenpose"), _StderrHandler()
     before = library.level
     library.addHandler(handler)

@@ -5,56 +5,76 @@ from typing import Annotated
 
 import typer
 
-from tokenpose.commands.app import app, count
+from tokenpose.commands.app import Command, app, count
+from tokenpose.commands.choices import choose_device, choose_named_model
 from tokenpose.commands.options import (
-    BoxesFile,
-    Decoder,
-    Detected,
-    DetectionThreshold,
-    Detector,
-    Device,
-    Model,
-    SingleBoxes,
-    Weights,
-    box_finder,
-    choose_device,
+    MODEL,
+    OUTPUT,
+    BoxesOption,
+    BoxOption,
+    DecoderOption,
+    DetectionThresholdOption,
+    DetectOption,
+    DetectorOption,
+    DeviceOption,
+    ModelOption,
+    WeightsOption,
+    check_suffix,
+    complete_model,
     find_image_files,
-    load_named,
-    read_boxes,
+    read_box_options,
 )
 
+PageOption = Annotated[
+    Path, typer.Option("--output", metavar="FILE.html", help="HTML file to write.", rich_help_panel=OUTPUT)
+]
+MapsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--maps", metavar="DIR", help="Folder for the numbers: a .npz file for each panel.", rich_help_panel=OUTPUT
+    ),
+]
+CompareModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--compare-model",
+        metavar="NAME",
+        help="Second model, to show beside the first.",
+        autocompletion=complete_model,
+        rich_help_panel=MODEL,
+    ),
+]
+CompareWeightsOption = Annotated[
+    Path | None,
+    typer.Option("--compare-weights", metavar="FILE", help="The second model's weights file.", rich_help_panel=MODEL),
+]
 
-@app.command("attention", short_help="Write a page that shows what each keypoint attends to.")
+
+@app.command("attention", cls=Command, short_help="Write a page that shows what each keypoint attends to.")
 def attention_command(
-    images: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="An image file, or several.")],
-    output: Annotated[Path, typer.Option("--output", metavar="FILE.html", help="Where the page goes.")],
-    boxes: BoxesFile = None,
-    box: SingleBoxes = None,
-    detected: Detected = False,
-    detector: Detector = None,
-    detection_threshold: DetectionThreshold = None,
-    model: Model = None,
-    weights: Weights = None,
-    compare_model: Annotated[
-        str | None, typer.Option("--compare-model", metavar="NAME", help="A second model, shown beside the first.")
-    ] = None,
-    compare_weights: Annotated[
-        Path | None, typer.Option("--compare-weights", metavar="FILE", help="The second model's weights file.")
-    ] = None,
-    maps: Annotated[
-        Path | None,
-        typer.Option("--maps", metavar="DIR", help="Save the numbers here too: an npz file for each panel."),
-    ] = None,
-    decoder: Decoder = "dark",
-    device: Device = None,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", help="Image files.")],
+    output: PageOption,
+    detect: DetectOption = False,
+    detector: DetectorOption = None,
+    detection_threshold: DetectionThresholdOption = None,
+    box: BoxOption = None,
+    boxes: BoxesOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    compare_model: CompareModelOption = None,
+    compare_weights: CompareWeightsOption = None,
+    decoder: DecoderOption = "dark",
+    device: DeviceOption = None,
+    maps: MapsOption = None,
 ) -> None:
     """Write a page that shows what each keypoint attends to, block by block and head by head.
 
-    One HTML file for any browser, with the photograph, the skeleton and the numbers in it: it needs no server and asks
-    for nothing from outside. Each person has a panel, and four panels at most fit a page: several people, photographs
-    or models side by side. Boxes are given as for `tokenpose predict`; without any the whole image is one person.
+    The page is one HTML file for any browser, with the photograph, the skeleton and the numbers in it; it needs no
+    server and no network. Each person has a panel, and a page has room for four: several people, photographs or models
+    side by side. People's boxes come from the same options as in `tokenpose predict`; without any, each whole image is
+    one person.
 
-    The numbers of panel 1 go to PHOTO.1.npz in --maps, which `AttentionMaps.load` reads.
+    --maps writes the numbers of panel 1 to IMAGE.1.npz, which `AttentionMaps.load` reads.
 
     \b
     Examples:
@@ -62,25 +82,18 @@ def attention_command(
       tokenpose attention before.jpg after.jpg --detect --output report.html
       tokenpose attention photo.jpg --compare-weights run/model.safetensors --output report.html
     """
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise typer.BadParameter(f"a page is a .html file; got {output}", param_hint="--output")
-    wanted = read_boxes(box, boxes, detected, detector, detection_threshold)
+    check_suffix(output, (".html", ".htm"), "a page is", "--output")
+    choice = read_box_options(box, boxes, detect, detector, detection_threshold)
     target = choose_device(device)
 
-    from tokenpose.attention.page import choose_people, look_inside, write_page
+    from tokenpose.attention.page import choose_people
+    from tokenpose.jobs.box_source import choose_box_source
+    from tokenpose.jobs.pages import write_attention
 
-    paths = find_image_files(images, wanted)
-    find_boxes = box_finder(bool(box or boxes), detected, detector, detection_threshold, target)
-    sources = [(model, weights), (compare_model, compare_weights)]
-    sources = sources if any(sources[1]) else sources[:1]
-    people = choose_people(paths, boxes, wanted, find_boxes, len(sources))
-    networks = [load_named(*source, target) for source in sources]
-    panels = look_inside(people, networks, decoder)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_page(panels, output)
-    if maps is not None:
-        maps.mkdir(parents=True, exist_ok=True)
-        stems = [person.path.stem for person in people for _ in networks]
-        for number, (stem, panel) in enumerate(zip(stems, panels, strict=True), 1):
-            panel.maps.save(maps / f"{stem}.{number}.npz")
+    paths = find_image_files(images, choice)
+    source = choose_box_source(*choice, target)
+    chosen = [(model, weights), (compare_model, compare_weights)][: 2 if compare_model or compare_weights else 1]
+    people = choose_people(paths, source.file, source.given, source.find, len(chosen))
+    models = [choose_named_model(*names, target) for names in chosen]
+    write_attention(people, models, output, maps=maps, decoder=decoder)
     typer.echo(f"{count(len(people), 'person', 'people')} in {count(len(paths), 'image', 'images')}: {output}")

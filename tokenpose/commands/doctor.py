@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenpose.commands.app import app, count, progress
-from tokenpose.commands.options import refuse_without
-from tokenpose.files import write_text
+from tokenpose.commands.app import Command, app, count, progress
+from tokenpose.commands.options import DATA, OUTPUT, check_suffix, refuse_without
+from tokenpose.files import make_folder, write_text
+from tokenpose.skeletons import split_flip_pairs
 
 if TYPE_CHECKING:
     from tokenpose.doctor.check import Diagnosis, FileSummary
@@ -17,109 +18,146 @@ if TYPE_CHECKING:
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 WIDTH = 120
-"""Of the table where standard output is no terminal."""
+"""Of the table where standard output is not a terminal."""
+
+SHEET_COUNT = 24
+
+PlacesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--images",
+        metavar="PLACE",
+        help="Folder, tar or zip file, or quoted pattern of the images. Repeatable.",
+        show_default="check only the labels",
+        rich_help_panel=DATA,
+    ),
+]
+ValOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--val",
+        metavar="VAL.json",
+        help="Validation file, checked too; it must not share images with the others.",
+        rich_help_panel=DATA,
+    ),
+]
+CategoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--category",
+        metavar="NAME",
+        help="Category to check, required if several have keypoints.",
+        rich_help_panel=DATA,
+    ),
+]
+FlipPairsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--flip-pairs",
+        metavar="A:B,C:D",
+        help='Keypoints that change sides in a mirrored image, or "none".',
+        show_default="as their names say",
+        rich_help_panel=DATA,
+    ),
+]
+SuspiciousOption = Annotated[
+    float,
+    typer.Option(
+        "--suspicious",
+        metavar="SCORE",
+        help="Least score at which left and right are reported as swapped; a lower one reports more people.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too.", rich_help_panel=OUTPUT)]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="REPORT.json", help="JSON file for every finding.", rich_help_panel=OUTPUT),
+]
+SheetOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--sheet", metavar="SUSPECTS.html", help="Page that shows the suspicious people.", rich_help_panel=OUTPUT
+    ),
+]
+SheetCountOption = Annotated[
+    int | None,
+    typer.Option(
+        "--sheet-count",
+        metavar="N",
+        min=1,
+        help="Most people of each check on the page.",
+        show_default=str(SHEET_COUNT),
+        rich_help_panel=OUTPUT,
+    ),
+]
 
 
-@app.command("check", short_help="Look for faults in a keypoint file and its images.")
+@app.command("check", cls=Command, short_help="Find faults in keypoint files and their images.")
 def check_command(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA.json", help="A COCO or MPII file, or several.")],
-    images: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--images",
-            metavar="PLACE",
-            help="Folder, tar or zip file, or quoted pattern; repeatable. Default: only labels are looked at.",
-        ),
-    ] = None,
-    val: Annotated[
-        Path | None,
-        typer.Option("--val", metavar="VAL.json", help="One more file, whose images must not be in the others."),
-    ] = None,
-    category: Annotated[
-        str | None, typer.Option("--category", metavar="NAME", help="Which one, where several have keypoints.")
-    ] = None,
-    flip_pairs: Annotated[
-        str | None,
-        typer.Option(
-            "--flip-pairs",
-            metavar="A:B,C:D",
-            help='Which keypoints change sides, or "none", where the names don\'t tell.',
-        ),
-    ] = None,
-    suspicious: Annotated[
-        float | None,
-        typer.Option(
-            "--suspicious", help="From which score on left and right look exchanged: lower finds more. Default: 7."
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="REPORT.json", help="Write every finding here.")
-    ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="SUSPECTS.html", help="Write a page that shows the suspects.")
-    ] = None,
-    sheet_count: Annotated[
-        int | None, typer.Option("--sheet-count", min=1, help="How many of a check it shows. Default: 24.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
+    data: Annotated[list[Path], typer.Argument(metavar="DATA.json", help="COCO or MPII files.")],
+    images: PlacesOption = None,
+    val: ValOption = None,
+    category: CategoryOption = None,
+    flip_pairs: FlipPairsOption = None,
+    suspicious: SuspiciousOption = 7.0,
+    strict: StrictOption = False,
+    output: ReportOption = None,
+    sheet: SheetOption = None,
+    sheet_count: SheetCountOption = None,
 ) -> None:
-    """Look for faults in a COCO or MPII file and in its images, before a model learns them.
+    """Find faults in COCO or MPII files and their images, before a model learns them.
 
-    Images: missing, unreadable, of another size, twice, in train and validation. Labels: boxes and keypoints that don't
-    fit, v-flags, keypoints never labelled, left and right exchanged, flip pairs. An error stops training or falsifies
-    its results, a warning is a suspicion, a note is good to know. The exit code is 1 where there are errors, else 0.
+    The check looks for images that are missing, unreadable, of another size, there twice, or in both training and
+    validation data; and for boxes and keypoints that don't fit, wrong visibility flags, keypoints that are never
+    labelled, swapped left and right, and wrong flip pairs.
+
+    An error stops training or makes its results wrong, a warning needs a look, and a note is good to know. The exit
+    code is 1 if there are errors, else 0.
 
     \b
     Examples:
       tokenpose check data.json --images photographs/
       tokenpose check train.json --val val.json --images "photographs/*.tar" --sheet suspects.html --output report.json
     """
-    for path, suffixes, option in ((output, (".json",), "--output"), (sheet, (".html", ".htm"), "--sheet")):
-        if path is not None and path.suffix.lower() not in suffixes:
-            raise typer.BadParameter(f"give a {' or '.join(suffixes)} file; got {path}", param_hint=option)
+    check_suffix(output, (".json",), "a report is", "--output")
+    check_suffix(sheet, (".html", ".htm"), "a page of suspects is", "--sheet")
     refuse_without(sheet, {"--sheet-count": sheet_count})
-    if suspicious is not None and not math.isfinite(suspicious):
+    pairs = _read_pairs(flip_pairs)
+    if not math.isfinite(suspicious):
         raise typer.BadParameter(f"a score is a finite number; got {suspicious}", param_hint="--suspicious")
-    pairs = None if flip_pairs is None else _read_pairs(flip_pairs)
 
     from tokenpose.data.sources import ImageSource
     from tokenpose.doctor.check import diagnose, read_files
-    from tokenpose.doctor.swaps import SUSPICIOUS
+    from tokenpose.doctor.page import write_suspects
 
     source = ImageSource(images) if images else None
-    files = read_files([*data, *([val] if val is not None else [])], category, pairs)
+    files = read_files([*data, *filter(None, [val])], category, pairs)
     with progress(sum(len(records.files) for records in files) if source is not None else 0) as tick:
-        diagnosis = diagnose(files, source, tick=tick, suspicious=SUSPICIOUS if suspicious is None else suspicious)
+        diagnosis = diagnose(files, source, tick=tick, suspicious=suspicious)
     _show(diagnosis)
-    for path in (output, sheet):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
     if output is not None:
+        make_folder(output.parent)
         write_text(output, json.dumps(diagnosis.to_dict(), indent=2) + "\n")
     if sheet is not None:
-        from tokenpose.doctor.page import write_suspects
-
-        write_suspects(diagnosis, files, source, sheet, sheet_count or 24)
+        make_folder(sheet.parent)
+        write_suspects(diagnosis, files, source, sheet, sheet_count or SHEET_COUNT)
     if diagnosis.count("error") or (strict and diagnosis.count("warning")):
         raise typer.Exit(1)
 
 
-def _read_pairs(text: str) -> list[tuple[str, str]]:
-    """Names, as `tokenpose.skeletons.read_flip_pairs` takes them; whether there are such keypoints the files tell."""
-    pairs = []
-    for written in () if text.strip() == "none" else text.split(","):
-        first, colon, second = (part.strip() for part in written.partition(":"))
-        if not (first and colon and second) or ":" in second:
-            raise typer.BadParameter(
-                f"flip pairs are written left_eye:right_eye,left_ear:right_ear, or none; got {written!r}",
-                param_hint="--flip-pairs",
-            )
-        pairs.append((first, second))
-    return pairs
+def _read_pairs(text: str | None) -> list[tuple[str, str]] | None:
+    """The names in --flip-pairs, if it is given; whether there are such keypoints, the files say."""
+    if text is None:
+        return None
+    try:
+        return split_flip_pairs(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--flip-pairs") from error
 
 
 def _show(diagnosis: "Diagnosis") -> None:
-    """What was found, check by check, and what the files hold."""
+    """Print what was found, check by check, and what the files hold."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -186,7 +224,7 @@ def _column(name: str) -> Any:
 
 
 def _text(content: str, style: str = "") -> Any:
-    """Plain text, in which names from a file can't be markup or steer the terminal."""
+    """Plain text: a name from a file is never markup and never controls the terminal."""
     from rich.text import Text
 
     return Text("".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in content), style=style)

@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenpose.commands.app import app, show_log
+from tokenpose.commands.app import Command, app, show_log
+from tokenpose.commands.choices import choose_device, choose_model
 from tokenpose.commands.options import (
-    BatchSize,
-    Decoder,
-    Device,
-    FlipTest,
-    Model,
-    Optimized,
-    Places,
-    Rename,
-    Weights,
-    choose_device,
-    load_model,
+    BatchSizeOption,
+    DecoderOption,
+    DeviceOption,
+    FlipTestOption,
+    ImagesOption,
+    ModelOption,
+    OptimizeOption,
+    RenameOption,
+    WeightsOption,
     read_renames,
     refuse_without,
 )
@@ -54,14 +53,14 @@ class SheetOrder(StrEnum):
     WORST = "worst"
 
 
-@app.command("evaluate", short_help="Measure AP, PCK and errors on labelled people, and draw them.")
+@app.command("evaluate", cls=Command, short_help="Measure AP, PCK and errors on labelled people, and draw them.")
 def evaluate_command(
     data: Annotated[
         list[Path], typer.Option("--data", metavar="JSON", help="COCO or MPII file of labelled people, one.")
     ],
-    images: Places,
-    model: Model = None,
-    weights: Weights = None,
+    images: ImagesOption,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
     boxes: Annotated[
         Path | None,
         typer.Option("--boxes", metavar="FILE", help="A detector's boxes, COCO results. Default: the labelled boxes."),
@@ -73,7 +72,7 @@ def evaluate_command(
     category: Annotated[
         str | None, typer.Option("--category", metavar="NAME", help="Which one, where several have keypoints.")
     ] = None,
-    rename: Rename = None,
+    rename: RenameOption = None,
     box_threshold: Annotated[
         float | None, typer.Option("--box-threshold", help="Of --boxes those of a lower score are left out.")
     ] = None,
@@ -97,9 +96,9 @@ def evaluate_command(
     soft_nms: Annotated[
         float | None, typer.Option("--soft-nms", help="Threshold of soft suppression, instead of --nms.")
     ] = None,
-    decoder: Decoder = "dark",
-    flip_test: FlipTest = False,
-    batch_size: BatchSize = 64,
+    decoder: DecoderOption = "dark",
+    flip_test: FlipTestOption = False,
+    batch_size: BatchSizeOption = 64,
     output: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write the figures here too: .json, or .csv, a row a keypoint."),
@@ -118,8 +117,8 @@ def evaluate_command(
     sheet_threshold: Annotated[
         float | None, typer.Option("--sheet-threshold", help="Keypoints of a lower score are not drawn. Default: 0.")
     ] = None,
-    device: Device = None,
-    optimized: Optimized = False,
+    device: DeviceOption = None,
+    optimized: OptimizeOption = False,
 ) -> None:
     """Measure a model on labelled people, and print a table.
 
@@ -155,7 +154,7 @@ def evaluate_command(
     from tokenpose.jobs.evaluation import evaluate, read_people
 
     processes = join_processes()  # before the model is made: each has a device of its own
-    network = load_model(model, weights, choose_device(device), optimized)
+    network = choose_model(model, weights, choose_device(device), optimized)
     show_log()
     result = evaluate(
         network,
@@ -183,14 +182,15 @@ def evaluate_command(
         write_text(output, result.to_csv() if output.suffix.lower() == ".csv" else result.to_json())
     if sheet is not None:
         from tokenpose.data.sources import ImageSource
-        from tokenpose.jobs.photographs import draw_sheet, save_picture
+        from tokenpose.images import write_image
+        from tokenpose.jobs.sheets import draw_sheet
         from tokenpose.predictor import PosePredictor
 
         people, source = read_people(file, category, ground_truth, names), ImageSource(images)
         if sheet_order is SheetOrder.WORST:
             people = _worst_first(people, result.person_errors)
         predictor = PosePredictor(network, decoder, flip_test)
-        save_picture(draw_sheet(predictor, people, source, sheet_count or 30, sheet_threshold or 0.0), sheet)
+        write_image(draw_sheet(predictor, people, source, sheet_count or 30, sheet_threshold or 0.0), sheet)
 
 
 def _refuse_unmeasured(

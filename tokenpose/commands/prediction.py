@@ -1,73 +1,76 @@
 """`tokenpose predict`."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tokenpose.commands.app import app, count, progress
+from tokenpose.commands.app import Command, app, count, progress
+from tokenpose.commands.choices import choose_device, choose_model
 from tokenpose.commands.options import (
-    BatchSize,
-    BoxesFile,
-    Decoder,
-    Detected,
-    DetectionThreshold,
-    Detector,
-    Device,
-    FlipTest,
-    Model,
-    Optimized,
-    SingleBoxes,
-    Weights,
-    box_finder,
-    choose_device,
+    OUTPUT,
+    BatchSizeOption,
+    BoxesOption,
+    BoxOption,
+    DecoderOption,
+    DetectionThresholdOption,
+    DetectOption,
+    DetectorOption,
+    DeviceOption,
+    FlipTestOption,
+    ModelOption,
+    OptimizeOption,
+    WeightsOption,
     find_image_files,
-    load_model,
-    read_boxes,
+    read_box_options,
 )
 
-logger = logging.getLogger(__name__)
+OutputOption = Annotated[
+    Path, typer.Option("--output", metavar="DIR", help="Folder for pictures and JSON files.", rich_help_panel=OUTPUT)
+]
+ThresholdOption = Annotated[
+    float,
+    typer.Option("--threshold", metavar="SCORE", help="Least score of a keypoint to draw.", rich_help_panel=OUTPUT),
+]
+DrawBoxesOption = Annotated[bool, typer.Option("--draw-boxes", help="Draw the boxes too.", rich_help_panel=OUTPUT)]
 
 
-@app.command("predict", short_help="Find people's keypoints; write pictures and COCO JSON.")
+@app.command("predict", cls=Command, short_help="Find people's keypoints, and write pictures and COCO JSON.")
 def predict_command(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", help="Image files, or folders of them.")],
-    boxes: BoxesFile = None,
-    box: SingleBoxes = None,
-    detected: Detected = False,
-    detector: Detector = None,
-    detection_threshold: DetectionThreshold = None,
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where pictures and JSON files go.")] = Path(
-        "poses"
-    ),
-    model: Model = None,
-    weights: Weights = None,
-    threshold: Annotated[float, typer.Option("--threshold", help="Keypoints of a lower score are not drawn.")] = 0.15,
-    draw_boxes: Annotated[bool, typer.Option("--draw-boxes", help="Draw the boxes too.")] = False,
-    decoder: Decoder = "dark",
-    flip_test: FlipTest = False,
-    batch_size: BatchSize = 64,
-    device: Device = None,
-    optimized: Optimized = False,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", help="Image files or folders.")],
+    detect: DetectOption = False,
+    detector: DetectorOption = None,
+    detection_threshold: DetectionThresholdOption = None,
+    box: BoxOption = None,
+    boxes: BoxesOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    decoder: DecoderOption = "dark",
+    flip_test: FlipTestOption = False,
+    optimized: OptimizeOption = False,
+    batch_size: BatchSizeOption = 64,
+    device: DeviceOption = None,
+    output: OutputOption = Path("poses"),
+    threshold: ThresholdOption = 0.15,
+    draw_boxes: DrawBoxesOption = False,
 ) -> None:
-    """Find people's keypoints; write a picture and a COCO JSON per image.
+    """Find people's keypoints, and write a picture and a COCO JSON file for each image.
 
-    For photo.jpg, photo.poses.jpg is the photograph with the skeleton (left blue, right orange), and photo.json holds
-    images, categories and annotations as COCO keypoint files do; the third number of each keypoint is its score, and
-    all keypoints are there, however low.
+    For photo.jpg, predict writes photo.poses.jpg, the photograph with the skeletons on top (left blue, right orange),
+    and photo.json in the form of COCO keypoint files: images, categories and annotations. It lists every keypoint; the
+    third number of each is its score.
 
-    TokenPose reads one box at a time and does not look for people: let a detector do that (its weights are downloaded
-    on first use), or give each person's box. Without boxes the whole image is taken as one person. A boxes file is
-    JSON, one of
+    TokenPose finds the keypoints of one person in a box. The boxes come from a detector (--detect, whose weights are
+    downloaded on first use), from --box or from --boxes. Without any of them, each whole image is one person. A file
+    for --boxes is JSON in one of these forms:
 
     \b
       {"photo.jpg": [[x1, y1, x2, y2], ...], ...}                   corners, in pixels
       [{"file_name": "photo.jpg", "bbox": [x, y, width, height]}]   or "image_id", as in COCO results:
                                                                     the file's name without suffix
-      {"images": [...], "annotations": [...], ...}                  a COCO annotation file; crowds are left out
+      {"images": [...], "annotations": [...], ...}                  COCO annotations; crowds are left out
 
-    Images without boxes in the file get no poses, and a warning.
+    An image without boxes in the file gets no poses and a warning.
 
     \b
     Examples:
@@ -75,27 +78,22 @@ def predict_command(
       tokenpose predict photo.jpg --box 48,20,310,620
       tokenpose predict photographs/ --boxes boxes.json --output poses/
     """
-    wanted = read_boxes(box, boxes, detected, detector, detection_threshold)
+    choice = read_box_options(box, boxes, detect, detector, detection_threshold)
     target = choose_device(device)
 
-    from tokenpose.jobs.photographs import Photograph, choose_photographs, predict_photographs, write_poses
+    from tokenpose.jobs.box_source import choose_box_source
+    from tokenpose.jobs.photographs import choose_photographs, write_photographs
     from tokenpose.predictor import PosePredictor
 
-    photographs = choose_photographs(find_image_files(images, wanted), boxes, wanted, output)
-    find_boxes = box_finder(bool(box or boxes), detected, detector, detection_threshold, target)
-    predictor = PosePredictor(load_model(model, weights, target, optimized), decoder=decoder, flip_test=flip_test)
-    output.mkdir(parents=True, exist_ok=True)
-    people = 0
-    failed: list[Photograph] = []
-    with progress(len(photographs)) as advance:
-        for photograph, poses in predict_photographs(predictor, photographs, batch_size, failed, find_boxes):
-            write_poses(photograph, poses, threshold, draw_boxes)
-            if detected and not len(poses):
-                logger.warning("%s: nobody was found", photograph.path)
-            people += len(poses)
-            advance()
-    done = len(photographs) - len(failed)
-    where = photographs[0].picture if len(photographs) == done == 1 else output
-    typer.echo(f"{count(people, 'person', 'people')} in {count(done, 'image', 'images')}: {where}")
-    if failed:
+    paths = find_image_files(images, choice)
+    source = choose_box_source(*choice, target)
+    photographs = choose_photographs(paths, source, output)
+    predictor = PosePredictor(choose_model(model, weights, target, optimized), decoder=decoder, flip_test=flip_test)
+    with progress(len(photographs)) as tick:
+        done = write_photographs(
+            predictor, photographs, source.find, batch_size, threshold=threshold, draw_boxes=draw_boxes, tick=tick
+        )
+    where = photographs[0].picture if len(photographs) == done.images == 1 else output
+    typer.echo(f"{count(done.people, 'person', 'people')} in {count(done.images, 'image', 'images')}: {where}")
+    if done.failed:
         raise typer.Exit(1)

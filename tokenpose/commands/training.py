@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from tokenpose.commands.app import app, is_main_process, show_log
-from tokenpose.commands.options import Rename, read_renames, read_size, read_value, split_change
+from tokenpose.commands.app import Command, app, is_main_process, show_log
+from tokenpose.commands.options import RenameOption, read_renames, read_size, read_value, split_change
 
 
-class TrainCommand(TyperCommand):
+class TrainCommand(Command):
     """Shows the defaults of TrainingSettings in --help, which is the only place that holds them."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -37,7 +36,7 @@ def train_command(
         list[str] | None,
         typer.Option("--images", metavar="PLACE", help="Folder, tar or zip file, or quoted pattern; repeatable."),
     ] = None,
-    rename: Rename = None,
+    rename: RenameOption = None,
     flip_pairs: Annotated[
         str | None,
         typer.Option(metavar="A:B,C:D", help='Which keypoints change sides, or "none", where the names don\'t tell.'),
@@ -166,10 +165,10 @@ def train_command(
     given: dict[str, Any] = {"name": model, "pretrained": pretrained, "weights": weights, **model_changes}
     network, settings = make_trainee(chosen, changes, data.skeleton, **given)
     if preview is not None:
-        from tokenpose.jobs.photographs import save_picture
+        from tokenpose.images import write_image
         from tokenpose.jobs.sheets import draw_first_batch
 
-        save_picture(draw_first_batch(data, network.spec, settings), preview)
+        write_image(draw_first_batch(data, network.spec, settings), preview)
         typer.echo(preview)
         return
     card = {"recipe": chosen.name} if chosen.name else {}

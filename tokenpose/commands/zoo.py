@@ -5,70 +5,74 @@ from typing import Annotated
 
 import typer
 
-from tokenpose.commands.app import app
-from tokenpose.commands.options import Model, Weights, load_named
+from tokenpose.commands.app import Command, app
+from tokenpose.commands.choices import choose_model
+from tokenpose.commands.options import ModelOption, WeightsOption, complete_model
 
 
-@app.command("list", short_help="List model names.")
+@app.command("list", cls=Command, short_help="List model names.")
 def list_command(
-    pattern: Annotated[str, typer.Argument(help='"*" and "?" stand for any letters, "*" for none too.')] = "*",
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Only models whose weights ship with the package.")
-    ] = False,
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help='Names to list, where "*" stands for any letters and "?" for one.')
+    ] = "*",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="List only models with bundled weights.")] = False,
 ) -> None:
-    """List model names, one a line: architecture.tag. The architecture alone means its default tag.
+    """List model names, one a line.
+
+    A name is architecture.tag, and the architecture alone means its default tag.
 
     \b
-    Example:
+    Examples:
+      tokenpose list
+      tokenpose list --pretrained
       tokenpose list "tokenpose_l*"
     """
     from tokenpose.models.zoo import list_models
 
     names = list_models(pattern, pretrained)
     if not names:
-        raise LookupError(
-            f"no {'model with weights' if pretrained else 'model'} matches {pattern!r}; see: tokenpose list"
-        )
+        kind = "model with bundled weights" if pretrained else "model"
+        raise LookupError(f"no {kind} matches {pattern!r}; see: tokenpose list")
     typer.echo("\n".join(names))
 
 
-@app.command("convert", short_help="Convert a published checkpoint to a weights file.")
+@app.command("convert", cls=Command, short_help="Convert a published checkpoint to a weights file.")
 def convert_command(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pth", help="A published PyTorch checkpoint.")],
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="Which variant it is: `tokenpose list`.")],
-    output: Annotated[Path, typer.Option("--output", metavar="FILE.safetensors", help="Where the weights go.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pth", help="Published PyTorch checkpoint.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="The checkpoint's model; `tokenpose list` shows the names.",
+            autocompletion=complete_model,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", metavar="FILE.safetensors", help="Weights file to write.")],
 ) -> None:
-    """Convert a published checkpoint to a weights file for `--weights`.
+    """Convert a published checkpoint to a weights file for --weights.
 
-    Every parameter has to fit; nothing is left out or made up. The checkpoint is read without running code from it.
+    Every parameter has to fit; none is left out or made up. No code from the checkpoint is run.
 
     \b
     Example:
       tokenpose convert tokenpose_base.pth --model tokenpose_b.coco_256x192 --output tokenpose_b.safetensors
     """
-    from tokenpose.models.create import create_model
-    from tokenpose.models.weights import CHECKPOINT_SUFFIXES, write_weights
+    from tokenpose.jobs.conversion import convert_checkpoint
 
-    if checkpoint.suffix not in CHECKPOINT_SUFFIXES:
-        raise ValueError(
-            f"{checkpoint} is no PyTorch checkpoint by its name: one ends in {', '.join(CHECKPOINT_SUFFIXES)}"
-        )
-    network = create_model(model, weights=checkpoint)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(network, output, network.card)
+    convert_checkpoint(checkpoint, model, output)
     typer.echo(output)
 
 
-@app.command("export", short_help="Write the network as an ONNX file.")
+@app.command("export", cls=Command, short_help="Export a model to ONNX.")
 def export_command(
-    output: Annotated[Path, typer.Option("--output", metavar="FILE.onnx", help="Where the network goes.")],
-    model: Model = None,
-    weights: Weights = None,
+    output: Annotated[Path, typer.Option("--output", metavar="FILE.onnx", help="ONNX file to write.")],
+    model: ModelOption = None,
+    weights: WeightsOption = None,
 ) -> None:
-    """Write the network as an ONNX file: normalised crops in, heatmaps out, any batch.
+    """Export a model to ONNX: normalized crops in, heatmaps out, in batches of any size.
 
-    What ONNX Runtime computes from it is compared with the model before it is there. Needs: pip install
-    "tokenpose[export]".
+    The file is written once ONNX Runtime's heatmaps agree with the model's. Requires: pip install "tokenpose[export]".
 
     \b
     Example:
@@ -76,6 +80,5 @@ def export_command(
     """
     from tokenpose.deploy.export import export_onnx
 
-    _, network = load_named(model, weights, "cpu")
-    export_onnx(network, output)
+    export_onnx(choose_model(model, weights, "cpu"), output)
     typer.echo(output)

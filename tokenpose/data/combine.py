@@ -15,7 +15,7 @@ from torch import Tensor
 from tokenpose.data.annotations import read_annotations
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import CheckedSource, ImageSource, Source
-from tokenpose.skeletons import Pairs, Skeleton, plain_words
+from tokenpose.skeletons import IndexPairs, Skeleton, normalize_name
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +217,7 @@ def _alike(people: Sequence[Samples]) -> Iterator[tuple[str, str, str, str]]:
     together = [set(samples.skeleton.keypoints) for samples in people]
     for samples in people:
         for name in samples.skeleton.keypoints:
-            spelled = known.setdefault(plain_words(name) or (name,), {})
+            spelled = known.setdefault(normalize_name(name) or (name,), {})
             if name in spelled:
                 continue
             other = next(iter(spelled), name)
@@ -255,7 +255,7 @@ def _merge_sigmas(people: Sequence[Samples]) -> dict[str, float]:
     return {name: sigma for name, (sigma, _) in known.items()}
 
 
-def _merge_flip_pairs(people: Sequence[Samples], names: tuple[str, ...]) -> Pairs | None:
+def _merge_flip_pairs(people: Sequence[Samples], names: tuple[str, ...]) -> IndexPairs | None:
     """The pairs that the data have; for keypoints whose data don't know theirs, what all names together tell."""
     known: dict[str, tuple[str, str]] = {}
     for samples in people:

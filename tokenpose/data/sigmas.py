@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tokenpose.data.samples import Samples
-from tokenpose.skeletons import COCO, sideless_words
+from tokenpose.skeletons import COCO, words_without_side
 
 Origin = Literal["named", "estimated"]
 
@@ -17,7 +17,7 @@ SHARE_OF_BOX = 0.53
 """How much of a person's box the person covers: the median of 86 people of COCO is 0.52, of 500 of LSPET 0.54."""
 MOST_PEOPLE = 1_000  # medians over more people hardly differ
 
-_BY_WORDS = {sideless_words(name): sigma for name, sigma in zip(COCO.keypoints, COCO.sigmas or (), strict=True)}
+_BY_WORDS = {words_without_side(name): sigma for name, sigma in zip(COCO.keypoints, COCO.sigmas or (), strict=True)}
 _SMALLEST, _LARGEST = min(_BY_WORDS.values()), max(_BY_WORDS.values())
 
 
@@ -43,7 +43,7 @@ def estimate_sigmas(samples: Samples) -> Sigmas:
     is off by a factor of 1.18 in the median of the 17 keypoints and of 1.53 at worst (hips, 0.070 for 0.107); from few
     people by more. Compare AP by estimated sigmas among models on the same data, not with AP on COCO.
     """
-    known = [_BY_WORDS.get(sideless_words(name)) for name in samples.skeleton.keypoints]
+    known = [_BY_WORDS.get(words_without_side(name)) for name in samples.skeleton.keypoints]
     measured = sigmas_from_distances(samples).tolist()
     return Sigmas(
         values=np.array([there if sigma is None else sigma for sigma, there in zip(known, measured, strict=True)]),

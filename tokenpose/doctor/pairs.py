@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 
 from tokenpose.doctor.findings import Finding
 from tokenpose.doctor.records import Records
-from tokenpose.skeletons import Skeleton, infer_flip_pairs, why_no_flip_pairs
+from tokenpose.skeletons import Skeleton, explain_unknown_flip_pairs, infer_flip_pairs
 
 UNLIKE = 0.3
 """How much farther one keypoint of a pair may be from the rest of the body than the other, as a logarithm: in LSPET the
@@ -49,7 +49,7 @@ def _check_names(records: Records) -> list[Finding]:
     if lonely:
         message = f"{', '.join(lonely)} {'has' if len(lonely) == 1 else 'have'} no partner of the other side by name"
         return [records.about_file("flip pairs", "error", message, advice=advice, keypoints=lonely)]
-    message = f"which keypoints change sides can't be told: {why_no_flip_pairs(skeleton.keypoints)}"
+    message = f"which keypoints change sides can't be told: {explain_unknown_flip_pairs(skeleton.keypoints)}"
     advice += "; --flip-pairs none where nothing changes sides; or train with --flip 0, without mirroring"
     return [records.about_file("flip pairs", "error", message, advice=advice)]
 

@@ -6,18 +6,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tokenpose.skeletons import why_no_flip_pairs
-
-Pairs = tuple[tuple[int, int], ...]
+from tokenpose.skeletons import IndexPairs, explain_unknown_flip_pairs
 
 
-def flip_order(keypoints: int, flip_pairs: Pairs | None, names: Sequence[str] = ()) -> list[int]:
+def flip_order(keypoints: int, flip_pairs: IndexPairs | None, names: Sequence[str] = ()) -> list[int]:
     """For each keypoint, whose place it takes in a mirrored image.
 
     Raises ValueError where the pairs are unknown (None), with the reason if the keypoints' names are given.
     """
     if flip_pairs is None:
-        reason = f"their names don't tell ({why_no_flip_pairs(names)})" if names else "their names don't tell"
+        reason = f"their names don't tell ({explain_unknown_flip_pairs(names)})" if names else "their names don't tell"
         raise ValueError(
             f"mirroring needs to know which keypoints change sides: {reason}; "
             "give flip_pairs (a Skeleton's, or --flip-pairs; () or none if none does), or turn mirroring off (flip 0)"
@@ -29,7 +27,7 @@ def flip_order(keypoints: int, flip_pairs: Pairs | None, names: Sequence[str] = 
 
 
 def flip_heatmaps(
-    heatmaps: Float[Tensor, "people keypoints height width"], flip_pairs: Pairs | None
+    heatmaps: Float[Tensor, "people keypoints height width"], flip_pairs: IndexPairs | None
 ) -> Float[Tensor, "people keypoints height width"]:
     """Heatmaps of a mirrored crop -> of the crop: mirrored, left and right exchanged; no shift by a pixel."""
     return heatmaps.flip(-1)[:, flip_order(heatmaps.shape[1], flip_pairs)]
@@ -39,7 +37,7 @@ def flip_keypoints(
     keypoints: Float[Tensor, "people keypoints 2"],
     visible: Bool[Tensor, "people keypoints"],
     width: int,
-    flip_pairs: Pairs | None,
+    flip_pairs: IndexPairs | None,
 ) -> tuple[Float[Tensor, "people keypoints 2"], Bool[Tensor, "people keypoints"]]:
     """Keypoints in an image of that width -> in its mirror image: x becomes width - 1 - x, left and right exchanged.
 

@@ -1,35 +1,76 @@
-"""What the network sees: a training batch as a picture, its targets on top."""
+"""Sheets of people: labelled and predicted poses side by side, and training batches as the network sees them."""
+
+from pathlib import PurePath
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from tokenpose.data.augment import Batch
 from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.samples import Samples
+from tokenpose.data.sources import Source
 from tokenpose.geometry.affine import resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_images
+from tokenpose.images import RgbImage
 from tokenpose.jobs.training_data import TrainingData
 from tokenpose.models.spec import ModelSpec
 from tokenpose.poses import Poses
+from tokenpose.predictor import PosePredictor
 from tokenpose.training.settings import TrainingSettings
-from tokenpose.visualize import contact_sheet, draw_poses
+from tokenpose.visualize import Picture, contact_sheet, crop_picture, draw_poses, scale_to_fit
+
+PERSON_SIDE = 240
+"""Pixels of a side of each half of a person's picture, labelled and predicted."""
 
 MOST_PEOPLE = 32
+"""How many people of a batch are drawn."""
 SHOWN_HEIGHT = 320
+"""Smaller crops are enlarged to this many pixels in height."""
 HEAT = (255.0, 64.0, 64.0)
 
 
-def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSettings) -> UInt8[np.ndarray, "_ _ 3"]:
-    """The first people of a run's first batch, augmented: the targets as heat, labelled keypoints as a pose."""
+def draw_sheet(predictor: PosePredictor, people: Samples, source: Source, count: int, threshold: float) -> Picture:
+    """Draw the first people: the labelled pose on the left, the predicted one, from ``threshold`` on, on the right."""
+    pictures, captions = [], []
+    for index in range(min(count, len(people))):
+        image = source.read(people.file_of(index))
+        predicted = predictor(image, people.boxes[index : index + 1], "xywh")
+        labelled = _labelled_pose(people, index, predicted.boxes)
+        halves = _draw_half(image, labelled, 0.5), _draw_half(image, predicted, threshold)
+        line = np.full((len(halves[0]), 2, 3), 255, dtype=np.uint8)
+        pictures.append(np.concatenate((halves[0], line, halves[1]), axis=1))
+        captions.append(PurePath(people.file_of(index)).name)
+    return contact_sheet(pictures, columns=5, size=(PERSON_SIDE, 2 * PERSON_SIDE + 2), captions=captions)
+
+
+def _labelled_pose(people: Samples, index: int, boxes: Float[np.ndarray, "1 4"]) -> Poses:
+    """One person's labels, with a score of 1 for a labelled keypoint and 0 for another."""
+    return Poses(
+        keypoints=people.keypoints[index : index + 1],
+        scores=people.visible[index : index + 1].astype(np.float32),
+        boxes=boxes,
+        skeleton=people.skeleton,
+    )
+
+
+def _draw_half(image: RgbImage, poses: Poses, threshold: float) -> Picture:
+    """One person's surroundings with the pose on top."""
+    picture, poses = crop_picture(image.permute(1, 2, 0).numpy(), poses)
+    return draw_poses(picture, poses, threshold, scale=scale_to_fit(picture, (PERSON_SIDE, PERSON_SIDE)))
+
+
+def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSettings) -> Picture:
+    """Draw the first people of a run's first batch, augmented, with the targets as heat and the labels as a pose."""
     settings.augmentation.check_skeleton(spec.skeleton)
     dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, cache="none")
     batches = TrainingBatches(dataset, spec, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
     return draw_batch(next(batches.epoch(0)), spec)
 
 
-def draw_batch(batch: Batch, spec: ModelSpec) -> UInt8[np.ndarray, "_ _ 3"]:
-    """A contact sheet of crops with their targets."""
+def draw_batch(batch: Batch, spec: ModelSpec) -> Picture:
+    """Draw a contact sheet of crops with their targets."""
     batch = Batch(*(values[:MOST_PEOPLE].cpu() for values in batch))
     std, mean = (torch.tensor(values).view(3, 1, 1) for values in (spec.std, spec.mean))
     crops = (batch.crops.float() * std + mean) * 255

@@ -301,11 +301,12 @@ def resolve_loss(settings: TrainingSettings, model: TokenPose) -> TrainingSettin
 
 def _draw_predictions(model: TokenPose, data: TrainingData, settings: TrainingSettings, path: Path) -> None:
     """The same people after each epoch: labels left, predictions right."""
-    from tokenpose.jobs.photographs import draw_sheet, save_picture
+    from tokenpose.images import write_image
+    from tokenpose.jobs.sheets import draw_sheet
 
     if settings.predictions:
         predictor = PosePredictor(model)
-        save_picture(draw_sheet(predictor, data.held_out, data.held_out_source, settings.predictions, 0.0), path)
+        write_image(draw_sheet(predictor, data.held_out, data.held_out_source, settings.predictions, 0.0), path)
 
 
 def _guided_blocks(settings: TrainingSettings, depth: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from tokenpose.models.spec import ModelSpec, Size
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import KEYPOINT_TOKENS, POSITIONS, Weights, head_tensors
-from tokenpose.skeletons import plain_words
+from tokenpose.skeletons import normalize_name
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +57,11 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
 
 def _warn_of_spellings(new: Sequence[str], weights: Weights, spec: ModelSpec) -> None:
     """Log new keypoints that the file may have, spelled otherwise."""
-    known = {plain_words(name): name for name in weights.spec.skeleton.keypoints}
+    known = {normalize_name(name): name for name in weights.spec.skeleton.keypoints}
     alike = {
         name: known[words]
         for name in spec.skeleton.keypoints
-        if f"{KEYPOINT_TOKENS}[{name}]" in new and (words := plain_words(name)) and words in known
+        if f"{KEYPOINT_TOKENS}[{name}]" in new and (words := normalize_name(name)) and words in known
     }
     if alike:
         logger.warning(

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from .drawing import draw_people
-from .test_cli import run
+from tokenpose.doctor.swaps import SUSPICIOUS
+
+from ..drawing import draw_people
+from .running import run
 
 
 @pytest.fixture
@@ -112,9 +114,7 @@ def test_flip_pairs_are_given_where_names_do_not_tell(folder):
     assert run("check", "people.json", "--flip-pairs", "point0:wing", exit_code=1).stderr.startswith(
         "error: skeleton 'person' has no keypoint 'wing'; it has point0, "
     )
-    assert (
-        "flip pairs are written left_eye" in run("check", "people.json", "--flip-pairs", "point0", exit_code=2).stderr
-    )
+    assert "write flip pairs as left_eye" in run("check", "people.json", "--flip-pairs", "point0", exit_code=2).stderr
     assert "14 keypoints, 0 flip pairs" in run("check", "people.json", "--flip-pairs", "none").stdout
 
 
@@ -167,3 +167,7 @@ def test_options_without_effect_are_wrong_usage(folder, given, message):
 def test_outputs_of_another_kind_are_wrong_usage(folder, option, file):
     assert option in run("check", "people.json", option, file, exit_code=2).stderr
     assert not Path(file).exists()
+
+
+def test_help_shows_the_default_score_of_swapped_sides():
+    assert f"[default: {SUSPICIOUS}]" in " ".join(run("check", "--help").stdout.split())
