@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tokenpose.data.coco import read_coco
-from tokenpose.data.combine import combine, read_datasets, rename_keypoints
+from tokenpose.data.combine import combine, read_datasets, read_image_of, rename_keypoints
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource, Source
 from tokenpose.skeletons import COCO, LSP, MPII, Skeleton
@@ -33,7 +33,7 @@ def people_of(skeleton, count=1, origin="people.json", **changes):
     fields = dict(
         skeleton=skeleton, files=("a.png",), image_ids=np.array([7]), image_index=np.zeros(count, dtype=np.int64),
         boxes=np.full((count, 4), 5, dtype=np.float32), keypoints=keypoints,
-        visible=np.ones((count, len(skeleton)), dtype=bool), skipped={}, origin=origin,
+        visible=np.ones((count, len(skeleton)), dtype=bool), skipped={}, origins=(origin,),
         annotation_ids=np.arange(count) + 100,
     )  # fmt: skip
     return Samples(**{**fields, **changes})
@@ -60,10 +60,11 @@ def test_images_of_one_name_stay_those_of_their_data():
     samples, source = combine([(first, Grey(1)), (second, Grey(2))])
     assert isinstance(source, Source)
     assert samples.image_index.tolist() == [0, 0, 1]
-    assert [int(source.read(samples.file_of(index))[0, 0, 0]) for index in range(3)] == [1, 1, 2]
+    assert samples.files == ("a.png", "a.png")
+    assert greys(samples, source) == [1, 1, 2]
     with pytest.raises(FileNotFoundError, match=r"there is no image z\.png"):
-        source.read("1:z.png")
-    with pytest.raises(FileNotFoundError, match=r"there is no image z\.png in the combined data"):
+        source.read("z.png", 1)
+    with pytest.raises(ValueError, match=r"z\.png may be in any of 2 datasets: give the number of one as origin"):
         source.read("z.png")
 
 
@@ -72,7 +73,7 @@ def test_images_count_from_0_and_annotations_keep_the_ids_of_their_files():
     samples, _ = combine([(first, Grey(1)), (second, Grey(2))])
     assert samples.image_ids.tolist() == [0, 1]
     assert samples.annotation_ids.tolist() == [*first.annotation_ids, *second.annotation_ids]
-    origins = samples.origin.split(" + ")
+    origins = samples.origins
     assert samples.name_of(2) == f"annotation {second.annotation_ids[0]} of {origins[1]}"
     nameless, _ = combine([(first, Grey(1)), (replace(second, annotation_ids=None), Grey(2))])
     assert nameless.name_of(2) == f"person 2 of {origins[1]}"
@@ -92,7 +93,7 @@ def test_areas_head_sizes_and_counts_are_put_together():
     np.testing.assert_array_equal(samples.areas, np.array([9, np.nan], dtype=np.float32))
     np.testing.assert_array_equal(samples.head_sizes, np.array([np.nan, 4], dtype=np.float32))
     assert (samples.skipped, samples.outside) == ({"crowd": 3, "x": 3}, 3)
-    assert samples.origin == "people.json + people.json"
+    assert (samples.origin, samples.origins) == ("people.json + people.json", ("people.json", "people.json"))
     assert combine([(people_of(named("a")), Grey(1))] * 2)[0].areas is None
 
 
@@ -148,14 +149,14 @@ def test_names_of_two_files_that_read_the_same_are_told_with_what_makes_them_one
     first = people_of(named("nose", "left_eye", "right_eye"), origin="a.json")
     second = people_of(named("right eye", "EyeL", "tail"), origin="b.json")
     assert spellings(caplog, first, second) == [
-        "b.json has 'right eye', 'EyeL', a.json 'right_eye', 'left_eye': they read the same, and become different "
-        "keypoints; if they are not, give --rename 'right eye=right_eye' --rename EyeL=left_eye"
+        "b.json has 'right eye', 'EyeL', a.json has 'right_eye', 'left_eye': names that differ only in "
+        "spelling are different keypoints; to join them, give --rename 'right eye=right_eye' --rename EyeL=left_eye"
     ]
-    assert spellings(caplog, first, second, replace(second, origin="c.json")) == spellings(caplog, first, second)
+    assert spellings(caplog, first, second, replace(second, origins=("c.json",))) == spellings(caplog, first, second)
     third = people_of(named("Nose"), origin="c.json")
     assert [message[:30] for message in spellings(caplog, first, second, third)] == [
         "b.json has 'right eye', 'EyeL'",
-        "c.json has 'Nose', a.json 'nos",
+        "c.json has 'Nose', a.json has ",
     ]
 
 
@@ -234,7 +235,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def greys(samples, source):
-    return [int(source.read(samples.file_of(index))[0, 0, 0]) for index in range(len(samples))]
+    return [int(read_image_of(source, samples, image)[0, 0, 0]) for image in samples.image_index.tolist()]
 
 
 def test_one_file_is_read_with_its_images(folder):
@@ -318,7 +319,7 @@ def test_leeds_sports_poses_and_coco_are_read_together(data_folder):
     assert len(samples) == 500 + 86
     assert len(samples.skeleton) == 19
     assert samples.visible[500:, samples.skeleton.index("head_top")].sum() == 0
-    assert source.read(samples.file_of(0)).shape[0] == source.read(samples.file_of(585)).shape[0] == 3
+    assert [read_image_of(source, samples, int(samples.image_index[person])).shape[0] for person in (0, 585)] == [3, 3]
     alone = read_coco(coco / "person_keypoints.json")
     columns = [samples.skeleton.index(name) for name in COCO.keypoints]
     shown = samples.visible[500:, columns]

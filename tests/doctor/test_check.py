@@ -94,37 +94,44 @@ def several(*changes: Callable[[Content], Any]) -> Callable[[Content], None]:
     return lambda content: [one(content) for one in changes] and None
 
 
+KEYPOINTS = "keypoints must be 42 finite numbers, x, y, v of 14 keypoints; got"
+BOX = "bbox must be 4 finite numbers, x, y, width, height; got"
+LISTED = "image_id must be that of a listed image; got"
+CATEGORIES = "category_id must be one of 1 (person); got"
+COUNT = "num_keypoints must be a whole number, at least 0; got"
+SIZE = "width and height must be numbers of pixels, at least 1; got"
 ONE_FAULT = {
-    "short list": (change(keypoints=[1, 2, 2] * 13), "records", "error", "it has 39 keypoint numbers; 14 keypoints"),
-    "no list": (change(keypoints="abc"), "records", "error", "it has keypoints 'abc'; 14 keypoints need 42"),
-    "text in list": (put("neck", "x"), "records", "error", "1 of its keypoint numbers are no positions, 'x' for one"),
-    "nan": (put("neck", float("nan")), "records", "error", "1 of its keypoint numbers are no positions, nan for one"),
-    "huge": (put("neck", 10**400), "records", "error", "1 of its keypoint numbers are no positions"),
-    "no box": (drop("annotations", "bbox"), "records", "error", "its bbox is None, not x, y, width, height"),
-    "three numbers": (change(bbox=[1, 2, 3]), "records", "error", "its bbox is [1, 2, 3], not x, y, width, height"),
-    "unlisted": (change(image_id=999), "records", "error", "it is of image 999, which is not listed"),
-    "image id is a list": (change(image_id=[1]), "records", "error", "it is of image [1], which is not listed"),
-    "no category": (drop("annotations", "category_id"), "records", "error", "it has no category_id"),
-    "null as category": (change(category_id=None), "records", "error", "it has no category_id"),
+    "short list": (change(keypoints=[1, 2, 2] * 13), "records", "error", f"{KEYPOINTS} 39 numbers"),
+    "no list": (change(keypoints="abc"), "records", "error", f"{KEYPOINTS} 'abc'"),
+    "text in list": (put("neck", "x"), "records", "error", f"{KEYPOINTS} 'x'"),
+    "nan": (put("neck", float("nan")), "records", "error", f"{KEYPOINTS} nan"),
+    "huge": (put("neck", 10**400), "records", "error", f"{KEYPOINTS} 1000"),
+    "no box": (drop("annotations", "bbox"), "records", "error", f"{BOX} None"),
+    "three numbers": (change(bbox=[1, 2, 3]), "records", "error", f"{BOX} [1, 2, 3]"),
+    "unlisted": (change(image_id=999), "records", "error", f"{LISTED} 999"),
+    "image id is a list": (change(image_id=[1]), "records", "error", f"{LISTED} [1]"),
+    "no category": (drop("annotations", "category_id"), "records", "error", f"{CATEGORIES} None"),
+    "null as category": (change(category_id=None), "records", "error", f"{CATEGORIES} None"),
     "unlisted category": (
         change(category_id="1"), "records", "error",
-        "it is of category '1', which is not listed; categories: 1 (person)",
+        f"{CATEGORIES} '1'",
     ),
-    "category is a list": (change(category_id=[1]), "records", "error", "it is of category [1], which is not listed"),
-    "no id": (change(id=[7]), "records", "error", "its id is [7], neither a whole number nor text"),
-    "id twice": (change(id=8), "records", "error", "its id 8 was given to an annotation before"),
+    "category is a list": (change(category_id=[1]), "records", "error", f"{CATEGORIES} [1]"),
+    "no id": (change(id=[7]), "records", "error", "id must be a number or text; got [7]"),
+    "id twice": (change(id=8), "records", "error", "id must be unique; annotations[7] has 8 too"),
     "image id twice": (
-        several(change_image(id=16), change(image_id=16)), "records", "error", "its id 16 was given to an image before",
+        several(change_image(id=16), change(image_id=16)), "records", "error",
+        "id must be unique; images[6] (006.png) has 16 too",
     ),
-    "no file name": (drop("images", "file_name"), "records", "error", "its file_name is None, not a name"),
-    "no width": (drop("images", "width"), "records", "error", "its width and height are None and 150"),
+    "no file name": (drop("images", "file_name"), "records", "error", "file_name must be a name; got None"),
+    "no width": (drop("images", "width"), "records", "error", f"{SIZE} None and 150"),
     "listed twice": (repeat("images"), "duplicate images", "error", "its file is listed before, as image 17"),
     "missing": (change_image(file_name="x.png"), "missing images", "error", "there is no image x.png in "),
     "size": (change_image(width=240, height=300), "image sizes", "error", "it is 120 x 150, and the file says 240"),
     "other size": (change_image(width=100), "image sizes", "error", "it is 120 x 150, and the file says 100 x 150"),
-    "crowd as text": (change(iscrowd="0"), "records", "error", "its iscrowd is '0', neither 0 nor 1"),
-    "area": (change(area=-1), "records", "error", "its area is -1, not square pixels"),
-    "count as text": (change(num_keypoints="3"), "records", "error", "its num_keypoints is '3', not a count"),
+    "crowd as text": (change(iscrowd="0"), "records", "error", "iscrowd must be 0 or 1; got '0'"),
+    "area": (change(area=-1), "records", "error", "area must be a number of square pixels, at least 0; got -1"),
+    "count as text": (change(num_keypoints="3"), "records", "error", f"{COUNT} '3'"),
     "flat box": (change(bbox=[20, 30, 0, 50]), "boxes", "error", "its box 0 x 50 at (20, 30) has no area"),
     "box elsewhere": (
         change(bbox=[200, 30, 50, 50]), "boxes", "error",
@@ -156,13 +163,8 @@ ONE_FAULT = {
 RECORDS = {
     "unlisted": "annotation 7",
     "image id is a list": "annotation 7",
-    "no category": "annotation 7",
-    "null as category": "annotation 7",
-    "unlisted category": "annotation 7",
-    "category is a list": "annotation 7",
-    "crowd as text": "annotation 7",
-    "no id": "annotation at position 7",
-    "id twice": "annotation 8",
+    "no id": "annotations[7] in 007.png",
+    "id twice": "annotation 8 in 008.png",
     "image id twice": "image 16 (007.png)",
     "no file name": "image 17",
     "no width": "image 17 (007.png)",
@@ -248,13 +250,13 @@ def test_each_annotation_of_an_unlisted_category_is_a_finding_and_those_of_other
     assert [(one.check, one.severity, one.annotations) for one in found] == [
         ("records", "error", (row,)) for row in (3, 4, 5)
     ]
-    assert found[0].message == "it is of category 0, which is not listed; categories: 1 (person), 2 (dog)"
-    assert found[0].advice == "correct its category_id"
+    assert found[0].message == "category_id must be one of 1 (person), 2 (dog); got 0"
+    assert found[0].advice == "correct the record or remove it"
 
 
 def test_one_of_several_categories_has_to_be_named(content, check):
     content["categories"].append({"id": 2, "name": "dog", "keypoints": ["nose"]})
-    with pytest.raises(ValueError, match=r"it has: person, dog; say which: --category NAME, in Python category=NAME$"):
+    with pytest.raises(ValueError, match=r"it has: person, dog; choose one: --category NAME, in Python category=NAME$"):
         check(content)
     assert check(content, category="person") == ()
 
@@ -373,8 +375,8 @@ def test_repeated_name_is_an_error_of_the_category_and_the_rest_is_looked_at(con
     found = check(content)
     (first,) = (finding for finding in found if finding.check == "records")
     assert (first.severity, first.record) == ("error", "category 1")
-    assert first.message == "its keypoints' names must differ; repeated: neck"
-    assert first.advice == "give each a name of its own; in this report the later one is 'neck (3)'"
+    assert first.message == "the names of keypoints must differ; repeated: neck"
+    assert first.advice == "give each keypoint its own name; in a report of the check the later one is 'neck (3)'"
     assert [finding.record for finding in found if finding.check == "boxes"] == ["annotation 7 in 007.png"]
     assert {"right_hip"} <= {name for finding in found if finding.check == "flip pairs" for name in finding.keypoints}
 
@@ -382,9 +384,9 @@ def test_repeated_name_is_an_error_of_the_category_and_the_rest_is_looked_at(con
 def test_names_that_are_repeated_several_times_stay_apart(content, check):
     rename(content, **dict.fromkeys(("left_hip", "right_hip", "neck"), "spot"), left_knee="top", head_top="top")
     (first,) = (finding for finding in check(content) if finding.check == "records")
-    assert first.message == "its keypoints' names must differ; repeated: spot, top"
+    assert first.message == "the names of keypoints must differ; repeated: spot, top"
     assert first.advice == (
-        "give each a name of its own; in this report the later ones are 'spot (2)', 'spot (3)', 'top (2)'"
+        "give each keypoint its own name; in a report of the check the later ones are 'spot (2)', 'spot (3)', 'top (2)'"
     )
 
 
@@ -415,8 +417,8 @@ def test_file_in_which_nobody_is_labelled_is_an_error(content, check):
 def test_category_that_is_no_record_is_an_error(content, check):
     content["categories"].insert(0, None)
     (found,) = check(content)
-    assert (found.check, found.severity, found.record) == ("records", "error", "category at position 0")
-    assert found.message == "it is None, not a record"
+    assert (found.check, found.severity, found.record) == ("records", "error", "categories[0]")
+    assert found.message == "a category must be an object; got None"
 
 
 def test_images_without_people_are_one_note_and_crowds_are_passed_over(content, check):
@@ -537,7 +539,10 @@ def test_report_is_json_with_every_finding(content, drawn, tmp_path):
         ("{", r"a\.json is not JSON: "),
         ("[1", r"a\.json is not JSON: it ends in the middle of record 0"),
         ("3", r"a\.json holds neither a JSON object nor a list, but '3'"),
-        ('{"images": [], "annotations": {}, "categories": []}', r"a\.json .* it has no list of annotations$"),
+        (
+            '{"images": [], "annotations": {}, "categories": []}',
+            r"a\.json: annotations must be a list of records; it is {}$",
+        ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1}]}',
             r"a\.json must have exactly one category with keypoints; with keypoints it has: none",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tokenpose.data.annotations import read_with_columns
 from tokenpose.data.coco import read_coco
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
@@ -54,9 +55,9 @@ def tell_labels(samples: Samples, shift: float = 0.0) -> Callable[[Iterable[Any]
 
 
 def evaluated(path: Path, shift: float = 0.0, spec: ModelSpec = SPEC, **settings: Any) -> Evaluation:
-    samples = read_coco(path)
-    given = EvaluationSettings(**settings)
-    return measure(tell_labels(samples, shift), spec, path, samples, ImageSource(path.parent), given)
+    samples, columns = read_with_columns(path)
+    given, source = EvaluationSettings(**settings), ImageSource(path.parent)
+    return measure(tell_labels(samples, shift), spec, path, samples, source, given, columns=columns)
 
 
 def changed(people: Path, name: str, **changes: Any) -> Path:
@@ -110,7 +111,7 @@ def test_perfect_predictor_on_coco_mini_finds_the_people_that_pycocotools_counts
 
 def test_sigmas_of_other_keypoints_are_estimated_and_said_to_be(people):
     result = evaluated(people)
-    assert result.coco.sigmas_are_estimated
+    assert set(result.coco.sigma_origins.values()) == {"named", "estimated"}
     assert [name for name, origin in result.coco.sigma_origins.items() if origin == "estimated"] == ["neck", "head_top"]
     assert result.coco.sigmas["left_hip"] == 0.107
     assert "OKS with sigmas estimated for neck, head_top, COCO's for the others" in str(result)

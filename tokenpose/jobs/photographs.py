@@ -14,6 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from tokenpose.boxes import Box, ImageBoxes, read_boxes, read_boxes_file
+from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
 from tokenpose.files import write_text, written_whole
@@ -216,7 +217,7 @@ def draw_sheet(predictor: PosePredictor, samples: Samples, source: Source, count
 
     side, pictures, captions = 240, [], []
     for index in range(min(count, len(samples))):
-        image = source.read(samples.file_of(index))
+        image = read_image_of(source, samples, int(samples.image_index[index]))
         predicted = predictor(image, samples.boxes[index : index + 1], "xywh")
         labelled = Poses(
             keypoints=samples.keypoints[index : index + 1],
