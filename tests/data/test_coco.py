@@ -146,7 +146,7 @@ def test_one_of_two_categories_is_chosen_by_name(write):
     assert len(read_coco(write(two), category="fly")) == 1
     assert read_coco(write(two), category="cat").skeleton.keypoints == ("nose",)
     with pytest.raises(
-        ValueError, match="with keypoints it has: fly, cat; choose one: --category NAME, in Python category=NAME"
+        ValueError, match="with keypoints it has: fly, cat; say which: --category NAME, in Python category=NAME"
     ):
         read_coco(write(two))
     with pytest.raises(

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tokenpose.data.coco import read_coco
-from tokenpose.data.combine import combine, read_datasets, read_image_of, rename_keypoints
+from tokenpose.data.combine import check_image_of, combine, read_datasets, read_image_of, rename_keypoints
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource, Source
 from tokenpose.skeletons import COCO, LSP, MPII, Skeleton
@@ -325,3 +325,37 @@ def test_leeds_sports_poses_and_coco_are_read_together(data_folder):
     shown = samples.visible[500:, columns]
     assert (shown == alone.visible).all()
     assert (samples.keypoints[500:, columns][shown] == alone.keypoints[alone.visible]).all()
+
+
+@pytest.fixture
+def oddly_named(folder):
+    """ "train + val.json" and "0: + 1:.json", each with an image "0:a.jpg" of its own in "train + val" and "0:"."""
+    for name, place, grey in (("train + val.json", "train + val", 30), ("0: + 1:.json", "0:", 40)):
+        content = json.loads((folder / "one.json").read_text())
+        content["images"][0]["file_name"] = "0:a.jpg"
+        (folder / name).write_text(json.dumps(content))
+        (folder / place).mkdir()
+        Image.fromarray(np.full((50, 50, 3), grey, dtype=np.uint8)).save(folder / place / "0:a.jpg")
+    return ["train + val.json", "0: + 1:.json"]
+
+
+def test_names_of_files_and_images_are_never_taken_apart(oddly_named):
+    shared = ["train + val", "0:"]
+    alone, source = read_datasets(oddly_named[0], shared)
+    assert (alone.name_of(0), greys(alone, source)) == ("annotation 1 of train + val.json", [30])
+    samples, source = read_datasets([f"{oddly_named[0]}=train + val", f"{oddly_named[1]}=0:"], None)
+    assert samples.origins == tuple(oddly_named)
+    assert samples.files == ("0:a.jpg", "0:a.jpg")
+    assert greys(samples, source) == [30, 40]
+    assert [samples.name_of(person) for person in (0, 1)] == [f"annotation 1 of {name}" for name in oddly_named]
+    check_image_of(source, samples, 1)
+    os.remove("0:/0:a.jpg")
+    with pytest.raises(FileNotFoundError, match=r"there is no image 0:a\.jpg in 0:$"):
+        check_image_of(source, samples, 1)
+
+
+def test_combined_data_can_be_combined_again(oddly_named):
+    both = read_datasets(["one.json=one", "two=2.json=two"], None)
+    samples, source = combine([read_datasets("one.json", "six"), both])
+    assert samples.origins == ("one.json", "one.json", "two=2.json")
+    assert greys(samples, source) == [60, 10, 20]

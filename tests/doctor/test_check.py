@@ -256,7 +256,7 @@ def test_each_annotation_of_an_unlisted_category_is_a_finding_and_those_of_other
 
 def test_one_of_several_categories_has_to_be_named(content, check):
     content["categories"].append({"id": 2, "name": "dog", "keypoints": ["nose"]})
-    with pytest.raises(ValueError, match=r"it has: person, dog; choose one: --category NAME, in Python category=NAME$"):
+    with pytest.raises(ValueError, match=r"it has: person, dog; say which: --category NAME, in Python category=NAME$"):
         check(content)
     assert check(content, category="person") == ()
 

@@ -21,7 +21,7 @@ def choose_category(categories: Sequence[Any], name: str | None, path: str | Pat
         names = ", ".join(str(categories[row].get("name")) for row in with_keypoints) or "none"
         wanted = "exactly one category with keypoints" if name is None else f"one category {name!r} with keypoints"
         several = name is None and len(fitting) > 1
-        advice = "; choose one: --category NAME, in Python category=NAME" if several else ""
+        advice = "; say which: --category NAME, in Python category=NAME" if several else ""
         raise ValueError(f"{path} must have {wanted}; with keypoints it has: {names}{advice}")
     category = categories[fitting[0]]
     if "id" not in category:
