@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tokenpose.doctor import swaps
+from tokenpose.doctor import swap_scores, swaps
 from tokenpose.doctor.check import check_data
 from tokenpose.doctor.findings import CHECKS, Finding
 from tokenpose.skeletons import LSP, Skeleton
@@ -125,7 +125,7 @@ ONE_FAULT = {
     ),
     "no file name": (drop("images", "file_name"), "records", "error", "file_name must be a name; got None"),
     "no width": (drop("images", "width"), "records", "error", f"{SIZE} None and 150"),
-    "listed twice": (repeat("images"), "duplicate images", "error", "its file is listed before, as image 17"),
+    "listed twice": (repeat("images"), "duplicate images", "error", "its file is listed already, as image 17"),
     "missing": (change_image(file_name="x.png"), "missing images", "error", "there is no image x.png in "),
     "size": (change_image(width=240, height=300), "image sizes", "error", "it is 120 x 150, and the file says 240"),
     "other size": (change_image(width=100), "image sizes", "error", "it is 120 x 150, and the file says 100 x 150"),
@@ -138,7 +138,7 @@ ONE_FAULT = {
         "its box 50 x 50 at (200, 30) has no area within the image of 120 x 150",
     ),
     "box on the edge": (change(bbox=[60, 20, 90, 125]), "boxes", "warning", "at (60, 20) reaches 30 pixels out of the"),
-    "box of somebody else": (change(bbox=[2, 2, 20, 20]), "boxes", "warning", "pixels outside its box, and so far"),
+    "box of somebody else": (change(bbox=[2, 2, 20, 20]), "boxes", "warning", "pixels outside its box, and "),
     "outside": (put("neck", 140, 70), "keypoints outside", "warning", "its neck at (140, 70) lies outside the image"),
     "one spot": (change(keypoints=[60, 70, 2] * 14), "repeated keypoints", "error", "its 14 keypoints all lie within"),
     "v 3": (put("neck", 60.5, 70.5, 3), "visibility flags", "error", "v is 3 for its neck"),
@@ -148,14 +148,14 @@ ONE_FAULT = {
         "its neck has v 0 at (60.5, 70.5)",
     ),
     "count": (change(num_keypoints=3), "visibility flags", "warning", "its num_keypoints is 3, and v is above"),
-    "hips": (lambda content: exchange(content, "hip"), "left and right", "warning", "left_hip and right_hip look exch"),
+    "hips": (lambda content: exchange(content, "hip"), "left and right", "warning", "left_hip and right_hip look swap"),
     "legs": (
         lambda content: exchange(content, "hip", "knee", "ankle"), "left and right", "warning",
-        "left_hip and right_hip, left_knee and right_knee, left_ankle and right_ankle look exchanged: the other way",
+        "left_hip and right_hip, left_knee and right_knee, left_ankle and right_ankle look swapped: swapped they are",
     ),
     "twice": (
         several(repeat("annotations"), lambda content: content["annotations"][-1].update(id=99)), "duplicate people",
-        "warning", "it is the person of annotation 7 again: the boxes overlap by 100%, the keypoints differ by 0.0",
+        "warning", "it is the same person as annotation 7: the boxes overlap by 100%, the keypoints differ by 0.0",
     ),
 }  # fmt: skip
 
@@ -316,8 +316,8 @@ def test_exchanges_among_many_pairs_are_found_by_the_nearest_pairs_alone(monkeyp
     keypoints = 300 * np.concatenate((left, left * (-1, 1))) + random.normal(0, 5, (60, 2 * count, 2))
     keypoints[7, [3, 3 + count]] = keypoints[7, [3 + count, 3]]
     skeleton = Skeleton.from_names([f"{side}_{index}" for side in ("left", "right") for index in range(count)])
-    widths, learn = [], swaps._learn
-    monkeypatch.setattr(swaps, "_learn", lambda values, prior: widths.append(len(prior)) or learn(values, prior))
+    widths, learn = [], swap_scores._learn
+    monkeypatch.setattr(swap_scores, "_learn", lambda values, prior: widths.append(len(prior)) or learn(values, prior))
     suspicions, exchanged = swaps.find_swaps(keypoints, np.ones(keypoints.shape[:2], dtype=bool), skeleton)
     assert ([(one.person, one.pairs) for one in suspicions], exchanged) == ([(7, (3,))], ())
     assert max(widths) == 5 * swaps.NEAREST  # of 400 pairs of pairs that touch one half of them
@@ -348,7 +348,7 @@ def test_names_without_sides_are_an_error_and_given_pairs_take_their_place(conte
     rename(content, **{name: f"point_{index}" for index, name in enumerate(LSP.keypoints)})
     (found,) = check(content)
     assert (found.check, found.severity) == ("flip pairs", "error")
-    assert found.message == "which keypoints change sides can't be told: no name has a side, left or right"
+    assert found.message == "the names don't say which keypoints change sides: no name has a side, left or right"
     assert "--flip-pairs left_a:right_a" in found.advice
     assert "--flip 0" in found.advice
     assert check(content, flip_pairs=()) == ()
@@ -364,7 +364,7 @@ def test_given_pairs_that_contradict_the_names_are_errors(content, check):
     pairs = [("left_hip", "right_knee"), *((f"left_{name}", f"right_{name}") for name in ("ankle", "elbow", "wrist"))]
     messages = [finding.message for finding in check(content, flip_pairs=pairs) if finding.severity == "error"]
     assert messages == [
-        "left_hip is paired with right_knee, the names pair left_hip with right_hip",
+        "left_hip is paired with right_knee; by the names it should be paired with right_hip",
         "left_shoulder and right_shoulder are in no pair",
     ]
 
@@ -411,7 +411,7 @@ def test_file_in_which_nobody_is_labelled_is_an_error(content, check):
         annotation["keypoints"][2::3] = [0] * 14
     (found,) = (finding for finding in check(content) if finding.severity == "error")
     assert (found.check, found.message) == ("never labelled", "it has no people with labelled keypoints")
-    assert found.advice == "set v to 1 or 2 where a keypoint is labelled: nobody can be trained on"
+    assert found.advice == "set v to 1 or 2 where a keypoint is labelled: there is no one to train on"
 
 
 def test_category_that_is_no_record_is_an_error(content, check):
@@ -426,7 +426,7 @@ def test_images_without_people_are_one_note_and_crowds_are_passed_over(content, 
     content["annotations"][0] = {"id": 4, "image_id": 14, "category_id": 1, "iscrowd": 1, "segmentation": {}}
     (found,) = check(content)
     assert (found.check, found.severity) == ("images without people", "note")
-    assert found.message == "nobody is annotated in 4 of 40 images: 000.png, 001.png, 002.png and 1 more"
+    assert found.message == "4 of 40 images have no annotations: 000.png, 001.png, 002.png and 1 more"
     assert found.images == ("000.png", "001.png", "002.png", "003.png")
 
 
@@ -505,7 +505,7 @@ def test_images_of_training_in_validation_are_errors_where_the_bytes_are_the_sam
     assert [(one.check, one.severity, one.record) for one in found if one.check == "train and validation"] == [
         ("train and validation", "error", f"image {10 + row} ({row:03}.png)") for row in range(3)
     ]
-    assert f"it is 000.png of {tmp_path / 'people.json'}, byte by byte" in {one.message for one in found}
+    assert f"it is the same as 000.png of {tmp_path / 'people.json'}, byte for byte" in {one.message for one in found}
 
 
 def test_without_images_only_labels_are_looked_at(drawn):

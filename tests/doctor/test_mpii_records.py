@@ -78,7 +78,7 @@ FAULTS = {
     ),
     "hips": (
         lambda content: content[7].update(joints=[content[7]["joints"][row] for row in (0, 1, 3, 2, *range(4, 16))]),
-        "left and right", "look exchanged",
+        "left and right", "look swapped",
     ),
 }  # fmt: skip
 

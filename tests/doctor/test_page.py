@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from tokenpose.data.sources import ImageSource
-from tokenpose.doctor.check import Diagnosis, diagnose, read_files
-from tokenpose.doctor.page import RING, write_suspects
+from tokenpose.doctor.check import CheckResult, check_records, read_files
+from tokenpose.doctor.drawings import RING
+from tokenpose.doctor.page import write_page
 from tokenpose.doctor.records import Records
 from tokenpose.visualize import LEFT, RIGHT
 
@@ -71,15 +72,15 @@ def sheet(tmp_path) -> Any:
         drawn.write_text(json.dumps(content))
         source = ImageSource(tmp_path / "images") if with_images else None
         files, diagnosis = look(drawn, source)
-        write_suspects(diagnosis, files, source, tmp_path / "suspects.html", **options)
+        write_page(diagnosis, files, source, tmp_path / "suspects.html", **options)
         return Page(tmp_path / "suspects.html")
 
     return write
 
 
-def look(path: Path, source: ImageSource | None) -> tuple[list[Records], Diagnosis]:
+def look(path: Path, source: ImageSource | None) -> tuple[list[Records], CheckResult]:
     files = read_files([path])
-    return files, diagnose(files, source)
+    return files, check_records(files, source)
 
 
 def exchange_hips(content: dict[str, Any], row: int = 5) -> None:
@@ -94,11 +95,11 @@ def colors(picture: bytes, color: tuple[int, int, int]) -> int:
 
 def test_exchanged_hips_are_shown_as_labelled_and_the_other_way_round(sheet):
     page = sheet(exchange_hips)
-    assert "Suspects in people.json" in page.text
+    assert "Findings in people.json" in page.text
     assert "30 people in 30 images, 14 keypoints" in page.text
     assert "left and right: 1" in page.text
-    assert "warning annotation 5 in 005.png left_hip and right_hip look exchanged" in page.text
-    assert "as labelled exchanged" in page.text
+    assert "warning annotation 5 in 005.png left_hip and right_hip look swapped" in page.text
+    assert "as labelled swapped" in page.text
     assert len(page.pictures) == 2
     for picture in page.pictures:
         assert max(Image.open(io.BytesIO(picture)).size) == 320
@@ -113,7 +114,7 @@ def test_other_findings_about_a_person_are_told_beside(sheet):
 
     text = sheet(change).text
     assert "also visibility flags: its num_keypoints is 3, and v is above 0 for 14" in text
-    assert "also left and right: left_hip and right_hip look exchanged" in text
+    assert "also left and right: left_hip and right_hip look swapped" in text
 
 
 def test_names_of_a_file_cannot_become_markup(sheet):
@@ -186,7 +187,7 @@ def test_without_images_there_are_cards_without_pictures(sheet):
     page = sheet(exchange_hips, with_images=False)
     assert page.pictures == []
     assert page.tags.count("article") == 1
-    assert page.text.count("not looked at") == 4
+    assert page.text.count("not checked") == 4
 
 
 def test_file_without_a_fault_has_an_overview_and_no_card(sheet):

@@ -12,7 +12,7 @@ from tokenpose.commands.options import refuse_without
 from tokenpose.files import write_text
 
 if TYPE_CHECKING:
-    from tokenpose.doctor.check import Diagnosis, FileSummary
+    from tokenpose.doctor.check import CheckResult, FileSummary
     from tokenpose.doctor.findings import Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -83,13 +83,13 @@ def check_command(
     pairs = None if flip_pairs is None else _read_pairs(flip_pairs)
 
     from tokenpose.data.sources import ImageSource
-    from tokenpose.doctor.check import diagnose, read_files
-    from tokenpose.doctor.swaps import SUSPICIOUS
+    from tokenpose.doctor.check import check_records, read_files
+    from tokenpose.doctor.swaps import SWAP_SCORE
 
     source = ImageSource(images) if images else None
     files = read_files([*data, *([val] if val is not None else [])], category, pairs)
     with progress(sum(len(records.files) for records in files) if source is not None else 0) as tick:
-        diagnosis = diagnose(files, source, tick=tick, suspicious=SUSPICIOUS if suspicious is None else suspicious)
+        diagnosis = check_records(files, source, tick=tick, swap_score=SWAP_SCORE if suspicious is None else suspicious)
     _show(diagnosis)
     for path in (output, sheet):
         if path is not None:
@@ -97,9 +97,9 @@ def check_command(
     if output is not None:
         write_text(output, json.dumps(diagnosis.to_dict(), indent=2) + "\n")
     if sheet is not None:
-        from tokenpose.doctor.page import write_suspects
+        from tokenpose.doctor.page import write_page
 
-        write_suspects(diagnosis, files, source, sheet, sheet_count or 24)
+        write_page(diagnosis, files, source, sheet, sheet_count or 24)
     if diagnosis.count("error") or (strict and diagnosis.count("warning")):
         raise typer.Exit(1)
 
@@ -118,7 +118,7 @@ def _read_pairs(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _show(diagnosis: "Diagnosis") -> None:
+def _show(diagnosis: "CheckResult") -> None:
     """What was found, check by check, and what the files hold."""
     from rich.console import Console
 
@@ -144,7 +144,7 @@ def _describe(summary: "FileSummary") -> Any:
     return _text(f"{summary.file}: {people} in {images}, {len(summary.keypoints)} keypoints, {pairs}")
 
 
-def _findings(diagnosis: "Diagnosis") -> Any:
+def _findings(diagnosis: "CheckResult") -> Any:
     from rich.table import Table
 
     from tokenpose.doctor.findings import CHECKS, SEVERITIES

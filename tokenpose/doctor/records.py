@@ -51,6 +51,13 @@ class Records:
         placed = np.isfinite(self.keypoints).all(axis=-1) & (self.keypoints != 0).any(axis=-1)
         return (self.flags > 0) & placed
 
+    def extents(self) -> Float[np.ndarray, " people"]:
+        """The diagonal of each person's labelled keypoints; 0 where there are none."""
+        labelled = self.labelled()[..., None]
+        low = np.where(labelled, self.keypoints, np.inf).min(axis=1)
+        high = np.where(labelled, self.keypoints, -np.inf).max(axis=1)
+        return np.linalg.norm(np.where(np.isfinite(high), high - np.where(np.isfinite(low), low, 0), 0), axis=1)
+
     def with_flip_pairs(self, flip_pairs: Sequence[tuple[str, str]] | None) -> "Records":
         """The same with these pairs, by name; None changes nothing. Raises LookupError for unknown names."""
         if flip_pairs is None:
@@ -58,8 +65,17 @@ class Records:
         pairs = tuple((self.skeleton.index(first), self.skeleton.index(second)) for first, second in flip_pairs)
         return replace(self, skeleton=replace(self.skeleton, flip_pairs=pairs))
 
-    def about_person(self, person: int, check: str, severity: Severity, message: str, **values: Any) -> Finding:
-        """A finding about one person, who is named and placed in it."""
+    def about_person(
+        self,
+        person: int | np.integer,
+        check: str,
+        severity: Severity,
+        message: str,
+        advice: str,
+        priority: float | int | np.number = 0.0,
+        keypoints: tuple[str, ...] = (),
+    ) -> Finding:
+        """A finding about one person, with the names and numbers of the record."""
         image = int(self.image_index[person])
         name, identity = self.files[image], self.annotation_ids[person]
         return Finding(
@@ -68,14 +84,16 @@ class Records:
             file=self.path,
             record=f"annotation {identity} in {name}",
             message=message,
+            advice=advice,
             annotations=(identity,),
             images=(name,) if name else (),
-            places=(Place(self.path, image, person),),
-            **values,
+            keypoints=keypoints,
+            priority=float(priority),
+            places=(Place(self.path, image, int(person)),),
         )
 
     def about_image(self, image: int, check: str, severity: Severity, message: str, **values: Any) -> Finding:
-        """A finding about one image, which is named and placed in it."""
+        """A finding about one image, with the names of the record."""
         name = self.files[image]
         return Finding(
             check=check,
