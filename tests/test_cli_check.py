@@ -106,7 +106,8 @@ def test_flip_pairs_are_given_where_names_do_not_tell(folder):
     Path("people.json").write_text(json.dumps(content))
     unknown = run("check", "people.json", exit_code=1).stdout  # as training refuses it
     assert "14 keypoints, flip pairs unknown" in unknown
-    assert "the names don't say which keypoints change sides" in " ".join(row[3] for row in rows(unknown) if len(row) == 4)
+    examples = " ".join(row[3] for row in rows(unknown) if len(row) == 4)
+    assert "the names don't say which keypoints change sides" in examples
     given = run("check", "people.json", "--flip-pairs", "point0:point5, point1:point4")
     assert "14 keypoints, 2 flip pairs" in given.stdout
     assert run("check", "people.json", "--flip-pairs", "point0:wing", exit_code=1).stderr.startswith(

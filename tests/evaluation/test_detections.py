@@ -51,7 +51,7 @@ def test_detections_are_left_out_and_counted(detect):
         "score below 0.3": 1,
         "under a pixel a side, or outside the image": 2,
         "in images that are not in flies.json": 1,
-        "of category 62, '1', where 1 (fly) is wanted": 3,
+        "of category 62, '1' instead of 1 (fly)": 3,
     }
 
 
@@ -63,7 +63,7 @@ def test_detections_without_scores_are_told(detect, caplog):
     assert boxes.scores.tolist() == [1, 0.9, 1]
     assert left_out == {"in images that are not in flies.json": 1}
     (message,) = caplog.messages
-    assert message.endswith("boxes.json: 2 boxes without a score: taken as 1")
+    assert message.endswith("boxes.json: 2 boxes have no score: 1 is taken")
 
 
 def test_detections_of_other_images_only_are_refused(detect):
@@ -81,6 +81,6 @@ def test_detections_of_other_images_only_are_refused(detect):
 
 
 def test_detections_of_other_categories_only_are_refused_with_what_they_are(detect):
-    message = r"boxes\.json has boxes of category 2, '1', and none of 1 \(fly\) as .*flies\.json has it$"
+    message = r"boxes\.json has boxes of category 2, '1', and none of 1 \(fly\) as in .*flies\.json$"
     with pytest.raises(ValueError, match=message):
         detect(detection(category_id=2), detection(category_id=2, image_id=99), detection(category_id="1"))

@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 
 from tokenpose.data.samples import Samples
-from tokenpose.evaluation.pck import (
-    Unit,
-    choose_unit,
-    has_head,
-    measure_errors,
-    pck,
-    pckh,
-    person_errors,
-    torso_lengths,
-)
+from tokenpose.evaluation.pck import measure_errors, pck, pckh, person_errors
+from tokenpose.evaluation.units import Unit, choose_unit, has_head, torso_lengths
 from tokenpose.skeletons import COCO, LSP, MPII, Skeleton
 
 BODY = Skeleton(

@@ -27,7 +27,7 @@ class CocoResult:
     """COCO's AP and AR."""
 
     figures: dict[str, float]
-    """COCO's ten, 0 to 1: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL; NaN where nobody is of that size."""
+    """COCO's ten, 0 to 1: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL; NaN where no one has that size."""
     people: int
     """Labelled people that count."""
     predictions: int
@@ -71,7 +71,7 @@ def make_results(
     nms: float = 0.9,
     soft_nms: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Records of a COCO results file: rescored, and without poses that a better one in the image is too similar to.
+    """Records of a COCO results file, with scores of poses; poses that are too similar to a better one are removed.
 
     A pose with a keypoint that isn't a finite number is no prediction.
     """
@@ -103,7 +103,7 @@ def _record(
 def measure_coco(
     truth: GroundTruth, records: list[dict[str, Any]], sigmas: Float[np.ndarray, " keypoints"]
 ) -> dict[str, float]:
-    """pycocotools' ten figures of the records, 0 to 1; NaN where nobody is of that size."""
+    """pycocotools' ten figures of the records, 0 to 1; NaN where no one has that size."""
     from pycocotools.cocoeval import COCOeval
 
     with redirect_stdout(StringIO()):

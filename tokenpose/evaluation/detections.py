@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 
 
 def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[BoxesToPredict, dict[str, int]]:
-    """A detector's boxes in the images of the annotation file, and how many were left out, by reason.
+    """A detector's boxes in the images of the annotation file, and how many are left out, by reason.
 
-    Boxes without a score have 1, which is logged. Raises ValueError where none of the file's boxes is of the category
+    Boxes without a score get 1, which is logged. Raises ValueError where none of the file's boxes is of the category
     and in the images, and what `read_boxes_file` raises.
     """
     file = read_boxes_file(path, truth.category["id"])
@@ -27,7 +27,7 @@ def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[B
     if not found:
         raise ValueError(_why_none(file, truth))
     if unscored:
-        logger.warning("%s: %d boxes without a score: taken as 1", path, unscored)
+        logger.warning("%s: %d boxes have no score: 1 is taken", path, unscored)
     rows, boxes, scores = [], [], []
     left_out: Counter[str] = Counter()
     for index, ((width, height), people) in enumerate(zip(truth.columns.sizes.tolist(), images, strict=True)):
@@ -45,7 +45,7 @@ def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[B
         left_out[f"in images that are not in {truth.columns.path.name}"] = others
     if file.other_categories:
         categories, wanted = _first_three(file.other_categories), name_categories([truth.category])
-        left_out[f"of category {categories}, where {wanted} is wanted"] = sum(file.other_categories.values())
+        left_out[f"of category {categories} instead of {wanted}"] = sum(file.other_categories.values())
     detected = BoxesToPredict(
         image_index=np.array(rows, dtype=np.int64),
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
@@ -55,7 +55,7 @@ def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[B
 
 
 def _of_images(file: BoxesFile, truth: GroundTruth) -> list[ImageBoxes]:
-    """What a boxes file has for each image, by its id, else by its name."""
+    """The boxes of each image, found by its id, else by its name."""
     by_id = {people.image_id: people for people in file.images.values() if people.image_id is not None}
     return [
         by_id.get(identity) or file.images.get(str(name)) or ImageBoxes()
@@ -68,7 +68,7 @@ def _why_none(file: BoxesFile, truth: GroundTruth) -> str:
     having = {name: people for name, people in file.images.items() if people.boxes}
     if not having and file.other_categories:
         categories, category = _first_three(file.other_categories), name_categories([truth.category])
-        return f"{file.path} has boxes of category {categories}, and none of {category} as {truth.columns.path} has it"
+        return f"{file.path} has boxes of category {categories}, and none of {category} as in {truth.columns.path}"
     kind = repr(truth.category.get("name"))
     if not having:
         return f"{file.path} has no boxes of {kind}"

@@ -20,8 +20,6 @@ from tokenpose.evaluation.pck import (
     EpeResult,
     PckhResult,
     PckResult,
-    choose_unit,
-    has_head,
     measure_errors,
     pck,
     pckh,
@@ -31,6 +29,7 @@ from tokenpose.evaluation.processes import Processes
 from tokenpose.evaluation.result import Evaluation
 from tokenpose.evaluation.run import BoxesToPredict, PredictedKeypoints, PredictMany, predict_boxes, shared_keypoints
 from tokenpose.evaluation.settings import EvaluationSettings, Metric
+from tokenpose.evaluation.units import choose_unit, has_head
 
 
 def measure(
@@ -95,7 +94,7 @@ def _refuse(
         yield "coco", f"COCO's AP needs a model with all the data's keypoints; this one has no {', '.join(unknown)}"
     if settings.boxes is not None:
         for metric in (name for name in get_args(Metric) if name != "coco"):
-            yield metric, "PCK, PCKh and EPE need the labelled boxes: a detector's don't tell whose labels to compare"
+            yield metric, "PCK, PCKh and EPE need the labelled boxes: a detector's box has no labels to compare with"
     elif not has_head(samples):
         yield "pckh", f"PCKh needs MPII's head sizes, or keypoints head_top and upper_neck or neck, and {data} has none"
 
@@ -129,7 +128,7 @@ def _coco(
 
 @dataclass(frozen=True, kw_only=True)
 class _Compared:
-    """What comes of comparing each person with their own labels."""
+    """The figures of comparing each person with their own labels."""
 
     pck: Mapping[float, PckResult] = field(default_factory=dict)
     pckh: PckhResult | None = None

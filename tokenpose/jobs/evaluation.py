@@ -12,11 +12,12 @@ from tokenpose.data.combine import rename_keypoints
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource, Source
 from tokenpose.evaluation.measure import measure
-from tokenpose.evaluation.pck import PckResult, UnitName, choose_unit, pck
+from tokenpose.evaluation.pck import PckResult, pck
 from tokenpose.evaluation.processes import join_processes
 from tokenpose.evaluation.result import Evaluation
 from tokenpose.evaluation.run import BoxesToPredict, PredictMany, predict_boxes
 from tokenpose.evaluation.settings import EvaluationSettings, Metric
+from tokenpose.evaluation.units import UnitName, choose_unit
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import PosePredictor
 
