@@ -1,5 +1,7 @@
 import itertools
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +13,12 @@ from hypothesis import strategies as st
 from tokenpose.data.coco import read_coco
 from tokenpose.skeletons import COCO, LSP
 
-SEEN = [10, 20, 2, 30, 40, 1, 0, 0, 0]
-
-
-def record(**changes: Any) -> dict[str, Any]:
-    return {"id": 7, "image_id": 3, "category_id": 1, "iscrowd": 0, "bbox": [5, 6, 21, 31], "keypoints": SEEN} | changes
-
-
-def content(*annotations: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {
-        "images": [
-            {"id": 3, "file_name": "a.jpg", "height": 100, "width": 80},
-            {"id": 1, "file_name": "b.jpg", "height": 50, "width": 60},
-        ],
-        "annotations": list(annotations),
-        "categories": [
-            {"id": 1, "name": "fly", "keypoints": ["head", "left_wing", "right_wing"], "skeleton": [[1, 2], [1, 3]]}
-        ],
-    } | changes
+from .fly_files import LEFT_OUT, SEEN, content, record, write_flies
 
 
 @pytest.fixture
-def write(tmp_path):
-    def save(values: Any) -> Path:
-        path = tmp_path / "people.json"
-        path.write_text(values if isinstance(values, str) else json.dumps(values))
-        return path
-
-    return save
+def write(tmp_path) -> Callable[[Any], Path]:
+    return partial(write_flies, tmp_path)
 
 
 def test_people_are_read_with_boxes_keypoints_and_skeleton(write):
@@ -68,13 +48,6 @@ def test_people_are_read_with_boxes_keypoints_and_skeleton(write):
 )
 def test_boxes_are_cut_to_their_image_as_published(write, given, read):
     assert read_coco(write(content(record(bbox=given)))).boxes.tolist() == [read]
-
-
-LEFT_OUT = {
-    "crowd": record(iscrowd=1, keypoints=[0] * 9),
-    "no labelled keypoint": record(keypoints=[0] * 9),
-    "box without area": record(bbox=[5, 6, 0, 31]),
-}
 
 
 @pytest.mark.parametrize("reason", LEFT_OUT)
@@ -136,28 +109,6 @@ def test_of_many_categories_ten_are_named(write):
     many = content()["categories"] + [{"id": index, "name": f"c{index}"} for index in range(2, 90)]
     with pytest.raises(ValueError, match=r"one of 1 \(fly\), 2 \(c2\), .*10 \(c10\), \.\.\.; got 0"):
         read_coco(write(content(record(category_id=0), categories=many)))
-
-
-def test_one_of_two_categories_is_chosen_by_name(write):
-    fly, cat = content()["categories"][0], {"id": 2, "name": "cat", "keypoints": ["nose"]}
-    two = content(
-        record(), record(category_id=2, keypoints=[1, 2, 1]), categories=[fly, cat, {"id": 3, "name": "rock"}]
-    )
-    assert len(read_coco(write(two), category="fly")) == 1
-    assert read_coco(write(two), category="cat").skeleton.keypoints == ("nose",)
-    with pytest.raises(
-        ValueError, match="with keypoints it has: fly, cat; say which: --category NAME, in Python category=NAME"
-    ):
-        read_coco(write(two))
-    with pytest.raises(
-        ValueError, match=r"must have one category 'dog' with keypoints; with keypoints it has: fly, cat"
-    ):
-        read_coco(write(two), category="dog")
-
-
-def test_category_without_keypoints_is_refused(write):
-    with pytest.raises(ValueError, match=r"exactly one category with keypoints; with keypoints it has: none"):
-        read_coco(write(content(categories=[{"id": 1, "name": "person"}])))
 
 
 def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
@@ -317,15 +268,6 @@ def test_keypoints_outside_their_image_stay_and_are_counted(write):
     assert samples.keypoints[0].tolist() == [[-1, 20], [80, 40], [10, 100]]
 
 
-def test_what_was_read_is_told_in_one_line(write):
-    path = write(content(record(keypoints=[-1, 20, 2] * 3), LEFT_OUT["crowd"], *[LEFT_OUT["no labelled keypoint"]] * 2))
-    assert read_coco(path).describe() == (
-        f"{path}: 4 annotations: 1 person; left out: 1 crowd, 2 no labelled keypoint; "
-        "3 keypoints outside their image, kept"
-    )
-    assert read_coco(write(content(record()))).describe() == f"{path}: 1 annotation: 1 person; left out: none"
-
-
 @pytest.mark.parametrize("ids", [["x", "y"], ["3", "1"], [3, "y"], [0.5, 1.5]])
 def test_images_whose_ids_are_no_whole_numbers_are_numbered(write, ids):
     images = [image | {"id": identity} for image, identity in zip(content()["images"], ids, strict=True)]
@@ -396,15 +338,6 @@ def test_columns_give_what_reading_record_by_record_gives(tmp_path_factory, anno
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no annotation file .*nowhere\.json"):
         read_coco(tmp_path / "nowhere.json")
-
-
-def test_some_of_the_people_can_be_taken(write):
-    samples = read_coco(write(content(record(), record(image_id=1), record(bbox=[1, 1, 9, 9]))))
-    taken = samples.take(np.array([2, 1]))
-    assert len(taken) == 2
-    assert [taken.file_of(0), taken.file_of(1)] == ["a.jpg", "b.jpg"]
-    assert taken.boxes[0].tolist() == [1, 1, 8, 8]
-    assert len(samples.take(slice(1))) == 1
 
 
 @pytest.mark.parametrize(("part", "people"), [("train", 9000), ("val", 500)])
