@@ -1,4 +1,4 @@
-"""Several datasets as one: one vocabulary of keypoints by name, each dataset with its own images."""
+"""Several datasets as one: keypoints of one name are one keypoint, and each dataset has its own images."""
 
 import logging
 import os
@@ -30,12 +30,12 @@ def read_datasets(
     must_rename: bool = True,
     category: str | None = None,
 ) -> tuple[Samples, Source]:
-    """Read one annotation file, or several as one, and where their images are; logs a line for each file.
+    """Read one annotation file, or several as one, with the source of their images; logs a line for each file.
 
-    A file may bring its own places, "lsp.json=lsp/*.tar" (several: with ``os.pathsep`` between them, as in PATH); the
-    images of the others are in ``images``. A path that exists as it stands is taken as it is. ``rename``: other names
-    for keypoints, {"upper_neck": "neck"}, in each file that has them: keypoints of one name are one. A name that no
-    file has is refused, unless ``must_rename`` is off. ``category``: which one, where several have keypoints.
+    A file may name the places of its own images, "lsp.json=lsp/*.tar" (several places are separated by ``os.pathsep``,
+    as in PATH); the images of the other files are in ``images``. A path that exists is used as it is. ``rename``: new
+    names for keypoints, {"upper_neck": "neck"}, in each file that has them. A name that no file has is refused, unless
+    ``must_rename`` is off. ``category``: the name of the one to read, where several have keypoints.
 
     People without a visible keypoint are left out. Raises FileNotFoundError, LookupError for names to rename that no
     file has, and ValueError.
@@ -69,9 +69,9 @@ def split_places(text: str | Path) -> tuple[Path, list[str]]:
 def combine(parts: Sequence[tuple[Samples, Source]]) -> tuple[Samples, Source]:
     """Several datasets as one; keypoints are those of all by name, in the order in which they first appear.
 
-    A keypoint that a dataset doesn't have is not visible there. Limbs, flip pairs and sigmas are put together; sigmas
-    are None where a keypoint has none. Images are numbered anew, from 0; annotations keep the ids of their files.
-    Raises ValueError that names both files where they contradict each other.
+    A keypoint that a dataset doesn't have is not visible there. Limbs, flip pairs and sigmas are merged; sigmas are
+    None if a keypoint has none. Images get new numbers, from 0; annotations keep the ids of their files. Raises
+    ValueError that names both files where they contradict each other.
     """
     if not parts:
         raise ValueError("there are no data to combine: give at least one annotation file")
@@ -145,10 +145,10 @@ def check_image_of(source: CheckedSource, samples: Samples, image: int) -> None:
 
 
 def rename_keypoints(samples: Samples, names: Mapping[str, str]) -> Samples:
-    """Other names for keypoints, {"upper_neck": "neck"}; all else stays.
+    """The same data with new names for keypoints, {"upper_neck": "neck"}.
 
-    Flip pairs that the old names didn't tell are told by the new ones, if these do. Raises LookupError for keypoints
-    that the data don't have, ValueError where two get one name, and for a new name that is none.
+    Flip pairs that are unknown follow from the new names where these have sides. Raises LookupError for keypoints that
+    the data don't have, and ValueError where two get the same name or a new name is empty or not text.
     """
     skeleton = samples.skeleton
     nameless = [old for old, new in names.items() if not isinstance(new, str) or not new]
@@ -167,7 +167,7 @@ def rename_keypoints(samples: Samples, names: Mapping[str, str]) -> Samples:
 
 
 def _labelled(samples: Samples) -> Samples:
-    """Without the people of whom no keypoint is visible, whom MPII's files have."""
+    """Without the people who have no visible keypoint; MPII's files have some."""
     kept = np.flatnonzero(samples.visible.any(axis=1))
     if len(kept) == len(samples):
         return samples

@@ -1,4 +1,4 @@
-"""Faults: what is wrong with a record of an annotation file, for training, evaluation and the check alike."""
+"""Faults: what is wrong with a record of an annotation file, for training, evaluation and the check."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Fault:
     """What was expected and what the file has; follows the record's name and a colon."""
     advice: str = REPAIR
     stops: frozenset[Use] = frozenset(("training", "evaluation"))
-    """Who can't go on. Nobody, for a field that only other programs read."""
+    """What the fault makes impossible; empty for a field that only other programs use."""
 
     @property
     def record(self) -> str:

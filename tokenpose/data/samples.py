@@ -23,17 +23,17 @@ class Samples:
     skipped: dict[str, int]
     """How many annotations are left out, by reason."""
     annotation_ids: Int[np.ndarray, " people"] | None = None
-    """The records' ids in their file; None where it has none."""
+    """The records' ids in their file; None where they are not whole numbers."""
     areas: Float[np.ndarray, " people"] | None = None
-    """Areas of the segmented people in square pixels, NaN where a record gives none; None: no record does."""
+    """Areas of the segmented people in square pixels; NaN where a record has none, None if no record has one."""
     head_sizes: Float[np.ndarray, " people"] | None = None
-    """MPII's measure of a person, in pixels, NaN where it isn't known; None: nobody's is."""
+    """MPII's measure of a person, in pixels; NaN where it isn't known, None if it is known for no one."""
     origins: tuple[str, ...] = ("the data",)
     """The annotation files that they come from."""
     origin_index: Int[np.ndarray, " images"] | None = None
     """Which of the origins each image comes from; None: all from the first."""
     outside: int = 0
-    """How many labelled keypoints lie outside their image: kept, as published."""
+    """How many labelled keypoints lie outside their image; these are kept, as published."""
 
     def __len__(self) -> int:
         return len(self.boxes)
