@@ -169,7 +169,7 @@ def _explain(path: Path) -> str:
         start = opened.read(8)
     for mark, command in _COMPRESSED.items():
         if start.startswith(mark):
-            return f": it is compressed; run {command} on it once"
+            return f": it is compressed, and single images can't be read from it; run {command} on it once"
     return ": it looks like a zip file that is cut off" if start.startswith(b"PK\x03\x04") else ""
 
 
