@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from tokenpose.data.sources import ImageSource
-from tokenpose.doctor.check import Diagnosis, check_data
+from tokenpose.doctor.check import CheckResult, check_data
 from tokenpose.doctor.findings import CHECKS
 
 COUNT = 100
@@ -164,7 +164,7 @@ def fits(annotation: Content, change: Any) -> bool:
     return all(flags[NAMES.index(name)] > 0 for name in names)
 
 
-def diagnose(folder: Path, content: Content, **options: Any) -> tuple[Diagnosis, float]:
+def diagnose(folder: Path, content: Content, **options: Any) -> tuple[CheckResult, float]:
     path = folder / "planted.json"
     path.write_text(json.dumps(content))
     start = time.perf_counter()

@@ -20,7 +20,7 @@ from torch import Tensor
 from tokenpose.attention.maps import AttentionMaps, attention_maps
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
-from tokenpose.evaluation.pck import torso_lengths
+from tokenpose.evaluation.units import torso_lengths
 from tokenpose.geometry.boxes import xywh_to_xyxy
 from tokenpose.geometry.decode import decode
 from tokenpose.models.create import create_model

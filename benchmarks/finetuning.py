@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tokenpose.evaluation.pck import choose_unit
+from tokenpose.evaluation.units import choose_unit
 from tokenpose.jobs.evaluation import measure_pck
 from tokenpose.jobs.training import make_trainee, train_model
 from tokenpose.jobs.training_data import read_training_data

@@ -80,7 +80,7 @@ def test_images_of_training_in_validation_are_errors(folder):
     Path("val.json").write_text(json.dumps({**content, "images": content["images"][:2], "annotations": []}))
     result = run("check", "people.json", "--val", "val.json", "--images", "images", exit_code=1)
     assert ["train and validation", "error", "2"] in [row[:3] for row in rows(result.stdout)]
-    assert "val.json: image 10 (000.png): it is 000.png of people.json, byte by byte" in " ".join(
+    assert "val.json: image 10 (000.png): it is the same as 000.png of people.json, byte for byte" in " ".join(
         row[3] for row in rows(result.stdout) if len(row) == 4
     )
 
@@ -108,7 +108,8 @@ def test_flip_pairs_are_given_where_names_do_not_tell(folder):
     Path("people.json").write_text(json.dumps(content))
     unknown = run("check", "people.json", exit_code=1).stdout  # as training refuses it
     assert "14 keypoints, flip pairs unknown" in unknown
-    assert "which keypoints change sides can't be told" in " ".join(row[3] for row in rows(unknown) if len(row) == 4)
+    examples = " ".join(row[3] for row in rows(unknown) if len(row) == 4)
+    assert "the names don't say which keypoints change sides" in examples
     given = run("check", "people.json", "--flip-pairs", "point0:point5, point1:point4")
     assert "14 keypoints, 2 flip pairs" in given.stdout
     assert run("check", "people.json", "--flip-pairs", "point0:wing", exit_code=1).stderr.startswith(

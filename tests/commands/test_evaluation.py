@@ -101,7 +101,7 @@ def test_figures_are_written_as_a_row_for_each_keypoint_and_one_for_all(labelled
 def test_sigmas_that_are_estimated_and_areas_that_are_made_up_are_said_to_be(labelled, photos, weights):
     said = run("evaluate", "--weights", weights, *EVALUATE, "--metric", "coco").stdout
     assert "COCO: OKS with sigmas estimated for neck, head_top, COCO's for the others" in said
-    assert "note: 3 x an annotation has no area: 0.53 of the box is taken" in said
+    assert "note: 3 annotations without area: 0.53 of the box is taken" in said
     assert "PCK" not in said
 
 

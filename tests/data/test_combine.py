@@ -6,41 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from tokenpose.data.coco import read_coco
-from tokenpose.data.combine import combine, read_datasets, rename_keypoints
-from tokenpose.data.samples import Samples
+from tokenpose.data.combine import check_image_of, combine, read_datasets, read_image_of, rename_keypoints
 from tokenpose.data.sources import ImageSource, Source
-from tokenpose.skeletons import COCO, LSP, MPII, Skeleton
+from tokenpose.skeletons import COCO, LSP, MPII
 
-
-class Grey:
-    """A source whose images are of one grey, named in it or not."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def read(self, name):
-        if name != "a.png":
-            raise FileNotFoundError(f"there is no image {name}")
-        return torch.full((3, 2, 2), self.value, dtype=torch.uint8)
-
-
-def people_of(skeleton, count=1, origin="people.json", **changes):
-    keypoints = np.arange(count * len(skeleton) * 2, dtype=np.float32).reshape(count, len(skeleton), 2) + 1
-    fields = dict(
-        skeleton=skeleton, files=("a.png",), image_ids=np.array([7]), image_index=np.zeros(count, dtype=np.int64),
-        boxes=np.full((count, 4), 5, dtype=np.float32), keypoints=keypoints,
-        visible=np.ones((count, len(skeleton)), dtype=bool), skipped={}, origin=origin,
-        annotation_ids=np.arange(count) + 100,
-    )  # fmt: skip
-    return Samples(**{**fields, **changes})
-
-
-def named(*names, **fields):
-    return Skeleton(name="custom", keypoints=names, **fields)
+from .parts import Grey, named, people_of
 
 
 def test_keypoints_of_one_name_are_one_and_absent_ones_are_not_visible():
@@ -60,10 +33,11 @@ def test_images_of_one_name_stay_those_of_their_data():
     samples, source = combine([(first, Grey(1)), (second, Grey(2))])
     assert isinstance(source, Source)
     assert samples.image_index.tolist() == [0, 0, 1]
-    assert [int(source.read(samples.file_of(index))[0, 0, 0]) for index in range(3)] == [1, 1, 2]
+    assert samples.files == ("a.png", "a.png")
+    assert greys(samples, source) == [1, 1, 2]
     with pytest.raises(FileNotFoundError, match=r"there is no image z\.png"):
-        source.read("1:z.png")
-    with pytest.raises(FileNotFoundError, match=r"there is no image z\.png in the combined data"):
+        source.read("z.png", 1)
+    with pytest.raises(ValueError, match=r"z\.png may be in any of 2 datasets: give the number of one as origin"):
         source.read("z.png")
 
 
@@ -72,7 +46,7 @@ def test_images_count_from_0_and_annotations_keep_the_ids_of_their_files():
     samples, _ = combine([(first, Grey(1)), (second, Grey(2))])
     assert samples.image_ids.tolist() == [0, 1]
     assert samples.annotation_ids.tolist() == [*first.annotation_ids, *second.annotation_ids]
-    origins = samples.origin.split(" + ")
+    origins = samples.origins
     assert samples.name_of(2) == f"annotation {second.annotation_ids[0]} of {origins[1]}"
     nameless, _ = combine([(first, Grey(1)), (replace(second, annotation_ids=None), Grey(2))])
     assert nameless.name_of(2) == f"person 2 of {origins[1]}"
@@ -92,7 +66,7 @@ def test_areas_head_sizes_and_counts_are_put_together():
     np.testing.assert_array_equal(samples.areas, np.array([9, np.nan], dtype=np.float32))
     np.testing.assert_array_equal(samples.head_sizes, np.array([np.nan, 4], dtype=np.float32))
     assert (samples.skipped, samples.outside) == ({"crowd": 3, "x": 3}, 3)
-    assert samples.origin == "people.json + people.json"
+    assert (samples.origin, samples.origins) == ("people.json + people.json", ("people.json", "people.json"))
     assert combine([(people_of(named("a")), Grey(1))] * 2)[0].areas is None
 
 
@@ -110,11 +84,6 @@ def test_mpii_and_leeds_sports_poses_share_14_keypoints_once_the_neck_is_renamed
     assert {frozenset(("neck", "head_top")), frozenset(("right_shoulder", "thorax"))} <= limbs
 
 
-def test_combined_data_of_one_skeleton_have_it():
-    samples, _ = combine([(people_of(COCO), Grey(1)), (people_of(COCO), Grey(2))])
-    assert samples.skeleton == COCO
-
-
 def test_order_of_names_does_not_matter_to_the_result():
     samples, _ = combine([(people_of(LSP), Grey(1)), (people_of(COCO), Grey(2))])
     assert len(samples.skeleton) == 14 + 5  # nose, two eyes, two ears
@@ -122,83 +91,6 @@ def test_order_of_names_does_not_matter_to_the_result():
     points = dict(zip(samples.skeleton.keypoints, samples.keypoints[1].tolist(), strict=True))
     assert points["left_wrist"] == [19, 20]  # COCO's tenth
     assert not samples.visible[1, samples.skeleton.index("neck")]
-
-
-def test_pairs_that_were_given_hold_for_all():
-    given = people_of(named("a", "b", flip_pairs=((0, 1),)))  # a is the left one, and stands first in its pair
-    other = people_of(named("b", "a"))
-    assert combine([(other, Grey(1)), (given, Grey(2))])[0].skeleton.flip_pairs == ((1, 0),)
-
-
-def test_pairs_stay_unknown_where_one_part_has_names_that_do_not_tell():
-    told, untold = people_of(named("left_eye", "right_eye")), people_of(named("a", "left_ear"))
-    assert combine([(told, Grey(1)), (untold, Grey(2))])[0].skeleton.flip_pairs is None
-    other_half = people_of(named("right_ear"))
-    parts = [(told, Grey(1)), (untold, Grey(2)), (other_half, Grey(3))]
-    assert combine(parts)[0].skeleton.flip_pairs == ((0, 1), (3, 4))  # together their names tell
-
-
-def spellings(caplog, *people):
-    caplog.clear()
-    combine([(part, Grey(1)) for part in people])
-    return caplog.messages
-
-
-def test_names_of_two_files_that_read_the_same_are_told_with_what_makes_them_one(caplog):
-    first = people_of(named("nose", "left_eye", "right_eye"), origin="a.json")
-    second = people_of(named("right eye", "EyeL", "tail"), origin="b.json")
-    assert spellings(caplog, first, second) == [
-        "b.json has 'right eye', 'EyeL', a.json 'right_eye', 'left_eye': they read the same, and become different "
-        "keypoints; if they are not, give --rename 'right eye=right_eye' --rename EyeL=left_eye"
-    ]
-    assert spellings(caplog, first, second, replace(second, origin="c.json")) == spellings(caplog, first, second)
-    third = people_of(named("Nose"), origin="c.json")
-    assert [message[:30] for message in spellings(caplog, first, second, third)] == [
-        "b.json has 'right eye', 'EyeL'",
-        "c.json has 'Nose', a.json 'nos",
-    ]
-
-
-def test_names_that_read_otherwise_or_stand_in_one_file_are_not_told(caplog):
-    first = people_of(named("left_eye", "right_eye", "toe1", "\u5de6"))
-    assert spellings(caplog, first, people_of(named("left_ear", "right_ear", "toe2", "\u53f3", "left_eye"))) == []
-    both = people_of(named("left_eye", "left eye"))
-    assert spellings(caplog, first, both, people_of(named("left eye"))) == []
-    assert spellings(caplog, both) == []
-    other = people_of(named("\u00f8re_h\u00f8jre", "h\u00e6jre"))
-    assert len(spellings(caplog, people_of(named("\u00d8re h\u00f8jre")), other)) == 1
-
-
-CONTRADICTIONS = {
-    "pairs": (
-        named("a", "b", "c", flip_pairs=((0, 1),)),
-        named("a", "b", "c", flip_pairs=((0, 2),)),
-        r"one\.json mirrors a to b, two\.json to c",
-    ),
-    "none": (
-        named("a", "b", flip_pairs=()),
-        named("a", "b", flip_pairs=((0, 1),)),
-        r"one\.json mirrors a to a, two\.json to b",
-    ),
-    "half a pair": (
-        named("left_eye", flip_pairs=()),
-        named("right_eye"),
-        r"one\.json mirrors left_eye to left_eye, and by its name right_eye goes to left_eye",
-    ),
-    "sigmas": (
-        named("a", "b", sigmas=(0.1, 0.2)),
-        named("b", "a", sigmas=(0.2, 0.3)),
-        r"one\.json has the sigma 0\.1 for a, two\.json 0\.3",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", CONTRADICTIONS)
-def test_contradictions_are_refused_with_both_files(kind):
-    first, second, message = CONTRADICTIONS[kind]
-    parts = [(people_of(first, origin="one.json"), Grey(1)), (people_of(second, origin="two.json"), Grey(2))]
-    with pytest.raises(ValueError, match=message):
-        combine(parts)
 
 
 def test_names_that_are_not_there_cannot_be_renamed():
@@ -234,7 +126,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def greys(samples, source):
-    return [int(source.read(samples.file_of(index))[0, 0, 0]) for index in range(len(samples))]
+    return [int(read_image_of(source, samples, image)[0, 0, 0]) for image in samples.image_index.tolist()]
 
 
 def test_one_file_is_read_with_its_images(folder):
@@ -318,9 +210,43 @@ def test_leeds_sports_poses_and_coco_are_read_together(data_folder):
     assert len(samples) == 500 + 86
     assert len(samples.skeleton) == 19
     assert samples.visible[500:, samples.skeleton.index("head_top")].sum() == 0
-    assert source.read(samples.file_of(0)).shape[0] == source.read(samples.file_of(585)).shape[0] == 3
+    assert [read_image_of(source, samples, int(samples.image_index[person])).shape[0] for person in (0, 585)] == [3, 3]
     alone = read_coco(coco / "person_keypoints.json")
     columns = [samples.skeleton.index(name) for name in COCO.keypoints]
     shown = samples.visible[500:, columns]
     assert (shown == alone.visible).all()
     assert (samples.keypoints[500:, columns][shown] == alone.keypoints[alone.visible]).all()
+
+
+@pytest.fixture
+def oddly_named(folder):
+    """ "train + val.json" and "0: + 1:.json", each with an image "0:a.jpg" of its own in "train + val" and "0:"."""
+    for name, place, grey in (("train + val.json", "train + val", 30), ("0: + 1:.json", "0:", 40)):
+        content = json.loads((folder / "one.json").read_text())
+        content["images"][0]["file_name"] = "0:a.jpg"
+        (folder / name).write_text(json.dumps(content))
+        (folder / place).mkdir()
+        Image.fromarray(np.full((50, 50, 3), grey, dtype=np.uint8)).save(folder / place / "0:a.jpg")
+    return ["train + val.json", "0: + 1:.json"]
+
+
+def test_names_of_files_and_images_are_never_taken_apart(oddly_named):
+    shared = ["train + val", "0:"]
+    alone, source = read_datasets(oddly_named[0], shared)
+    assert (alone.name_of(0), greys(alone, source)) == ("annotation 1 of train + val.json", [30])
+    samples, source = read_datasets([f"{oddly_named[0]}=train + val", f"{oddly_named[1]}=0:"], None)
+    assert samples.origins == tuple(oddly_named)
+    assert samples.files == ("0:a.jpg", "0:a.jpg")
+    assert greys(samples, source) == [30, 40]
+    assert [samples.name_of(person) for person in (0, 1)] == [f"annotation 1 of {name}" for name in oddly_named]
+    check_image_of(source, samples, 1)
+    os.remove("0:/0:a.jpg")
+    with pytest.raises(FileNotFoundError, match=r"there is no image 0:a\.jpg in 0:$"):
+        check_image_of(source, samples, 1)
+
+
+def test_combined_data_can_be_combined_again(oddly_named):
+    both = read_datasets(["one.json=one", "two=2.json=two"], None)
+    samples, source = combine([read_datasets("one.json", "six"), both])
+    assert samples.origins == ("one.json", "one.json", "two=2.json")
+    assert greys(samples, source) == [60, 10, 20]

@@ -120,7 +120,7 @@ FAULTS = {
     b'{"a": [1,]}': "Expecting value in a[1], before ']}'",
     b'{"a": [1 2]}': "',' or ']' expected after a[0], before '2]}'",
     b'{"a": [1], "a": [2]}': "it has a twice",
-    b'{"a": [1]} x': "there is more behind its end, before 'x'",
+    b'{"a": [1]} x': "there is more after its end, before 'x'",
     b'{"a" [1]}': "':' expected after the name a, before '[1]}'",
     b"{1: [1]}": "a name in quotes expected in the object, before '1: [1]}'",
     b'{"a": tru}': "Expecting value in a, before 'tru}'",

@@ -143,29 +143,38 @@ def test_predictions_count_from_1_again():
 
 
 FAULTS = {
-    "record": ([record(), 3], r"valid\.json: record 1 must be an object; it is 3"),
-    "image": ([without(record(), "image")], "record 0 has no image"),
-    "image number": ([record(image=3)], "record 0: image must be text; it is 3"),
-    "center": ([without(record(), "center")], "record 0 has no center"),
-    "scale": ([without(record(), "scale")], "record 0 has no scale"),
-    "center length": ([record(center=[1])], r"record 0: center must be 2 finite numbers; it is \[1\]"),
-    "center null": ([record(center=[1, None])], r"record 0: center must be 2 finite numbers; it is \[1, None\]"),
-    "scale text": ([record(scale="2")], "record 0: scale must be a finite number; it is '2'"),
-    "scale nan": ([record(scale=float("nan"))], "record 0: scale must be a finite number; it is nan"),
-    "scale huge": ([record(scale=10**400)], "record 0: scale must be a finite number; it is 1000"),
-    "joint huge": ([record(joints=[*JOINTS[1:], [1, 10**400]])], "record 0: joints must be 16 points x, y; it is "),
-    "15 joints": ([record(joints=JOINTS[1:])], "record 0: joints must be 16 points x, y; it is "),
-    "joint": ([record(joints=[*JOINTS[1:], [1]])], "record 0: joints must be 16 points x, y; it is "),
+    "record": ([record(), 3], r"valid\.json: record 1: a record must be an object; got 3"),
+    "image": ([without(record(), "image")], "record 0: image must be text; got None"),
+    "image number": ([record(image=3)], "record 0: image must be text; got 3"),
+    "center": ([without(record(), "center")], r"record 0 in a\.jpg: center must be 2 finite numbers; got None"),
+    "scale": ([without(record(), "scale")], r"record 0 in a\.jpg: scale must be a finite number; got None"),
+    "center length": ([record(center=[1])], r"record 0 in a\.jpg: center must be 2 finite numbers; got \[1\]"),
+    "center null": (
+        [record(center=[1, None])],
+        r"record 0 in a\.jpg: center must be 2 finite numbers; got \[1, None\]",
+    ),
+    "scale text": ([record(scale="2")], r"record 0 in a\.jpg: scale must be a finite number; got '2'"),
+    "scale nan": ([record(scale=float("nan"))], r"record 0 in a\.jpg: scale must be a finite number; got nan"),
+    "scale huge": ([record(scale=10**400)], r"record 0 in a\.jpg: scale must be a finite number; got 1000"),
+    "joint huge": (
+        [record(joints=[*JOINTS[1:], [1, 10**400]])],
+        r"record 0 in a\.jpg: joints must be 16 points x, y; got ",
+    ),
+    "15 joints": ([record(joints=JOINTS[1:])], r"record 0 in a\.jpg: joints must be 16 points x, y; got "),
+    "joint": ([record(joints=[*JOINTS[1:], [1]])], r"record 0 in a\.jpg: joints must be 16 points x, y; got "),
     "joint nan": (
         [record(joints=[*JOINTS[1:], [1, float("nan")]])],
-        "record 0: joints must be 16 points x, y; it is ",
+        r"record 0 in a\.jpg: joints must be 16 points x, y; got ",
     ),
-    "no vis": ([without(record(), "joints_vis")], "record 0 has no joints_vis"),
-    "vis": ([record(joints_vis=[1] * 15)], "record 0: joints_vis must be 16 finite numbers; it is "),
-    "head": ([record(head_box=[1, 2, 3])], r"record 0: head_box must be 4 finite numbers; it is \[1, 2, 3\]"),
-    "object": ({"images": []}, "is not an MPII file: a list of records"),
+    "no vis": (
+        [without(record(), "joints_vis")],
+        r"record 0 in a\.jpg: joints_vis must be 16 finite numbers; got None",
+    ),
+    "vis": ([record(joints_vis=[1] * 15)], r"record 0 in a\.jpg: joints_vis must be 16 finite numbers; got "),
+    "head": ([record(head_box=[1, 2, 3])], r"record 0 in a\.jpg: head_box must be 4 finite numbers; got \[1, 2, 3\]"),
+    "object": ({"images": []}, "is not an MPII file: it must hold a list of records"),
     "no json": ("{", "holds neither a JSON object nor a list"),
-    "cut off": ([record(), "x"], "record 1 must be an object; it is 'x'"),
+    "cut off": ([record(), "x"], "record 1: a record must be an object; got 'x'"),
 }
 
 
@@ -183,7 +192,7 @@ def test_joints_that_are_not_visible_may_be_anywhere(write):
 
 TRUTH_FAULTS = {
     "number": ({"people": 3}, r"gt_valid\.mat has 3 people; .*valid\.json has 2"),
-    "field": ({"jnt_missing": None}, r"gt_valid\.mat is no MPII ground truth: it has no jnt_missing"),
+    "field": ({"jnt_missing": None}, r"gt_valid\.mat is not MPII's ground truth: it has no jnt_missing"),
     "shape": ({"pos_gt_src": np.zeros((15, 2, 2))}, r"pos_gt_src must be \(16, 2, people\); it is \(15, 2, 2\)"),
     "nan": ({"jnt_missing": np.zeros((16, 2))}, r"pos_gt_src is not finite for record 0, though jnt_missing has it"),
     "one": ({"jnt_missing": np.zeros((16, 3))}, r"jnt_missing must be \(16, 2\).*; it is \(16, 3\)"),

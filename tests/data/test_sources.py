@@ -69,7 +69,7 @@ def test_missing_place_is_refused(tmp_path, place):
 
 
 def test_compressed_tar_and_other_files_are_refused(folder):
-    message = "images are read from folders, uncompressed tar files and zip files; .* is none of them"
+    message = "images are read from folders, uncompressed tar files and zip files; .* is none of these"
     with pytest.raises(ValueError, match=f"{message}$"):
         ImageSource(folder / "a.png")
     with pytest.raises(ValueError, match=f"{message}: it is compressed, .*; run gunzip on it once$"):
@@ -99,12 +99,12 @@ def test_tar_with_a_broken_header_is_refused(folder):
     content = bytearray(path.read_bytes())
     content[place : place + 100] = b"x" * 100
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is cut off or broken at \./a\.png: what follows is no header"):
+    with pytest.raises(ValueError, match=r"is cut off or broken at \./a\.png: a header is expected"):
         ImageSource(path)
 
 
 def test_zip_that_is_cut_off_is_refused(folder):
-    with pytest.raises(ValueError, match=r"packed\.zip is none of them: it looks like a zip file that is cut off"):
+    with pytest.raises(ValueError, match=r"packed\.zip is none of these: it looks like a zip file that is cut off"):
         ImageSource(cut(packed(folder, "zip"), -30))
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tokenpose.data.sources import ImageSource
-from tokenpose.doctor.check import Diagnosis, check_data
+from tokenpose.doctor.check import CheckResult, check_data
 from tokenpose.doctor.pairs import check_pairs
 from tokenpose.doctor.records import Records, read_records
 from tokenpose.doctor.swaps import find_swaps
@@ -23,7 +23,7 @@ def train(data_folder) -> Records:
 
 
 @pytest.fixture(scope="module")
-def val(data_folder) -> Diagnosis:
+def val(data_folder) -> CheckResult:
     return check_data(data_folder / "lspet" / "person_keypoints_val.json", data_folder / "lspet" / "val.tar")
 
 

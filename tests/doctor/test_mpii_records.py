@@ -68,17 +68,17 @@ def test_drawn_people_have_no_fault_and_stand_where_training_has_them(content, c
 
 
 FAULTS = {
-    "no record": (lambda content: content.__setitem__(7, 3), "records", "it must be an object; it is 3"),
-    "no scale": (lambda content: content[7].pop("scale"), "records", "it has no scale"),
-    "text": (lambda content: content[7].update(scale="x"), "records", "its scale must be a finite number; it is 'x'"),
-    "15 joints": (lambda content: content[7]["joints"].pop(), "records", "its joints must be 16 points x, y"),
+    "no record": (lambda content: content.__setitem__(7, 3), "records", "a record must be an object; got 3"),
+    "no scale": (lambda content: content[7].pop("scale"), "records", "scale must be a finite number; got None"),
+    "text": (lambda content: content[7].update(scale="x"), "records", "scale must be a finite number; got 'x'"),
+    "15 joints": (lambda content: content[7]["joints"].pop(), "records", "joints must be 16 points x, y"),
     "no image": (lambda content: content[7].update(image="x.png"), "missing images", "there is no image x.png in"),
     "origin": (
         lambda content: content[7]["joints"].__setitem__(8, [0, 0]), "visibility flags", "its upper_neck is labelled",
     ),
     "hips": (
         lambda content: content[7].update(joints=[content[7]["joints"][row] for row in (0, 1, 3, 2, *range(4, 16))]),
-        "left and right", "look exchanged",
+        "left and right", "look swapped",
     ),
 }  # fmt: skip
 

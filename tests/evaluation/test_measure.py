@@ -1,78 +1,15 @@
 """An evaluation from end to end, with a predictor that knows the labels."""
 
-import csv
-import io
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tokenpose.data.coco import read_coco
-from tokenpose.data.samples import Samples
-from tokenpose.data.sources import ImageSource
 from tokenpose.evaluation.coco import FIGURES
-from tokenpose.evaluation.measure import measure
-from tokenpose.evaluation.result import Evaluation
-from tokenpose.evaluation.settings import EvaluationSettings
-from tokenpose.models.spec import ModelSpec
-from tokenpose.poses import Poses
 from tokenpose.skeletons import COCO, LSP, Skeleton
 
-from ..drawing import draw_people
-
-SPEC = ModelSpec(
-    backbone="pixels", backbone_stride=1, image_size=(64, 48), patch_size=(16, 12), width=48, heads=4, depth=1,
-    skeleton=LSP,
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory) -> Path:
-    """The COCO file of six drawn people."""
-    return draw_people(tmp_path_factory.mktemp("drawn"), 6)
-
-
-def tell_labels(samples: Samples, shift: float = 0.0) -> Callable[[Iterable[Any], Iterable[Any]], Iterator[Poses]]:
-    """A predictor that finds the labels of whoever has the box, ``shift`` pixels to the right.
-
-    An unlabelled keypoint is put into the middle of the box.
-    """
-    middle = samples.boxes[:, None, :2] + samples.boxes[:, None, 2:] / 2
-    keypoints = np.where(samples.visible[..., None], samples.keypoints, middle) + np.float32([shift, 0])
-
-    def many(images: Iterable[Any], boxes: Iterable[Any]) -> Iterator[Poses]:
-        for _, own in zip(images, boxes, strict=True):
-            rows = [int(np.flatnonzero((samples.boxes == box).all(axis=1))[0]) for box in own]
-            scores = np.ones((len(rows), len(samples.skeleton)), dtype=np.float32)
-            yield Poses(keypoints=keypoints[rows], scores=scores, boxes=own, skeleton=samples.skeleton)
-
-    return many
-
-
-def evaluated(path: Path, shift: float = 0.0, spec: ModelSpec = SPEC, **settings: Any) -> Evaluation:
-    samples = read_coco(path)
-    given = EvaluationSettings(**settings)
-    return measure(tell_labels(samples, shift), spec, path, samples, ImageSource(path.parent), given)
-
-
-def changed(people: Path, name: str, **changes: Any) -> Path:
-    """The file of the same people with other annotations."""
-    content = json.loads(people.read_text())
-    for annotation in content["annotations"]:
-        annotation.update(changes)
-    path = people.parent / name
-    path.write_text(json.dumps(content))
-    return path
-
-
-@pytest.mark.parametrize("given", [{"unit": "box"}, {"thresholds": (0.1,)}])
-def test_units_and_thresholds_are_refused_with_a_detectors_boxes(given):
-    with pytest.raises(ValueError, match="thresholds and unit are of PCK and EPE, which a detector's boxes"):
-        EvaluationSettings(boxes=Path("boxes.json"), **given)
+from .evaluations import SPEC, changed, evaluated
 
 
 def test_perfect_predictions_score_all_that_there_is(people):
@@ -110,7 +47,7 @@ def test_perfect_predictor_on_coco_mini_finds_the_people_that_pycocotools_counts
 
 def test_sigmas_of_other_keypoints_are_estimated_and_said_to_be(people):
     result = evaluated(people)
-    assert result.coco.sigmas_are_estimated
+    assert set(result.coco.sigma_origins.values()) == {"named", "estimated"}
     assert [name for name, origin in result.coco.sigma_origins.items() if origin == "estimated"] == ["neck", "head_top"]
     assert result.coco.sigmas["left_hip"] == 0.107
     assert "OKS with sigmas estimated for neck, head_top, COCO's for the others" in str(result)
@@ -182,79 +119,3 @@ def test_person_whose_box_cannot_be_cropped_counts_as_missed(people):
     assert (result.people, result.coco.people, result.coco.predictions) == (5, 6, 5)
     assert result.coco.figures["AR"] == pytest.approx(5 / 6)
     assert result.notes == ("1 labelled people have no box that can be cropped, and count as missed",)
-
-
-SETTINGS = {
-    "a metric is one of coco, pck, pckh, epe; got 'ap'": {"metrics": ("ap",)},
-    "a unit is one of torso, head, box; got 'arm'": {"unit": "arm"},
-    "a PCK threshold must be a positive number of units; got nan": {"thresholds": (math.nan,)},
-    "nms is a threshold of OKS": {"nms": 0.0},
-    "soft_nms is a threshold of OKS": {"soft_nms": 1.5},
-    "box_threshold must be a number; got nan": {"box_threshold": math.nan},
-    "batch_size must be at least 1; got 0": {"batch_size": 0},
-    "PCK, PCKh and EPE compare a person with their labels": {"metrics": ("coco", "pck"), "boxes": Path("boxes.json")},
-}
-
-
-@pytest.mark.parametrize("message", [message for message in SETTINGS if "one of" not in message])
-def test_settings_that_make_no_sense_are_refused_when_they_are_made(message):
-    with pytest.raises(ValueError, match=message.replace(";", ".")):
-        EvaluationSettings(**SETTINGS[message])
-
-
-def test_unknown_names_in_settings_are_refused(run_python):  # before the type checker of the tests sees them
-    code = "from tokenpose.evaluation.settings import EvaluationSettings\n"
-    for given in ("metrics=('ap',)", "unit='arm'"):
-        code += f"try: EvaluationSettings({given})\nexcept ValueError as error: print(error)\n"
-    assert run_python(code).stdout.splitlines() == [message for message in SETTINGS if "one of" in message]
-
-
-# What comes of it
-
-
-def test_json_has_no_nan_and_holds_the_figures(people):
-    path = people.parent / "unlabelled.json"
-    content = json.loads(people.read_text())
-    for annotation in content["annotations"]:
-        annotation["keypoints"][2] = 0  # nobody's right ankle
-    path.write_text(json.dumps(content))
-    result = evaluated(path)
-    assert math.isnan(result.pck[0.2].per_keypoint["right_ankle"])
-    written = json.loads(result.to_json(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-    assert written["pck"][0]["per_keypoint"]["right_ankle"] is None
-    assert written["epe"]["per_keypoint"]["right_ankle"] == {
-        "mean": None, "median": None, "unit_mean": None, "unit_median": None, "keypoint_count": 0,
-    }  # fmt: skip
-    assert written["coco"]["figures"]["AP"] == pytest.approx(1)
-    assert written["coco"]["figures"]["APL"] is None  # they are medium
-    assert written["pck"][0]["threshold"] == 0.2
-
-
-def test_csv_has_a_row_for_each_keypoint_and_one_for_all(people):
-    result = evaluated(people, shift=3.0, thresholds=(0.01, 0.2))
-    rows = list(csv.DictReader(io.StringIO(result.to_csv())))
-    assert [row["keypoint"] for row in rows] == [*LSP.keypoints, "all"]
-    assert float(rows[-1]["PCK@0.01"]) == result.pck[0.01].mean == 0
-    assert float(rows[0]["PCK@0.2"]) == result.pck[0.2].per_keypoint["right_ankle"] == 100
-    assert float(rows[3]["EPE px"]) == result.epe.per_keypoint["left_hip"].mean
-    assert float(rows[-1]["AP"]) == result.coco.figures["AP"]
-    assert rows[0]["AP"] == ""
-    assert rows[-1]["labelled"] == str(6 * 14)
-
-
-def test_result_prints_as_a_table(people):
-    lines = str(evaluated(people)).splitlines()
-    assert lines[0] == "people.json: 6 people, labelled boxes in 6 images, decoder dark"
-    assert lines[3] == "   AP   AP50   AP75    APM    APL     AR   AR50   AR75    ARM    ARL"
-    assert lines[4] == "1.000  1.000  1.000  1.000      -  1.000  1.000  1.000  1.000      -"
-    assert lines[6].split() == [
-        "keypoint", "labelled", "PCK@0.2", "PCKh@0.5", "PCKh", "AUC", "EPE", "px", "median", "px", "EPE/torso",
-        "median/torso",
-    ]  # fmt: skip
-    assert lines[7].split() == ["right_ankle", "6", "100.00", "100.00", "100.00", "0.00", "0.00", "0.000", "0.000"]
-    assert lines[21].split() == ["all", "84", "100.00", "100.00", "100.00", "0.00", "0.00", "0.000", "0.000"]
-    assert len({len(line) for line in lines[6:22]}) == 1  # columns align
-    assert lines[23:] == [
-        "PCK by torso: 6 people, 84 keypoints",
-        "PCKh by head_top to neck: 6 people, 84 keypoints",
-    ]

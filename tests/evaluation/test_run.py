@@ -5,7 +5,7 @@ from PIL import Image
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource
 from tokenpose.evaluation.processes import Processes
-from tokenpose.evaluation.run import Boxes, predict_boxes
+from tokenpose.evaluation.run import BoxesToPredict, predict_boxes
 from tokenpose.poses import Poses
 from tokenpose.skeletons import Skeleton
 
@@ -48,7 +48,7 @@ def tell_who(skeleton: Skeleton):
 
 
 def predict(many, samples: Samples, source: ImageSource, skeleton: Skeleton, **options) -> np.ndarray:
-    return predict_boxes(many, Boxes.of_samples(samples), samples, source, skeleton, **options).keypoints
+    return predict_boxes(many, BoxesToPredict.of_samples(samples), samples, source, skeleton, **options).keypoints
 
 
 def test_keypoints_are_matched_by_name_and_unknown_ones_are_nan(source):
@@ -93,13 +93,13 @@ def test_long_predictions_say_how_far_they_are(source, monkeypatch, caplog):
     caplog.set_level("INFO", logger="tokenpose")
     model = Skeleton.from_names(["head"])
     predict(tell_who(model), labelled(["head"], [1, 0, 1, 0]), source, model)
-    assert caplog.messages == ["1 of 2 images are done"]
+    assert caplog.messages == ["predicted 1 of 2 images"]
 
 
 def test_keypoint_scores_come_along_and_are_0_where_the_predictor_has_no_such_keypoint(source):
     model = Skeleton.from_names(["head"])
     samples = labelled(["tail", "head"], [0])
-    found = predict_boxes(tell_who(model), Boxes.of_samples(samples), samples, source, model)
+    found = predict_boxes(tell_who(model), BoxesToPredict.of_samples(samples), samples, source, model)
     assert found.scores.tolist() == [[0, 1]]
 
 

@@ -13,7 +13,7 @@ from tokenpose.files import make_folder, write_text
 from tokenpose.skeletons import split_flip_pairs
 
 if TYPE_CHECKING:
-    from tokenpose.doctor.check import Diagnosis, FileSummary
+    from tokenpose.doctor.check import CheckResult, FileSummary
     from tokenpose.doctor.findings import Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -128,21 +128,21 @@ def check_command(
         raise typer.BadParameter(f"a score is a finite number; got {suspicious}", param_hint="--suspicious")
 
     from tokenpose.data.sources import ImageSource
-    from tokenpose.doctor.check import diagnose, read_files
-    from tokenpose.doctor.page import write_suspects
+    from tokenpose.doctor.check import check_records, read_files
+    from tokenpose.doctor.page import write_page
 
     source = ImageSource(images) if images else None
     files = read_files([*data, *filter(None, [val])], category, pairs)
     with progress(sum(len(records.files) for records in files) if source is not None else 0) as tick:
-        diagnosis = diagnose(files, source, tick=tick, suspicious=suspicious)
-    _show(diagnosis)
+        result = check_records(files, source, tick=tick, swap_score=suspicious)
+    _show(result)
     if output is not None:
         make_folder(output.parent)
-        write_text(output, json.dumps(diagnosis.to_dict(), indent=2) + "\n")
+        write_text(output, json.dumps(result.to_dict(), indent=2) + "\n")
     if sheet is not None:
         make_folder(sheet.parent)
-        write_suspects(diagnosis, files, source, sheet, sheet_count or SHEET_COUNT)
-    if diagnosis.count("error") or (strict and diagnosis.count("warning")):
+        write_page(result, files, source, sheet, sheet_count or SHEET_COUNT)
+    if result.count("error") or (strict and result.count("warning")):
         raise typer.Exit(1)
 
 
@@ -156,21 +156,21 @@ def _read_pairs(text: str | None) -> list[tuple[str, str]] | None:
         raise typer.BadParameter(str(error), param_hint="--flip-pairs") from error
 
 
-def _show(diagnosis: "Diagnosis") -> None:
+def _show(result: "CheckResult") -> None:
     """Print what was found, check by check, and what the files hold."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
-    for summary in diagnosis.files:
+    for summary in result.files:
         console.print(_describe(summary))
-    console.print(_findings(diagnosis))
-    if diagnosis.files[0].sigmas:
-        console.print(_keypoints(diagnosis.files[0]))
+    console.print(_findings(result))
+    if result.files[0].sigmas:
+        console.print(_keypoints(result.files[0]))
     console.print(
-        ", ".join(count(diagnosis.count(name), name, f"{name}s") for name in ("error", "warning", "note")),
-        style=STYLES["error"] if diagnosis.count("error") else "bold",
+        ", ".join(count(result.count(name), name, f"{name}s") for name in ("error", "warning", "note")),
+        style=STYLES["error"] if result.count("error") else "bold",
     )
 
 
@@ -182,20 +182,20 @@ def _describe(summary: "FileSummary") -> Any:
     return _text(f"{summary.file}: {people} in {images}, {len(summary.keypoints)} keypoints, {pairs}")
 
 
-def _findings(diagnosis: "Diagnosis") -> Any:
+def _findings(result: "CheckResult") -> Any:
     from rich.table import Table
 
     from tokenpose.doctor.findings import CHECKS, SEVERITIES
 
     table = Table("check", "severity", _column("count"), "first examples", expand=False)
     for check in CHECKS:
-        findings = diagnosis.of_check(check)
+        findings = result.of_check(check)
         if not findings:
-            table.add_row(check, _text("not looked at" if check in diagnosis.skipped else "none", "dim"), "", "")
+            table.add_row(check, _text("not looked at" if check in result.skipped else "none", "dim"), "", "")
         for severity in SEVERITIES:
             some = [finding for finding in findings if finding.severity == severity]
             if some:
-                examples = "\n".join(_example(finding, len(diagnosis.files) > 1) for finding in some[:2])
+                examples = "\n".join(_example(finding, len(result.files) > 1) for finding in some[:2])
                 table.add_row(check, _text(severity, STYLES[severity]), str(len(some)), _text(examples))
     return table
 

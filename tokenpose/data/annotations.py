@@ -2,27 +2,40 @@
 
 from pathlib import Path
 
-from tokenpose.data.coco import read_coco
+from tokenpose.data.coco import read_columns, to_samples
+from tokenpose.data.coco_columns import CocoColumns
 from tokenpose.data.json_records import JsonRecords
 from tokenpose.data.mpii import read_mpii
 from tokenpose.data.samples import Samples
 
 
 def read_annotations(path: str | Path, category: str | None = None, ground_truth: str | Path | None = None) -> Samples:
-    """The people of a COCO keypoint file (a JSON object) or of an MPII file (a JSON list), told by the content.
+    """The people of a COCO keypoint file (a JSON object) or of an MPII file (a JSON list).
 
-    ``category`` is `read_coco`'s and ``ground_truth`` `read_mpii`'s; either is refused for a file of the other format.
-    Raises FileNotFoundError, and ValueError that names file and record.
+    ``category`` is for COCO files, see `read_coco`, and ``ground_truth`` for MPII's, see `read_mpii`; each is refused
+    for a file of the other format. Raises FileNotFoundError, and ValueError that names file and record.
     """
+    return read_with_columns(path, category, ground_truth)[0]
+
+
+def read_with_columns(
+    path: str | Path, category: str | None = None, ground_truth: str | Path | None = None
+) -> tuple[Samples, CocoColumns | None]:
+    """The people as `read_annotations` gives them, and the columns that they come from; None for an MPII file."""
     path = Path(path)
+    if is_mpii(path):
+        if category is not None:
+            raise ValueError(f"{path} is an MPII file and has no categories; got category {category!r}")
+        return read_mpii(path, ground_truth), None
+    if ground_truth is not None:
+        raise ValueError(f"{path} is a COCO file; {ground_truth} goes with MPII's JSON files, which are lists")
+    columns = read_columns(path, category)
+    return to_samples(columns), columns
+
+
+def is_mpii(path: Path) -> bool:
+    """Whether the file holds a JSON list, as MPII's files do, and not an object. Raises as `read_annotations` does."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no annotation file {path}")
     with JsonRecords(path, chunk=64) as content:
-        kind = content.kind
-    if kind == "object":
-        if ground_truth is not None:
-            raise ValueError(f"{path} is a COCO file; {ground_truth} goes with MPII's JSON files, which are lists")
-        return read_coco(path, category)
-    if category is not None:
-        raise ValueError(f"{path} is an MPII file and has no categories; got category {category!r}")
-    return read_mpii(path, ground_truth)
+        return content.kind == "list"

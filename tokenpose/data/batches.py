@@ -26,6 +26,7 @@ from tokenpose.data.augment import (
     make_batch,
     recolor,
 )
+from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
 from tokenpose.geometry.affine import compose, crop_matrices, invert
@@ -95,7 +96,7 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
     def decode(self, index: int) -> UInt8[Tensor, "3 side side"]:
         """Read and sample one person's window. Raises OSError that names the file and the annotation."""
         try:
-            image = self.source.read(self.samples.file_of(index))
+            image = read_image_of(self.source, self.samples, int(self.samples.image_index[index]))
         except OSError as error:
             raise type(error)(f"{error} ({self.samples.name_of(index)})") from error
         window = crop_image(image, self.matrices[index : index + 1], (self.side, self.side))[0]

@@ -1,8 +1,7 @@
-"""Several datasets as one: one vocabulary of keypoints by name, each dataset with its own images."""
+"""Several datasets as one: keypoints of one name are one keypoint, and each dataset has its own images."""
 
 import logging
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +12,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from tokenpose.data.annotations import read_annotations
+from tokenpose.data.merge_skeletons import merge_skeletons, warn_of_spellings
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import CheckedSource, ImageSource, Source
-from tokenpose.skeletons import IndexPairs, Skeleton, normalize_name
+from tokenpose.skeletons import Skeleton
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +30,12 @@ def read_datasets(
     must_rename: bool = True,
     category: str | None = None,
 ) -> tuple[Samples, Source]:
-    """Read one annotation file, or several as one, and where their images are; logs a line for each file.
+    """Read one annotation file, or several as one, with the source of their images; logs a line for each file.
 
-    A file may bring its own places, "lsp.json=lsp/*.tar" (several: with ``os.pathsep`` between them, as in PATH); the
-    images of the others are in ``images``. A path that exists as it stands is taken as it is. ``rename``: other names
-    for keypoints, {"upper_neck": "neck"}, in each file that has them: keypoints of one name are one. A name that no
-    file has is refused, unless ``must_rename`` is off. ``category``: which one, where several have keypoints.
+    A file may name the places of its own images, "lsp.json=lsp/*.tar" (several places are separated by ``os.pathsep``,
+    as in PATH); the images of the other files are in ``images``. A path that exists is used as it is. ``rename``: new
+    names for keypoints, {"upper_neck": "neck"}, in each file that has them. A name that no file has is refused, unless
+    ``must_rename`` is off. ``category``: the name of the one to read, where several have keypoints.
 
     People without a visible keypoint are left out. Raises FileNotFoundError, LookupError for names to rename that no
     file has, and ValueError.
@@ -69,20 +69,20 @@ def split_places(text: str | Path) -> tuple[Path, list[str]]:
 def combine(parts: Sequence[tuple[Samples, Source]]) -> tuple[Samples, Source]:
     """Several datasets as one; keypoints are those of all by name, in the order in which they first appear.
 
-    A keypoint that a dataset doesn't have is not visible there. Limbs, flip pairs and sigmas are put together; sigmas
-    are None where a keypoint has none. Images are numbered anew, from 0; annotations keep the ids of their files.
-    Raises ValueError that names both files where they contradict each other.
+    A keypoint that a dataset doesn't have is not visible there. Limbs, flip pairs and sigmas are merged; sigmas are
+    None if a keypoint has none. Images get new numbers, from 0; annotations keep the ids of their files. Raises
+    ValueError that names both files where they contradict each other.
     """
     if not parts:
         raise ValueError("there are no data to combine: give at least one annotation file")
     if len(parts) == 1:
         return parts[0]
     people = [samples for samples, _ in parts]
-    _warn_of_spellings(people)
-    skeleton = _merge_skeletons(people)
+    warn_of_spellings(people)
+    skeleton = merge_skeletons(people)
     spread = [_spread(samples, skeleton) for samples in people]
     starts = np.cumsum([0, *(len(samples.files) for samples in people)])
-    files = tuple(f"{part}:{file}" for part, samples in enumerate(people) for file in samples.files)
+    files = tuple(file for samples in people for file in samples.files)
     skipped: Counter[str] = Counter()
     for samples in people:
         skipped.update(samples.skipped)
@@ -98,41 +98,57 @@ def combine(parts: Sequence[tuple[Samples, Source]]) -> tuple[Samples, Source]:
         annotation_ids=_concatenate_ids(people),
         areas=_concatenate_known([samples.areas for samples in people], people),
         head_sizes=_concatenate_known([samples.head_sizes for samples in people], people),
-        origin=" + ".join(samples.origin for samples in people),
+        origins=tuple(origin for samples in people for origin in samples.origins),
+        origin_index=_concatenate_origins(people),
         outside=sum(samples.outside for samples in people),
     )
-    return combined, CombinedSource([source for _, source in parts])
+    nested = [source.sources if isinstance(source, CombinedSource) else (source,) for _, source in parts]
+    return combined, CombinedSource([source for sources in nested for source in sources])
 
 
 class CombinedSource:
-    """The images of combined data: "1:a.jpg" is a.jpg of the second dataset."""
+    """The images of several datasets, each in the source of its own."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = tuple(sources)
 
-    def read(self, name: str) -> UInt8[Tensor, "3 height width"]:
-        """The image of that name. Raises what the dataset's own source raises."""
-        source, file = self._part(name)
-        return source.read(file)
+    def read(self, name: str, origin: int | None = None) -> UInt8[Tensor, "3 height width"]:
+        """The image of that name in dataset number ``origin``. Raises what the dataset's own source raises."""
+        return self._source(name, origin).read(name)
 
-    def check(self, name: str) -> None:
+    def check(self, name: str, origin: int | None = None) -> None:
         """Raise what reading raises where the dataset's own source knows that there is no such image."""
-        source, file = self._part(name)
+        source = self._source(name, origin)
         if isinstance(source, CheckedSource):
-            source.check(file)
+            source.check(name)
 
-    def _part(self, name: str) -> tuple[Source, str]:
-        part, colon, file = name.partition(":")
-        if not colon or not part.isdecimal() or int(part) >= len(self.sources):
-            raise FileNotFoundError(f"there is no image {name} in the combined data: its names are like 0:a.jpg")
-        return self.sources[int(part)], file
+    def _source(self, name: str, origin: int | None) -> Source:
+        """The dataset's own; a name alone may be that of several images."""
+        if origin is None:
+            raise ValueError(f"{name} may be in any of {len(self.sources)} datasets: give the number of one as origin")
+        return self.sources[origin]
+
+
+def read_image_of(source: Source, samples: Samples, image: int) -> UInt8[Tensor, "3 height width"]:
+    """An image of the samples, by its number among their files. Raises what the source raises."""
+    name = samples.files[image]
+    return source.read(name, samples.origin_of(image)) if isinstance(source, CombinedSource) else source.read(name)
+
+
+def check_image_of(source: CheckedSource, samples: Samples, image: int) -> None:
+    """Raise OSError where the source knows that it doesn't have an image of the samples."""
+    name = samples.files[image]
+    if isinstance(source, CombinedSource):
+        source.check(name, samples.origin_of(image))
+    else:
+        source.check(name)
 
 
 def rename_keypoints(samples: Samples, names: Mapping[str, str]) -> Samples:
-    """Other names for keypoints, {"upper_neck": "neck"}; all else stays.
+    """The same data with new names for keypoints, {"upper_neck": "neck"}.
 
-    Flip pairs that the old names didn't tell are told by the new ones, if these do. Raises LookupError for keypoints
-    that the data don't have, ValueError where two get one name, and for a new name that is none.
+    Flip pairs that are unknown follow from the new names where these have sides. Raises LookupError for keypoints that
+    the data don't have, and ValueError where two get the same name or a new name is empty or not text.
     """
     skeleton = samples.skeleton
     nameless = [old for old, new in names.items() if not isinstance(new, str) or not new]
@@ -151,7 +167,7 @@ def rename_keypoints(samples: Samples, names: Mapping[str, str]) -> Samples:
 
 
 def _labelled(samples: Samples) -> Samples:
-    """Without the people of whom no keypoint is visible, whom MPII's files have."""
+    """Without the people who have no visible keypoint; MPII's files have some."""
     kept = np.flatnonzero(samples.visible.any(axis=1))
     if len(kept) == len(samples):
         return samples
@@ -178,6 +194,16 @@ def _concatenate_ids(people: Sequence[Samples]) -> Int[np.ndarray, " all"] | Non
     return np.concatenate(ids) if len(ids) == len(people) else None
 
 
+def _concatenate_origins(people: Sequence[Samples]) -> Int[np.ndarray, " images"]:
+    """Which origin each image has, in the list of all origins."""
+    starts = np.cumsum([0, *(len(samples.origins) for samples in people)])
+    columns = [
+        np.zeros(len(samples.files), dtype=np.int64) if samples.origin_index is None else samples.origin_index
+        for samples in people
+    ]
+    return np.concatenate([start + column for start, column in zip(starts, columns, strict=False)])
+
+
 def _spread(samples: Samples, skeleton: Skeleton) -> Samples:
     """The samples with the keypoints of a larger skeleton."""
     columns = [skeleton.index(name) for name in samples.skeleton.keypoints]
@@ -195,98 +221,3 @@ def _concatenate_known(
         return None
     unknown = [np.full(len(samples), np.nan, dtype=np.float32) for samples in people]
     return np.concatenate([full if column is None else column for column, full in zip(columns, unknown, strict=True)])
-
-
-def _warn_of_spellings(people: Sequence[Samples]) -> None:
-    """Log which keypoints of two files read the same and are not spelled so, a line for each two files."""
-    alike: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for origin, name, other_origin, other in _alike(people):
-        alike.setdefault((origin, other_origin), []).append((name, other))
-    for (origin, other_origin), names in alike.items():
-        own, others = (", ".join(map(repr, column)) for column in zip(*names, strict=True))
-        renames = " ".join(f"--rename {shlex.quote(f'{name}={other}')}" for name, other in names)
-        logger.warning(
-            "%s has %s, %s %s: they read the same, and become different keypoints; if they are not, give %s",
-            *(origin, own, other_origin, others, renames),
-        )
-
-
-def _alike(people: Sequence[Samples]) -> Iterator[tuple[str, str, str, str]]:
-    """File and name, and an earlier file and its name that reads the same; those that one file has both are no such."""
-    known: dict[tuple[str, ...], dict[str, str]] = {}
-    together = [set(samples.skeleton.keypoints) for samples in people]
-    for samples in people:
-        for name in samples.skeleton.keypoints:
-            spelled = known.setdefault(normalize_name(name) or (name,), {})
-            if name in spelled:
-                continue
-            other = next(iter(spelled), name)
-            if not any({name, other} <= names for names in together):
-                yield samples.origin, name, spelled[other], other
-            spelled[name] = samples.origin
-
-
-def _merge_skeletons(people: Sequence[Samples]) -> Skeleton:
-    names = tuple(dict.fromkeys(name for samples in people for name in samples.skeleton.keypoints))
-    position = {name: index for index, name in enumerate(names)}
-    limbs: dict[frozenset[int], tuple[int, int]] = {}
-    for samples in people:
-        keypoints = samples.skeleton.keypoints
-        for first, second in samples.skeleton.limbs:
-            limb = position[keypoints[first]], position[keypoints[second]]
-            limbs.setdefault(frozenset(limb), limb)
-    sigmas = _merge_sigmas(people)
-    return Skeleton(
-        name="+".join(dict.fromkeys(samples.skeleton.name for samples in people)),
-        keypoints=names,
-        limbs=tuple(limbs.values()),
-        flip_pairs=_merge_flip_pairs(people, names),
-        sigmas=tuple(sigmas[name] for name in names) if len(sigmas) == len(names) else None,
-    )
-
-
-def _merge_sigmas(people: Sequence[Samples]) -> dict[str, float]:
-    known: dict[str, tuple[float, str]] = {}
-    for samples in people:
-        for name, sigma in zip(samples.skeleton.keypoints, samples.skeleton.sigmas or (), strict=False):
-            other, origin = known.setdefault(name, (sigma, samples.origin))
-            if other != sigma:
-                raise ValueError(f"{origin} has the sigma {other} for {name}, {samples.origin} {sigma}")
-    return {name: sigma for name, (sigma, _) in known.items()}
-
-
-def _merge_flip_pairs(people: Sequence[Samples], names: tuple[str, ...]) -> IndexPairs | None:
-    """The pairs that the data have; for keypoints whose data don't know theirs, what all names together tell."""
-    known: dict[str, tuple[str, str]] = {}
-    for samples in people:
-        for name, partner in _partners(samples.skeleton).items():
-            other, origin = known.setdefault(name, (partner, samples.origin))
-            if other != partner:
-                raise ValueError(f"{origin} mirrors {name} to {other}, {samples.origin} to {partner}")
-    told = _partners(Skeleton(name="all", keypoints=names))
-    partners = told | {name: partner for name, (partner, _) in known.items()}
-    if len(partners) < len(names):
-        return None
-    for name, partner in partners.items():
-        other = partners[partner]
-        if other != name:
-            raise ValueError(
-                f"{known[partner][1]} mirrors {partner} to {other}, and by its name {name} goes to {partner}"
-            )
-    skeletons = [*(samples.skeleton for samples in people), Skeleton(name="all", keypoints=names)]
-    ordered = dict.fromkeys(pair for skeleton in skeletons for pair in _named_pairs(skeleton))
-    pairs = {frozenset(pair): pair for pair in reversed(ordered) if partners[pair[0]] == pair[1]}
-    return tuple(sorted((names.index(first), names.index(second)) for first, second in pairs.values()))
-
-
-def _named_pairs(skeleton: Skeleton) -> list[tuple[str, str]]:
-    names = skeleton.keypoints
-    return [(names[first], names[second]) for first, second in skeleton.flip_pairs or ()]
-
-
-def _partners(skeleton: Skeleton) -> dict[str, str]:
-    """Whose place each keypoint takes in a mirrored image, its own among them; nothing where the pairs are unknown."""
-    if skeleton.flip_pairs is None:
-        return {}
-    pairs = _named_pairs(skeleton)
-    return {name: name for name in skeleton.keypoints} | dict(pairs) | {second: first for first, second in pairs}

@@ -15,8 +15,8 @@ _REACH = 16  # an error this near the end of what was read so far may be due to 
 class JsonRecords:
     """A JSON object of lists, or one list, read record by record; a context manager.
 
-    ``without``: a member of records that isn't needed. Where its value is lists of numbers, as polygons are, they
-    aren't parsed and 0 stands for them, which halves the time. ``chunk``: characters read at a time, at least.
+    ``without``: a member of records that isn't needed. Lists of numbers in it, such as polygons, are not parsed but
+    replaced by 0, which halves the time. ``chunk``: the least number of characters to read at a time.
     Raises ValueError that says where in the file it isn't JSON.
     """
 
@@ -37,16 +37,16 @@ class JsonRecords:
 
     @property
     def kind(self) -> Literal["object", "list"]:
-        """What the file holds; to be asked before its records are."""
+        """What the file holds; ask before its records are read."""
         first = self._peek(at_end="is empty")
         if first not in "{[":
             raise ValueError(f"{self.path} holds neither a JSON object nor a list, but {self._excerpt()}")
         return "object" if first == "{" else "list"
 
     def sections(self, names: Collection[str]) -> Iterator[tuple[str, Iterator[Any]]]:
-        """The object's lists of these names, in the file's order, with their records; other members are passed by.
+        """The object's lists of these names, in the file's order, with their records; other members are skipped.
 
-        Raises ValueError for one of these names that holds no list.
+        Raises ValueError if one of these members is not a list.
         """
         self._place = "the object"
         known: set[str] = set()
@@ -60,14 +60,14 @@ class JsonRecords:
             records = self.records(name) if is_list else iter((self._value(),))
             if name in names:
                 yield name, records
-            for _ in records:  # what wasn't asked for
+            for _ in records:  # those that the caller left
                 pass
             self._place = "the object"
             more = self._goes_on("}", f"after {name}")
         self._finish()
 
     def records(self, name: str | None = None) -> Iterator[Any]:
-        """The records of a list: the whole file's, or the section's where the stream stands."""
+        """The records of a list: of the whole file, or of the section that comes next."""
         index, (before, behind) = 0, ("record ", "") if name is None else (f"{name}[", "]")
         self._place = f"{before}{index}{behind}"
         more = self._opens("[", "]")
@@ -92,7 +92,7 @@ class JsonRecords:
         return name
 
     def _opens(self, opening: str, closing: str) -> bool:
-        """Step into a list or object; whether there is anything in it."""
+        """Step into a list or object; whether it has content."""
         self._peek()
         self._at += len(opening)
         empty = self._peek() == closing
@@ -109,10 +109,10 @@ class JsonRecords:
 
     def _finish(self) -> None:
         if self._peek(at_end=""):
-            self._refuse(f"there is more behind its end, before {self._excerpt()}")
+            self._refuse(f"there is more after its end, before {self._excerpt()}")
 
     def _peek(self, at_end: str | None = None) -> str:
-        """The next character that is no space, and the stream stands there; at the end "", or an error that says so."""
+        """Skip spaces and give the next character; at the end "", or an error that says so."""
         while True:
             following = self._text[self._at : self._at + 1]
             if following > " ":
@@ -127,7 +127,7 @@ class JsonRecords:
                 self._refuse(f"it {at_end or f'ends in the middle of {self._place}'}")
 
     def _value(self) -> Any:
-        """The value that comes next, whole."""
+        """Read the next value completely."""
         self._peek()
         while True:
             try:
@@ -145,7 +145,7 @@ class JsonRecords:
             return value
 
     def _read_on(self, error: json.JSONDecodeError) -> None:
-        """Read more where the error may come from the end of what was read so far; refuse otherwise."""
+        """Read more if the error may come from the end of what was read so far; else raise it."""
         cut = error.msg.startswith("Unterminated string") or error.pos >= len(self._text.rstrip())
         near_the_end = cut or error.pos > len(self._text) - _REACH
         if near_the_end and self._read():
@@ -155,10 +155,10 @@ class JsonRecords:
         self._refuse(f"{error.msg} in {self._place}, before {self._excerpt(error.pos - self._at)}")
 
     def _read(self) -> bool:
-        """Read more behind what is left; whether there was any."""
+        """Read more of the file; whether there was more."""
         left = self._text[self._at :]
         try:
-            more = self._opened.read(max(self._chunk, len(left)))  # doubling: a long value is not decoded often
+            more = self._opened.read(max(self._chunk, len(left)))  # doubling, so that a long value is decoded few times
         except UnicodeDecodeError as error:
             self._refuse(str(error))
         if more:
@@ -177,12 +177,11 @@ class JsonRecords:
 
 
 def _numbers_of(name: str) -> re.Pattern[str]:
-    """Finds a member of this name whose value is a list of numbers, or of lists of numbers.
+    """A pattern for a member of this name whose value is a list of numbers, or of lists of numbers.
 
-    It can't find the inside of a text: before a quote there stands a backslash; and a quote that ends a text has no
-    letter behind it.
+    It never matches inside a text: there a backslash comes before each quote, and no letter follows the closing quote.
     """
     numbers = r"[-+.,eE\d \t\n\r]*"
     value = rf"\[{numbers}(?:\[{numbers}\]{numbers})*\]"
-    quoted = f'"{re.escape(name)}"'  # stands first: found fast
+    quoted = f'"{re.escape(name)}"'  # first, because it is found fast
     return re.compile(rf"{quoted}(?<!\\{quoted})[ \t\n\r]*:[ \t\n\r]*{value}")

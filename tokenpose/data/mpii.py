@@ -1,13 +1,14 @@
 """MPII's usual JSON files, and the MATLAB file of its ground truth -> samples."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from tokenpose.data.faults import Fault, raise_first
 from tokenpose.data.json_records import JsonRecords
 from tokenpose.data.samples import Samples
 from tokenpose.files import is_number
@@ -32,16 +33,31 @@ def read_mpii(path: str | Path, ground_truth: str | Path | None = None) -> Sampl
     head sizes are then the ground truth's; scipy is needed. Images are numbered from 0, people by their place in the
     file. Raises FileNotFoundError, ModuleNotFoundError, and ValueError that names file and record.
     """
+    people, faults = read_people(path)
+    raise_first(faults, path, "training")
+    chosen = [person for person in people if person is not None]
+    if ground_truth is not None:
+        chosen = _with_ground_truth(chosen, Path(ground_truth), Path(path))
+    return _gather(chosen, Path(path))
+
+
+def read_people(path: str | Path) -> tuple[list["MpiiPerson | None"], list[Fault]]:
+    """The records of an MPII file, None for a faulty one, and everything that is wrong with them.
+
+    Raises FileNotFoundError, and ValueError for a file that is not a JSON list.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no annotation file {path}")
+    people, faults = list[MpiiPerson | None](), list[Fault]()
     with JsonRecords(path) as content:
         if content.kind != "list":
-            raise ValueError(f"{path} is not an MPII file: a list of records is needed, and it holds an object")
-        people = [read_person(record, f"{path}: record {index}") for index, record in enumerate(content.records())]
-    if ground_truth is not None:
-        people = _with_ground_truth(people, Path(ground_truth), path)
-    return _gather(people, path)
+            raise ValueError(f"{path} is not an MPII file: it must hold a list of records, and holds an object")
+        for position, record in enumerate(content.records()):
+            found = list(_find_faults(record, position))
+            people.append(None if found else _to_person(record))
+            faults += found
+    return people, faults
 
 
 def to_matlab(keypoints: Float[np.ndarray, "people 16 2"]) -> Float[np.ndarray, "people 16 2"]:
@@ -49,7 +65,7 @@ def to_matlab(keypoints: Float[np.ndarray, "people 16 2"]) -> Float[np.ndarray, 
     return keypoints + 1
 
 
-class Person(NamedTuple):
+class MpiiPerson(NamedTuple):
     """A record, positions still counted from 1."""
 
     image: str
@@ -65,7 +81,7 @@ class Person(NamedTuple):
         return self.center[0] != -1 and self.scale > 0
 
 
-def _gather(people: Sequence[Person], path: Path) -> Samples:
+def _gather(people: Sequence[MpiiPerson], path: Path) -> Samples:
     kept = [index for index, person in enumerate(people) if person.has_box]
     chosen = [people[index] for index in kept]
     files = {name: index for index, name in enumerate(dict.fromkeys(person.image for person in chosen))}
@@ -83,11 +99,11 @@ def _gather(people: Sequence[Person], path: Path) -> Samples:
         skipped={"no center or scale": len(people) - len(kept)} if len(kept) < len(people) else {},
         annotation_ids=np.array(kept, dtype=np.int64),
         head_sizes=None if np.isnan(head_sizes).all() else head_sizes,
-        origin=str(path),
+        origins=(str(path),),
     )
 
 
-def place_boxes(people: Sequence[Person]) -> Float[np.ndarray, "people 4"]:
+def place_boxes(people: Sequence[MpiiPerson]) -> Float[np.ndarray, "people 4"]:
     """x, y, width, height of squares whose center, as boxes have it, is the published one."""
     center = np.array([person.center for person in people], dtype=np.float64).reshape(-1, 2)
     scale = np.array([person.scale for person in people], dtype=np.float64)[:, None]
@@ -96,59 +112,84 @@ def place_boxes(people: Sequence[Person]) -> Float[np.ndarray, "people 4"]:
     return np.concatenate((center - (side - 1) / 2, side, side), axis=1)
 
 
-def read_person(record: Any, place: str) -> Person:
-    """One record. Raises ValueError that begins with ``place``."""
+def _find_faults(record: Any, position: int) -> Iterator[Fault]:
+    """What is wrong with one record."""
     if not isinstance(record, dict):
-        raise ValueError(f"{place} must be an object; it is {record!r:.60}")
-    needed = ("image", "center", "scale", *(("joints_vis",) if "joints" in record else ()))
-    missing = [name for name in needed if name not in record]
-    if missing:
-        raise ValueError(f"{place} has no {', '.join(missing)}")
-    if not isinstance(record["image"], str):
-        raise ValueError(f"{place}: image must be text; it is {record['image']!r:.60}")
-    if not is_number(record["scale"]):
-        raise ValueError(f"{place}: scale must be a finite number; it is {record['scale']!r:.60}")
-    x, y = _numbers(record, "center", 2, place)
-    keypoints, visible = _read_joints(record, place)
-    return Person(record["image"], (x, y), float(record["scale"]), keypoints, visible, _read_head(record, place))
+        message = f"a record must be an object; got {record!r:.60}"
+        yield Fault(section="records", position=position, field="", kind="not an object", message=message)
+        return
+    image = record.get("image")
+    for field, expected in _expected(record):
+        yield Fault(
+            section="records",
+            position=position,
+            image=image if isinstance(image, str) else None,
+            field=field,
+            kind="invalid" if field in record else "missing",
+            message=f"{field} must be {expected}; got {record.get(field)!r:.60}",
+        )
 
 
-def _read_joints(record: Mapping[str, Any], place: str) -> tuple[Float[np.ndarray, "16 2"], Bool[np.ndarray, " 16"]]:
-    if "joints" not in record:
-        return np.zeros((COUNT, 2)), np.zeros(COUNT, dtype=bool)
-    visible = np.array(_numbers(record, "joints_vis", COUNT, place)) > 0
+def _expected(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The fields that can't be used, and what they must hold."""
+    if not isinstance(record.get("image"), str):
+        yield "image", "text"
+    if _numbers(record.get("center"), 2) is None:
+        yield "center", "2 finite numbers"
+    if not is_number(record.get("scale")):
+        yield "scale", "a finite number"
+    if "joints" in record:
+        visible = _numbers(record.get("joints_vis"), COUNT)
+        if visible is None:
+            yield "joints_vis", f"{COUNT} finite numbers"
+        if _points(record["joints"], visible or [0.0] * COUNT) is None:
+            yield "joints", f"{COUNT} points x, y"
+    head = _head_field(record)
+    if head is not None and _numbers(record[head], 4) is None:
+        yield head, "4 finite numbers"
+
+
+def _to_person(record: Mapping[str, Any]) -> MpiiPerson:
+    """A record without faults."""
+    keypoints, visible, head_size = np.zeros((COUNT, 2)), np.zeros(COUNT), math.nan
+    if "joints" in record:
+        keypoints, visible = np.array(record["joints"], dtype=np.float64), np.array(record["joints_vis"], dtype=float)
+    head = _head_field(record)
+    if head is not None:
+        x1, y1, x2, y2 = map(float, record[head])
+        head_size = HEAD * math.hypot(x2 - x1, y2 - y1)
+    x, y = map(float, record["center"])
+    return MpiiPerson(record["image"], (x, y), float(record["scale"]), keypoints, visible > 0, head_size)
+
+
+def _head_field(record: Mapping[str, Any]) -> str | None:
+    return next((name for name in ("head_box", "headbox") if record.get(name) is not None), None)
+
+
+def _points(values: Any, visible: Sequence[float]) -> Float[np.ndarray, "16 2"] | None:
+    """Joints as an array; None where they are not 16 points, or a visible one is not finite."""
     try:
-        keypoints = np.array(record["joints"], dtype=np.float64)
+        points = np.array(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        keypoints = np.zeros(0)
-    if keypoints.shape != (COUNT, 2) or not np.isfinite(keypoints[visible]).all():
-        raise ValueError(f"{place}: joints must be {COUNT} points x, y; it is {record['joints']!r:.60}")
-    return keypoints, visible
+        return None
+    sound = points.shape == (COUNT, 2) and np.isfinite(points[np.array(visible) > 0]).all()
+    return points if sound else None
 
 
-def _read_head(record: Mapping[str, Any], place: str) -> float:
-    name = next((name for name in ("head_box", "headbox") if record.get(name) is not None), None)
-    if name is None:
-        return math.nan
-    x1, y1, x2, y2 = _numbers(record, name, 4, place)
-    return HEAD * math.hypot(x2 - x1, y2 - y1)
+def _numbers(values: Any, count: int) -> list[float] | None:
+    """A list of ``count`` finite numbers; None for anything else."""
+    if not isinstance(values, list) or len(values) != count:
+        return None
+    numbers = all(isinstance(value, bool) or is_number(value) for value in values)
+    return [float(value) for value in values] if numbers else None
 
 
-def _numbers(record: Mapping[str, Any], name: str, count: int, place: str) -> list[float]:
-    values = record[name]
-    if (
-        not isinstance(values, list)
-        or len(values) != count
-        or not all(isinstance(value, bool) or is_number(value) for value in values)
-    ):
-        raise ValueError(f"{place}: {name} must be {count} finite numbers; it is {values!r:.60}")
-    return [float(value) for value in values]
-
-
-def _with_ground_truth(people: Sequence[Person], truth: Path, path: Path) -> list[Person]:
+def _with_ground_truth(people: Sequence[MpiiPerson], truth: Path, path: Path) -> list[MpiiPerson]:
     heads, missing, positions = _read_matlab(truth)
     if positions.shape[2] != len(people):
-        raise ValueError(f"{truth} has {positions.shape[2]} people; {path} has {len(people)}: they don't go together")
+        raise ValueError(
+            f"{truth} has {positions.shape[2]} people; {path} has {len(people)}: they must hold the same people"
+        )
     sizes = HEAD * np.linalg.norm(heads[1] - heads[0], axis=0)
     return [
         person._replace(
@@ -175,7 +216,7 @@ def _read_matlab(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError(f"{path} can't be read as a MATLAB file (up to version 7.2): {error}") from error
     absent = [name for name in FIELDS if name not in content]
     if absent:
-        raise ValueError(f"{path} is no MPII ground truth: it has no {', '.join(absent)}")
+        raise ValueError(f"{path} is not MPII's ground truth: it has no {', '.join(absent)}")
     heads, missing, positions = (content[name] for name in FIELDS)
     if positions.ndim == 2 and heads.ndim == 2:  # MATLAB drops the axis of a single person
         heads, positions = heads[..., None], positions[..., None]

@@ -21,35 +21,44 @@ class Samples:
     keypoints: Float[np.ndarray, "people keypoints 2"]
     visible: Bool[np.ndarray, "people keypoints"]
     skipped: dict[str, int]
-    """How many annotations were left out, by reason."""
+    """How many annotations are left out, by reason."""
     annotation_ids: Int[np.ndarray, " people"] | None = None
-    """The records' ids in their file; None where it has none."""
+    """The records' ids in their file; None where they are not whole numbers."""
     areas: Float[np.ndarray, " people"] | None = None
-    """Areas of the segmented people in square pixels, NaN where a record gives none; None: no record does."""
+    """Areas of the segmented people in square pixels; NaN where a record has none, None if no record has one."""
     head_sizes: Float[np.ndarray, " people"] | None = None
-    """MPII's measure of a person, in pixels, NaN where it isn't known; None: nobody's is."""
-    origin: str = "the data"
-    """The file that they were read from, for messages."""
+    """MPII's measure of a person, in pixels; NaN where it isn't known, None if it is known for no one."""
+    origins: tuple[str, ...] = ("the data",)
+    """The annotation files that they come from."""
+    origin_index: Int[np.ndarray, " images"] | None = None
+    """Which of the origins each image comes from; None: all from the first."""
     outside: int = 0
-    """How many labelled keypoints lie outside their image: kept, as published."""
+    """How many labelled keypoints lie outside their image; these are kept, as published."""
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def file_of(self, sample: int) -> str:
-        """The image file's name of one person."""
-        return self.files[self.image_index[sample]]
+    @property
+    def origin(self) -> str:
+        """The annotation files, for messages."""
+        return " + ".join(self.origins)
 
-    def name_of(self, sample: int) -> str:
+    def file_of(self, person: int) -> str:
+        """The name of the image file of one person."""
+        return self.files[self.image_index[person]]
+
+    def origin_of(self, image: int) -> int:
+        """Which of the origins an image comes from."""
+        return 0 if self.origin_index is None else int(self.origin_index[image])
+
+    def name_of(self, person: int) -> str:
         """What messages call one person: the annotation's id, or the place among the people, and the file."""
-        number = f"person {sample}" if self.annotation_ids is None else f"annotation {self.annotation_ids[sample]}"
-        origins = self.origin.split(" + ")
-        part = self.file_of(sample).partition(":")[0] if len(origins) > 1 else "0"
-        return f"{number} of {origins[int(part)]}"
+        number = f"person {person}" if self.annotation_ids is None else f"annotation {self.annotation_ids[person]}"
+        return f"{number} of {self.origins[self.origin_of(int(self.image_index[person]))]}"
 
     @property
     def left_out(self) -> str:
-        """How many annotations, and why: "1 crowd, 2 no labelled keypoint", or "none"."""
+        """How many annotations are left out, and why: "1 crowd, 2 no labelled keypoint", or "none"."""
         return ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none"
 
     def describe(self) -> str:

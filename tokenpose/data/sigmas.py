@@ -1,4 +1,4 @@
-"""Sigmas for keypoints of your own: how exactly each can be placed, estimated from the labels that are there."""
+"""Sigmas for custom keypoints: how precisely people can place each one, estimated from the labels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,9 +12,9 @@ from tokenpose.skeletons import COCO, words_without_side
 Origin = Literal["named", "estimated"]
 
 SHARE_OF_NEIGHBOR = 0.25
-"""A sigma as a share of the way to the nearest other keypoint; calibrated on COCO, see `estimate_sigmas`."""
+"""A sigma as a share of the distance to the nearest other keypoint; calibrated on COCO, see `estimate_sigmas`."""
 SHARE_OF_BOX = 0.53
-"""How much of a person's box the person covers: the median of 86 people of COCO is 0.52, of 500 of LSPET 0.54."""
+"""How much of the box a person covers: the median is 0.52 for 86 people of COCO and 0.54 for 500 of LSPET."""
 MOST_PEOPLE = 1_000  # medians over more people hardly differ
 
 _BY_WORDS = {words_without_side(name): sigma for name, sigma in zip(COCO.keypoints, COCO.sigmas or (), strict=True)}
@@ -23,7 +23,7 @@ _SMALLEST, _LARGEST = min(_BY_WORDS.values()), max(_BY_WORDS.values())
 
 @dataclass(frozen=True, kw_only=True)
 class Sigmas:
-    """A sigma for each keypoint, in COCO's unit (of the person's sqrt(area)), and where it comes from."""
+    """A sigma for each keypoint, in COCO's unit (shares of the person's sqrt(area)), and where it comes from."""
 
     values: Float[np.ndarray, " keypoints"]
     origins: tuple[Origin, ...]
@@ -31,17 +31,17 @@ class Sigmas:
 
 
 def estimate_sigmas(samples: Samples) -> Sigmas:
-    """Sigmas for OKS on keypoints of which nobody has measured any.
+    """Sigmas for OKS on keypoints for which no one has measured sigmas.
 
-    COCO's were measured, as the spread of several people's labels of one keypoint. One label each shows no spread, so
-    this is an estimate. A keypoint with the name of one of COCO's, side aside, has COCO's sigma. Any other has a
-    quarter of the way to the nearest other keypoint, relative to the person's sqrt(area): the median over people for
-    each pair, then the least of its pairs; never beyond COCO's 0.025 to 0.107. A keypoint that is never labelled beside
-    another has the median of COCO's.
+    COCO's sigmas were measured, as the spread of several people's labels of one keypoint. One label shows no spread, so
+    this is an estimate. A keypoint with the name of one of COCO's, apart from the side, gets COCO's sigma. Any other
+    gets a quarter of the distance to the nearest other keypoint, relative to the person's sqrt(area): the median over
+    people for each other keypoint, then the smallest of these, within COCO's range of 0.025 to 0.107. A keypoint that
+    is never labelled together with another gets the median of COCO's.
 
-    How good that is: from the 86 people of COCO on whom the quarter was calibrated, as if their names said nothing, it
-    is off by a factor of 1.18 in the median of the 17 keypoints and of 1.53 at worst (hips, 0.070 for 0.107); from few
-    people by more. Compare AP by estimated sigmas among models on the same data, not with AP on COCO.
+    How good this is: for the 86 people of COCO on whom the quarter was calibrated, without using the names, it is off
+    by a factor of 1.18 in the median of the 17 keypoints and of 1.53 at worst (hips, 0.070 instead of 0.107); with few
+    people by more. Compare AP with estimated sigmas among models on the same data, not with AP on COCO.
     """
     known = [_BY_WORDS.get(words_without_side(name)) for name in samples.skeleton.keypoints]
     measured = sigmas_from_distances(samples).tolist()
@@ -52,7 +52,7 @@ def estimate_sigmas(samples: Samples) -> Sigmas:
 
 
 def sigmas_from_distances(samples: Samples) -> Float[np.ndarray, " keypoints"]:
-    """The estimate alone, whatever the keypoints are called."""
+    """The estimate from distances alone, without the names."""
     step = max(1, -(-len(samples) // MOST_PEOPLE))
     some = samples.take(slice(None, None, step))
     sides = np.sqrt(fill_areas(some)).astype(np.float64)
@@ -63,7 +63,7 @@ def sigmas_from_distances(samples: Samples) -> Float[np.ndarray, " keypoints"]:
 
 
 def fill_areas(samples: Samples) -> Float[np.ndarray, " people"]:
-    """Everybody's area in square pixels: the record's where it gives one, else 0.53 of the box."""
+    """The area of each person in square pixels: that of the record, or 0.53 of the box where the record has none."""
     of_boxes = SHARE_OF_BOX * samples.boxes[:, 2] * samples.boxes[:, 3]
     if samples.areas is None:
         return of_boxes
@@ -76,9 +76,9 @@ def _nearest(
     sides: Float[np.ndarray, " people"],
     keypoint: int,
 ) -> float:
-    """The median distance to the keypoint that is nearest by it, in persons' sides; infinite where there is none.
+    """The smallest median distance to another keypoint, in units of people's sides; infinite without other keypoints.
 
-    Two keypoints at one place say nothing about how far apart they are, and don't count.
+    Keypoints at the same place don't count: they say nothing about the distance between the two.
     """
     distances = np.linalg.norm(keypoints - keypoints[:, keypoint : keypoint + 1], axis=-1)
     counts = visible & visible[:, keypoint : keypoint + 1] & (distances > 0) & (sides > 0)[:, None]

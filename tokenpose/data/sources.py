@@ -30,13 +30,13 @@ class Source(Protocol):
     """Gives images by the names that samples have for them."""
 
     def read(self, name: str) -> UInt8[Tensor, "3 height width"]:
-        """The image of that name; raises OSError where there is none, or it can't be decoded."""
+        """The image of that name; raises OSError if there is none, or it can't be decoded."""
         ...
 
 
 @runtime_checkable
 class CheckedSource(Source, Protocol):
-    """Knows, without opening images, which there are."""
+    """Knows which images there are without opening them."""
 
     def check(self, name: str) -> None:
         """Raises OSError where there is no image of that name."""
@@ -47,10 +47,10 @@ class ImageSource:
     """Images by file name, from folders, tar files (uncompressed) and zip files, which are not unpacked.
 
     ``places``: a path, several, or patterns such as "data/train-*.tar". A name is looked up as given, then under
-    images/, then by its last part, in each place in turn, so the first place that has it counts; in a tar or zip a name
-    is also found under folders ("a.jpg" as train2017/a.jpg), if only one fits. Neither a "./" or "/" in front, nor
-    backslashes, nor how accents are encoded make a difference. Raises FileNotFoundError where a place or, when read, a
-    name is not there, ValueError for files that are neither tar nor zip, broken or encrypted.
+    images/, then by its last part. Each of these is tried in all places in turn, and the first one that has it counts.
+    In a tar or zip a name is also found under folders ("a.jpg" as train2017/a.jpg) if only one fits. A leading "./" or
+    "/", backslashes and the encoding of accents make no difference. Raises FileNotFoundError for a place that doesn't
+    exist and, when read, for a missing name; ValueError for files that are neither tar nor zip, broken or encrypted.
     """
 
     def __init__(self, places: str | Path | Iterable[str | Path]) -> None:
@@ -65,7 +65,7 @@ class ImageSource:
 
     @property
     def folders(self) -> list[Path]:
-        """Those of the places that are folders."""
+        """The places that are folders."""
         return [place.path for place in self._places if isinstance(place, _Folder)]
 
     def read(self, name: str) -> UInt8[Tensor, "3 height width"]:
@@ -73,16 +73,16 @@ class ImageSource:
         return decode_image(self.read_bytes(name), name)
 
     def read_bytes(self, name: str) -> bytes:
-        """The image file as it lies there. Raises FileNotFoundError, and what reading raises."""
+        """The bytes of the image file. Raises FileNotFoundError, and what reading raises."""
         place, member = self._find(name)
         return _read_file(place.path, member)
 
     def check(self, name: str) -> None:
-        """Raise what reading raises where there is no image of that name; nothing is opened."""
+        """Raise what reading raises if there is no image of that name; opens nothing."""
         self._find(name)
 
     def _find(self, name: str) -> "tuple[_Folder | _Archive, Found]":
-        """The first place that has it, and where it is in there."""
+        """The first place that has it, and where in that place it is."""
         cleaned = _clean(name)
         last = PurePosixPath(cleaned).name
         for candidate in dict.fromkeys((cleaned, f"images/{cleaned}", last)):
@@ -97,13 +97,13 @@ class ImageSource:
 
 
 class _Folder:
-    """Files below a folder, and none elsewhere."""
+    """Files below a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def find(self, name: str) -> Path | None:
-        """The file; None where there is no such file."""
+        """The file, or None."""
         if ".." in PurePosixPath(name).parts:
             return None
         return next((self.path / form for form in _forms(name) if (self.path / form).is_file()), None)
@@ -125,11 +125,11 @@ class _Archive:
         self._by_last_part: dict[str, list[str]] | None = None
 
     def find(self, name: str) -> Member | None:
-        """The member; None where there is no such member."""
+        """The member, or None."""
         return self._members.get(name)
 
     def find_below(self, name: str) -> Member | None:
-        """A member under folders that the name doesn't have. Raises OSError where several fit."""
+        """A member below folders that the name doesn't have. Raises OSError if several fit."""
         if self._by_last_part is None:
             self._by_last_part = {}
             for member in self._members:
@@ -149,18 +149,18 @@ def _clean(name: str) -> str:
 
 
 def _forms(name: str) -> tuple[str, ...]:
-    """How a file system may write the name: with composed or with separate accents (macOS)."""
+    """How file systems may write the name: with composed accents, or with separate ones (macOS)."""
     return (name,) if name.isascii() else (name, unicodedata.normalize("NFD", name))
 
 
 def _list_members(path: Path) -> Iterator[tuple[str, Member]]:
-    """The names of an archive's files, and where they are. Raises ValueError for what is none, or a broken one."""
-    if _is_plain_tar(path):  # first: the end of a tar may look like a zip, if that is packed in it
+    """The names of an archive's files, and where they are. Raises ValueError for a broken archive or another file."""
+    if _is_plain_tar(path):  # first, since a tar that ends with a zip looks like a zip
         return _list_tar(path)
     if zipfile.is_zipfile(path):
         return _list_zip(path)
     raise ValueError(
-        f"images are read from folders, uncompressed tar files and zip files; {path} is none of them{_explain(path)}"
+        f"images are read from folders, uncompressed tar files and zip files; {path} is none of these{_explain(path)}"
     )
 
 
@@ -169,7 +169,7 @@ def _explain(path: Path) -> str:
         start = opened.read(8)
     for mark, command in _COMPRESSED.items():
         if start.startswith(mark):
-            return f": it is compressed, and images can't be found in it without unpacking; run {command} on it once"
+            return f": it is compressed, and single images can't be read from it; run {command} on it once"
     return ": it looks like a zip file that is cut off" if start.startswith(b"PK\x03\x04") else ""
 
 
@@ -186,7 +186,7 @@ def _list_zip(path: Path) -> Iterator[tuple[str, Member]]:
 
 
 def _name_of(info: zipfile.ZipInfo) -> str:
-    """Its name as UTF-8, which many packers write without saying so: zipfile then takes it for code page 437."""
+    """Its name as UTF-8, which many programs write without the flag for it: zipfile then reads code page 437."""
     if info.flag_bits & _UTF8:
         return info.filename
     try:
@@ -215,8 +215,8 @@ def _list_tar(path: Path) -> Iterator[tuple[str, Member]]:
                     yield member.name, (member.offset_data, member.size)
             if any(
                 _read_member(path, (archive.offset, tarfile.BLOCKSIZE))
-            ):  # zeros end a tar; tarfile ends at all else
-                raise tarfile.ReadError("what follows is no header")
+            ):  # a tar ends with zeros; tarfile stops at anything else without an error
+                raise tarfile.ReadError("a header is expected")
     except tarfile.ReadError as error:
         raise ValueError(f"{path} is a tar file that is cut off or broken at {last}: {error}") from error
 
@@ -243,5 +243,5 @@ def _read_zipped(archive: Path, member: str) -> bytes:
 
 @lru_cache(maxsize=8)
 def _open_zip(archive: Path, _process: int) -> zipfile.ZipFile:
-    """Its table is read once a process; a forked one must not share the file's position."""
+    """The archive with its table, once for each process: forked ones must not share the file's position."""
     return zipfile.ZipFile(archive)

@@ -1,4 +1,4 @@
-"""The data doctor: every check on keypoint files and their images, and what came of them."""
+"""The check of keypoint files and their images: every finding, and what the files hold."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -8,27 +8,40 @@ from typing import Any
 
 import numpy as np
 
-from tokenpose.data.json_records import JsonRecords
+from tokenpose.data.annotations import is_mpii
 from tokenpose.data.sigmas import estimate_sigmas
 from tokenpose.data.sources import ImageSource
+from tokenpose.doctor.boxes import check_boxes
+from tokenpose.doctor.duplicates import check_duplicates, check_repeated_files
 from tokenpose.doctor.findings import CHECKS, SEVERITIES, Finding, Severity
-from tokenpose.doctor.labels import check_boxes, check_flags, check_keypoints, check_labelled, check_people
+from tokenpose.doctor.keypoints import check_flags, check_keypoints, check_labelled
 from tokenpose.doctor.mpii_records import read_mpii_records
 from tokenpose.doctor.pairs import check_pairs
-from tokenpose.doctor.pictures import check_empty, check_images, check_listed, check_twins, look_at
+from tokenpose.doctor.people import check_people
+from tokenpose.doctor.pictures import check_images, check_unannotated, read_pictures
 from tokenpose.doctor.records import Records, count_labels, read_records, to_samples
-from tokenpose.doctor.swaps import SUSPICIOUS, check_sides
+from tokenpose.doctor.sides import check_sides
+from tokenpose.doctor.swaps import SWAP_SCORE
 from tokenpose.files import is_number
 
 IMAGE_CHECKS = ("missing images", "unreadable images", "image sizes", "train and validation")
-"""What can't be told without the images."""
+"""Checks that need the images."""
 
 ACROSS_FILES = ("train and validation",)
+"""Checks that need two files."""
 
 SIZE_CHECKS = ("image sizes", "keypoints outside")
-"""What can't be told where the files don't say how large images are, as MPII's don't."""
+"""Checks that need the images' sizes in the file, which MPII's files don't have."""
 
-LABEL_CHECKS = (check_boxes, check_keypoints, check_flags, check_labelled, check_pairs, check_people, check_listed)
+LABEL_CHECKS = (
+    check_boxes,
+    check_keypoints,
+    check_flags,
+    check_labelled,
+    check_pairs,
+    check_people,
+    check_repeated_files,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,28 +56,28 @@ class FileSummary:
     """How many people have each keypoint labelled."""
     limbs: tuple[tuple[str, str], ...]
     flip_pairs: tuple[tuple[str, str], ...] | None
-    """None where the names don't tell."""
+    """None where the names don't say."""
     sigmas: dict[str, float]
-    """For OKS, in COCO's unit; empty where nobody is labelled."""
+    """For OKS, in COCO's unit; empty where no one is labelled."""
     sigma_origins: dict[str, str]
     """ "named": COCO's, by the keypoint's name; "estimated": from the distances among the labelled keypoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """What the doctor found: ``findings`` by check, errors first, then the most suspicious."""
+class CheckResult:
+    """The findings, by check; within a check errors come first, then by priority."""
 
     files: tuple[FileSummary, ...]
     findings: tuple[Finding, ...]
     skipped: tuple[str, ...]
-    """Checks that were not made, for want of images or of a second file."""
+    """Checks that need images, their sizes or a second file, where these are not there."""
 
     def of_check(self, check: str) -> tuple[Finding, ...]:
         """The findings of one check."""
         return tuple(finding for finding in self.findings if finding.check == check)
 
     def count(self, severity: Severity) -> int:
-        """How many findings are so severe."""
+        """How many findings have this severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -89,27 +102,28 @@ def check_data(
     val: str | Path | None = None,
     category: str | None = None,
     flip_pairs: Sequence[tuple[str, str]] | None = None,
-    suspicious: float = SUSPICIOUS,
-) -> Diagnosis:
-    """Look for faults in COCO keypoint files or MPII's, in their images, and in images that several files share.
+    swap_score: float = SWAP_SCORE,
+) -> CheckResult:
+    """Look for faults in COCO keypoint files or MPII's, in their images, and for images that are in several files.
 
     ``paths``: an annotation file, or several; ``val``: one more, whose images must not be in the others. ``images``:
-    folders, tar or zip files, patterns; without them only labels are looked at. ``category``: its name, where there are
-    several with keypoints. ``flip_pairs``: pairs of names, where names don't tell. ``suspicious``: from which score on
-    left and right count as exchanged; a lower one finds more, and gives more false alarms.
+    folders, tar or zip files, patterns; without them only labels are checked. ``category``: the name of the one to
+    check, where several have keypoints. ``flip_pairs``: pairs of names, where the names don't say which keypoints
+    change sides. ``swap_score``: people with a higher score are reported as having left and right swapped; a lower one
+    finds more, with more false alarms.
 
-    Raises FileNotFoundError for a missing annotation file or place of images, ValueError for what is no keypoint file,
-    LookupError for unknown names in ``flip_pairs``; all other faults are findings.
+    Raises FileNotFoundError for a missing annotation file or place of images, ValueError for a file that is not a
+    keypoint file, LookupError for unknown names in ``flip_pairs``; all other faults are findings.
     """
     names = [paths] if isinstance(paths, str | Path) else list(paths)
     files = read_files(names + ([val] if val is not None else []), category, flip_pairs)
-    return diagnose(files, None if images is None else ImageSource(images), suspicious=suspicious)
+    return check_records(files, None if images is None else ImageSource(images), swap_score=swap_score)
 
 
 def read_files(
     paths: Sequence[str | Path], category: str | None = None, flip_pairs: Sequence[tuple[str, str]] | None = None
 ) -> list[Records]:
-    """What each of the files says. Raises as `check_data`, and ValueError for a file that is given twice."""
+    """The records of each file. Raises as `check_data` does, and ValueError for a file that is given twice."""
     resolved = Counter(Path(path).resolve() for path in paths)
     twice = [str(path) for path in paths if resolved[Path(path).resolve()] > 1]
     if twice:
@@ -118,57 +132,53 @@ def read_files(
 
 
 def _read(path: Path, category: str | None, flip_pairs: Sequence[tuple[str, str]] | None) -> Records:
-    """A COCO keypoint file, or MPII's, told by the content."""
-    if path.is_file():
-        with JsonRecords(path, chunk=64) as content:
-            is_list = content.kind == "list"
-        if is_list and category is not None:
-            raise ValueError(f"{path} is an MPII file and has no categories; got category {category!r}")
-        if is_list:
-            return read_mpii_records(path, flip_pairs)
-    return read_records(path, category, flip_pairs)
+    if not is_mpii(path):
+        return read_records(path, category, flip_pairs)
+    if category is not None:
+        raise ValueError(f"{path} is an MPII file and has no categories; got category {category!r}")
+    return read_mpii_records(path, flip_pairs)
 
 
-def diagnose(
+def check_records(
     files: Sequence[Records],
     source: ImageSource | None,
     *,
     tick: Callable[[], None] = lambda: None,
     readers: int = 4,
-    suspicious: float = SUSPICIOUS,
-) -> Diagnosis:
-    """Make all checks. ``tick`` is called after each image; ``readers`` threads read ahead."""
-    if not is_number(suspicious):
-        raise ValueError(f"suspicious must be a finite number; got {suspicious!r}")
-    findings = [finding for records in files for finding in _check_labels(records, suspicious)]
+    swap_score: float = SWAP_SCORE,
+) -> CheckResult:
+    """All checks of the files. ``tick`` is called after each image; ``readers`` threads read ahead."""
+    if not is_number(swap_score):
+        raise ValueError(f"swap_score must be a finite number; got {swap_score!r}")
+    findings = [finding for records in files for finding in _check_labels(records, swap_score)]
     if source is not None:
-        pictures = [look_at(records, source, tick, readers) for records in files]
-        for records, seen in zip(files, pictures, strict=True):
-            findings += check_images(records, seen)
-        findings += check_twins(files, pictures)
+        pictures = [read_pictures(records, source, tick, readers) for records in files]
+        for records, read in zip(files, pictures, strict=True):
+            findings += check_images(records, read)
+        findings += check_duplicates(files, pictures)
     findings.sort(key=_order)
     skipped = set(IMAGE_CHECKS if source is None else ()) | set(ACROSS_FILES if len(files) < 2 else ())
     if not any(np.isfinite(records.sizes).any() for records in files):
         skipped |= set(SIZE_CHECKS)
-    return Diagnosis(
-        files=tuple(map(_summarise, files)),
+    return CheckResult(
+        files=tuple(map(_summarize, files)),
         findings=tuple(findings),
         skipped=tuple(check for check in CHECKS if check in skipped),
     )
 
 
-def _check_labels(records: Records, suspicious: float) -> list[Finding]:
+def _check_labels(records: Records, swap_score: float) -> list[Finding]:
     findings = list(records.findings)
     for check in LABEL_CHECKS:
         findings += check(records)
-    return findings + check_empty(records) + check_sides(records, suspicious)
+    return findings + check_unannotated(records) + check_sides(records, swap_score)
 
 
 def _order(finding: Finding) -> tuple[int, int, float]:
-    return list(CHECKS).index(finding.check), SEVERITIES.index(finding.severity), -finding.doubt
+    return list(CHECKS).index(finding.check), SEVERITIES.index(finding.severity), -finding.priority
 
 
-def _summarise(records: Records) -> FileSummary:
+def _summarize(records: Records) -> FileSummary:
     skeleton, samples = records.skeleton, to_samples(records)
     names = skeleton.keypoints
     sigmas = estimate_sigmas(samples) if len(samples) else None

@@ -1,36 +1,36 @@
-"""Findings: what the data doctor has to say, a sentence each."""
+"""Findings of the check: a sentence each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 Severity = Literal["error", "warning", "note"]
-"""An error stops training or falsifies its results, a warning is a suspicion, a note is good to know."""
+"""An error stops training or evaluation or makes their results wrong, a warning may be a mistake, a note informs."""
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 CHECKS: Mapping[str, str] = {
     "records": "records that can't be read",
-    "missing images": "images that are not there",
-    "unreadable images": "images that can't be decoded whole",
-    "image sizes": "images of another size than the file says, or turned by EXIF",
-    "images without people": "images that nobody is annotated in",
-    "boxes": "boxes without area, outside the image, around somebody else, or far too large",
+    "missing images": "images that don't exist",
+    "unreadable images": "images that can't be decoded completely",
+    "image sizes": "images whose size differs from the file's, or that EXIF turns",
+    "images without people": "images without annotations",
+    "boxes": "boxes without area, outside the image, around another person, or far too large",
     "keypoints outside": "labelled keypoints outside the image",
     "repeated keypoints": "different keypoints of a person at the same spot",
-    "visibility flags": "v other than 0, 1, 2, or not in accord with coordinates and num_keypoints",
-    "never labelled": "keypoints that nobody has",
-    "left and right": "keypoints whose left and right look exchanged",
+    "visibility flags": "v other than 0, 1, 2, or in conflict with coordinates or num_keypoints",
+    "never labelled": "keypoints that no person has",
+    "left and right": "keypoints whose left and right look swapped",
     "flip pairs": "wrong or missing pairs of left and right",
-    "duplicate images": "images that are there twice",
-    "train and validation": "images of one file that are in another, too",
+    "duplicate images": "images that occur twice",
+    "train and validation": "images that are in two of the files",
     "duplicate people": "people who are annotated twice",
 }
 """What is checked, in the order of a report."""
 
 
 class Place(NamedTuple):
-    """Where to look: rows of a file's `Records`; ``person`` is None where the image as a whole is meant."""
+    """What a finding is about, as rows of a file's `Records`; ``person`` is None for the image as a whole."""
 
     file: str
     image: int
@@ -39,14 +39,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong or suspicious, in a sentence with its values, and what to do about it."""
+    """One thing that is wrong or may be: a sentence with values, and what to do."""
 
     check: str
     severity: Severity
     file: str
     """The annotation file, as it was given."""
     record: str
-    """Which record of the file: "annotation 7 in a.jpg", "image 3 (b.jpg)"; the whole file where empty."""
+    """Which record of the file: "annotation 7 in a.jpg", "image 3 (b.jpg)"; empty for the whole file."""
     message: str
     advice: str
     annotations: tuple[Any, ...] = ()
@@ -54,8 +54,8 @@ class Finding:
     images: tuple[str, ...] = ()
     """Their file names."""
     keypoints: tuple[str, ...] = ()
-    doubt: float = 0.0
-    """Within a check, the most suspicious have most."""
+    priority: float = 0.0
+    """Findings of a check are listed from the highest priority to the lowest."""
     places: tuple[Place, ...] = ()
 
     def __post_init__(self) -> None:

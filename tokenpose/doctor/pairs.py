@@ -1,4 +1,4 @@
-"""Flip pairs: whether left and right keypoints are paired, as their names say and their places bear out."""
+"""Checks of flip pairs: whether they agree with the names of the keypoints and with where these lie."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ from tokenpose.doctor.records import Records
 from tokenpose.skeletons import Skeleton, explain_unknown_flip_pairs, infer_flip_pairs
 
 UNLIKE = 0.3
-"""How much farther one keypoint of a pair may be from the rest of the body than the other, as a logarithm: in LSPET the
-worst pair differs by 0.03, in COCO's 86 people by 0.12."""
+"""How much farther from the rest of the body one keypoint of a pair may be than the other, as a logarithm: the worst
+pair of LSPET differs by 0.03, of COCO's 86 people by 0.12."""
 
 FEWEST = 20
-"""People without whom nothing is said about places."""
+"""People that it takes to compare distances."""
 
 
 def check_pairs(records: Records) -> list[Finding]:
@@ -30,32 +30,32 @@ def check_pairs(records: Records) -> list[Finding]:
                 f"{near} and {far} don't look like a pair: {far} is {np.exp(abs(difference)):.1f} times as far from "
                 f"{reference} as {near}"
             )
-            advice = "see whether the names stand in the order of the keypoints' numbers"
+            advice = "check that the names have the same order as the keypoints' numbers"
             findings.append(
                 records.about_file(
-                    "flip pairs", "warning", message, advice=advice, keypoints=names, doubt=abs(difference)
+                    "flip pairs", "warning", message, advice=advice, keypoints=names, priority=abs(difference)
                 )
             )
     return findings
 
 
 def _check_names(records: Records) -> list[Finding]:
-    """Names that don't tell the pairs, though no pairs are given."""
+    """Names from which no pairs follow, where none are given."""
     skeleton = records.skeleton
     if skeleton.flip_pairs is not None:
         return []
-    lonely = lonely_names(skeleton)
+    alone = names_without_partner(skeleton)
     advice = 'name both "left_..." and "right_...", or give the pairs: --flip-pairs left_a:right_a,left_b:right_b'
-    if lonely:
-        message = f"{', '.join(lonely)} {'has' if len(lonely) == 1 else 'have'} no partner of the other side by name"
-        return [records.about_file("flip pairs", "error", message, advice=advice, keypoints=lonely)]
-    message = f"which keypoints change sides can't be told: {explain_unknown_flip_pairs(skeleton.keypoints)}"
-    advice += "; --flip-pairs none where nothing changes sides; or train with --flip 0, without mirroring"
+    if alone:
+        message = f"{', '.join(alone)} {'has' if len(alone) == 1 else 'have'} no partner of the other side by name"
+        return [records.about_file("flip pairs", "error", message, advice=advice, keypoints=alone)]
+    message = f"the names don't say which keypoints change sides: {explain_unknown_flip_pairs(skeleton.keypoints)}"
+    advice += "; --flip-pairs none if no keypoint changes sides; or train without mirroring, --flip 0"
     return [records.about_file("flip pairs", "error", message, advice=advice)]
 
 
-def lonely_names(skeleton: Skeleton) -> tuple[str, ...]:
-    """Keypoints whose name has a side, and that no other's name mirrors."""
+def names_without_partner(skeleton: Skeleton) -> tuple[str, ...]:
+    """Keypoints whose name has a side, where no name is the same but for the other side."""
     sided = [index for index in range(len(skeleton)) if skeleton.side(index)]
     return tuple(
         skeleton.keypoints[index]
@@ -69,7 +69,7 @@ def lonely_names(skeleton: Skeleton) -> tuple[str, ...]:
 
 
 def _contradictions(records: Records) -> list[Finding]:
-    """Given pairs of which the names tell otherwise."""
+    """Pairs of the file that disagree with those that follow from the names."""
     skeleton = records.skeleton
     pairs, named = skeleton.flip_pairs, infer_flip_pairs(skeleton.keypoints)
     if pairs is None or named is None:
@@ -81,8 +81,8 @@ def _contradictions(records: Records) -> list[Finding]:
         meant = partners.get(pair[0])
         if meant == pair[1] or (meant is None and pair[1] not in partners):
             continue
-        by_name = f"{names[0]} with {skeleton.keypoints[meant]}" if meant is not None else f"not {names[0]}"
-        message = f"{names[0]} is paired with {names[1]}, the names pair {by_name}"
+        by_name = "in no pair" if meant is None else f"paired with {skeleton.keypoints[meant]}"
+        message = f"{names[0]} is paired with {names[1]}; by the names it should be {by_name}"
         findings.append(
             records.about_file("flip pairs", "error", message, advice="correct the pair or the name", keypoints=names)
         )
@@ -92,7 +92,7 @@ def _contradictions(records: Records) -> list[Finding]:
             names = (skeleton.keypoints[left], skeleton.keypoints[right])
             message, advice = (
                 f"{names[0]} and {names[1]} are in no pair",
-                "add the pair, or a mirrored person has two lefts",
+                "add the pair: without it left and right get mixed up in mirrored people",
             )
             findings.append(records.about_file("flip pairs", "error", message, advice=advice, keypoints=names))
     return findings
@@ -108,10 +108,10 @@ def _difference(
     skeleton: Skeleton,
     pair: tuple[int, int],
 ) -> tuple[float, str]:
-    """The logarithm of how many times farther the second keypoint is than the first, from what, where that is most.
+    """How many times farther the second keypoint is than the first, as a logarithm, and from which keypoints.
 
-    From each keypoint in the middle, and from both of each other pair together, as the median over people who have all
-    of them. 0 where there are too few.
+    Measured from each keypoint in the middle, and from both keypoints of each other pair, as the median over people who
+    have all of them; the largest difference counts. 0 where there are too few people.
     """
     partners = _partners(skeleton.flip_pairs or ())
     best, reference = 0.0, ""

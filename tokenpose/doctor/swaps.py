@@ -1,13 +1,9 @@
-"""Left and right exchanged: which keypoints of a person are more plausible the other way round.
+"""Left and right swapped: keypoints of a person that are more plausible the other way round.
 
-Nothing is known of bodies here. For every two pairs of left and right keypoints, a few measures say how much nearer the
-left ones are to each other, and the right ones, than left to right. How much each of them counts is learned from the
-file itself, by the one thing that is known: most people are labelled rightly, so that their measures should speak for
-the labels, and those of the same people with a pair exchanged, against. That is a logistic regression without
-intercept; each third of the people is judged by what the other two thirds taught, and those who are doubtful after a
-first round don't teach in the second, or a few would flatten the scores of all. A score is the logarithm of the odds
-between both readings. A person whose left and right are exchanged as a whole can't be told by it. Where there are
-many pairs, only those count that are near those exchanged: all of them would take minutes, and tell no more.
+Every flip pair may be swapped by itself, and every part of the body that hangs on the rest by one pair. The scores of
+`tokenpose.doctor.swap_scores` judge these swaps. A person whose left and right are swapped completely looks like any
+other and is not found. With many pairs only those near the swapped ones judge a swap: all of them would take minutes
+and find no more.
 """
 
 import math
@@ -16,155 +12,108 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
-from tokenpose.doctor.findings import Finding
-from tokenpose.doctor.records import Records
+from tokenpose.doctor.swap_scores import (
+    MOST_TEACHERS,
+    Keypoints,
+    Labelled,
+    Measures,
+    TwoPairs,
+    measure_sides,
+    normalize,
+    pair_distances,
+    score_swaps,
+)
 from tokenpose.skeletons import Skeleton
 
-SUSPICIOUS = 7.0
-"""The score from which on somebody is suspected: 148 of LSPET's 9,000 people, of a sample seen by eye
-about half rightly so. From 6 on it would be 216, from 8 on 99."""
-
-DOUBTFUL = 2.0
-FOLDS = 3
-MOST_TEACHERS = 20_000
-"""People to learn from at most: five weights need no more, and a large file would only take longer."""
-
-MOST_LESSONS = 300_000
-"""People times exchanges to learn from at most: with more than COCO's 15 exchanges, fewer people teach each."""
+SWAP_SCORE = 7.0
+"""People with a higher score are reported: 148 of LSPET's 9,000, about half of a sample of them rightly, judged by eye.
+With 6 it would be 216 people, with 8 99."""
 
 NEAREST = 16
-"""Pairs of pairs by which an exchange is judged at most, the nearest; with COCO's keypoints it is all of them."""
+"""At most so many neighboring pairs judge a swap; with COCO's keypoints these are all."""
 
 FEWEST = 20
-"""People without whom nothing is said of the file as a whole."""
+"""People that it takes to judge the file as a whole."""
 
-PRIOR = (1.2, 0.7, 1.4, 3.0, 1.1)
-"""The weights of the measures of pairs that hang together, in units of their spread: where learning starts, so that
-they matter in files of few people. Means of those learned on LSPET without the other measures."""
-
-Points = Float[np.ndarray, "people keypoints 2"]
-Labelled = Bool[np.ndarray, "people keypoints"]
-Pairs = Int[np.ndarray, "pairs 2"]
-Measures = Float[np.ndarray, "people measures"]
-Both = tuple[int, int]
-"""Rows of two of the pairs, the smaller first."""
-Exchange = frozenset[int]
-"""Which pairs change sides together."""
+FlipPairs = Int[np.ndarray, "pairs 2"]
+PairSet = frozenset[int]
+"""Rows of flip pairs that are swapped together."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suspicion:
+class Swap:
     """What speaks against a person's labels."""
 
     person: int
     pairs: tuple[int, ...]
-    """Rows of the flip pairs that look exchanged."""
-    neighbour: int
-    """A pair that stays, to which the distances shrink most."""
+    """Rows of the flip pairs that look swapped."""
+    neighbor: int
+    """The pair that stays in place to which the swap shortens the distances most."""
     score: float
+    """The logarithm of the odds between the swapped labels and those of the file."""
 
 
 def find_swaps(
-    keypoints: Points, labelled: Labelled, skeleton: Skeleton, suspicious: float = SUSPICIOUS
-) -> tuple[list[Suspicion], tuple[int, ...]]:
-    """People whose left and right look exchanged, worst first; and pairs that are exchanged in the file as a whole.
+    keypoints: Keypoints, labelled: Labelled, skeleton: Skeleton, least_score: float = SWAP_SCORE
+) -> tuple[list[Swap], tuple[int, ...]]:
+    """People whose left and right look swapped, by falling score; and pairs whose names are swapped in the whole file.
 
-    The latter are judged first, and taken as exchanged for the rest. One suspicion a person: the most plausible.
+    These pairs are found first and swapped back for the rest. Each person has one swap, the most plausible one.
     """
     pairs = np.array(skeleton.flip_pairs or (), dtype=np.int64).reshape(-1, 2)
     if len(pairs) < 2 or not len(keypoints):
         return [], ()
-    points = _normalised(keypoints, labelled)
-    lengths = _lengths_between(points, labelled, pairs, skeleton.limbs)
+    scaled = normalize(keypoints, labelled)
+    lengths = _lengths_between(scaled, labelled, pairs, skeleton.limbs)
     tree = _tree(lengths, len(pairs))
-    exchanged = _exchanged_names(points, labelled, pairs, tree)
-    pairs[list(exchanged)] = pairs[list(exchanged), ::-1]
-    exchanges = _exchanges(len(pairs), tree)
-    touched = [_nearest(part, lengths, tree) for part in exchanges]
+    swapped_names = _swapped_names(scaled, labelled, pairs, tree)
+    pairs[list(swapped_names)] = pairs[list(swapped_names), ::-1]
+    swaps = _list_swaps(len(pairs), tree)
+    touched = [_nearest(part, lengths, tree) for part in swaps]
     needed = sorted({*tree, *(both for some in touched for both in some)})
-    measures = {both: _measure(points, labelled, pairs[both[0]], pairs[both[1]]) for both in needed}
-    scores = _score(measures, touched, tree)
+    measures = {both: measure_sides(scaled, labelled, pairs[both[0]], pairs[both[1]]) for both in needed}
+    scores = score_swaps(measures, touched, tree)
     worst, most = scores.argmax(axis=1), scores.max(axis=1)
-    suspects = np.flatnonzero(most > suspicious)
+    swapped = np.flatnonzero(most > least_score)
     return [
-        Suspicion(
+        Swap(
             person=int(person),
-            pairs=tuple(sorted(exchanges[worst[person]])),
-            neighbour=_neighbour(measures, exchanges[worst[person]], int(person), tree),
+            pairs=tuple(sorted(swaps[worst[person]])),
+            neighbor=_neighbor(measures, swaps[worst[person]], int(person), tree),
             score=float(most[person]),
         )
-        for person in suspects[most[suspects].argsort()[::-1]]
-    ], exchanged
+        for person in swapped[most[swapped].argsort()[::-1]]
+    ], swapped_names
 
 
-def _combinations(pairs: Pairs) -> Iterator[tuple[int, int]]:
+def _combinations(pairs: FlipPairs) -> Iterator[tuple[int, int]]:
     return combinations(range(len(pairs)), 2)
 
 
-def _normalised(keypoints: Points, labelled: Labelled) -> Points:
-    """In units of each person's spread, which no exchange changes; unlabelled ones are 0."""
-    count = np.maximum(labelled.sum(axis=1), 1)[:, None]
-    center = np.where(labelled[..., None], keypoints, 0).sum(axis=1) / count
-    moved = np.where(labelled[..., None], keypoints - center[:, None], 0)
-    spread = np.sqrt((moved**2).sum(axis=(1, 2)) / count[:, 0])
-    return moved / np.maximum(spread, 1e-6)[:, None, None]
-
-
-def _distances(points: Points, first: Int[np.ndarray, " 2"], second: Int[np.ndarray, " 2"]) -> tuple[np.ndarray, ...]:
-    """Left to left, right to right, left to right, right to left."""
-    corners = ((0, 0), (1, 1), (0, 1), (1, 0))
-    return tuple(np.linalg.norm(points[:, first[i]] - points[:, second[j]], axis=-1) for i, j in corners)
-
-
-def _measure(
-    points: Points, labelled: Labelled, first: Int[np.ndarray, " 2"], second: Int[np.ndarray, " 2"]
-) -> Float[np.ndarray, "people 5"]:
-    """What speaks for the sides of two pairs, positive; exchanging one of them turns the signs.
-
-    Over both sides the sum of the distances, of their squares and the longer one; the cosine of the two pairs'
-    directions; and the distances where just three of the four are labelled. 0 where there is nothing to compare.
-    """
-    left, right, across, back = _distances(points, first, second)
-    directions = [points[:, pair[0]] - points[:, pair[1]] for pair in (first, second)]
-    lengths = np.prod([np.linalg.norm(direction, axis=-1) for direction in directions], axis=0)
-    known = [labelled[:, index] for index in (*first, *second)]
-    all_four, count = np.all(known, axis=0), np.sum(known, axis=0)
-    whole = np.stack(
-        (
-            across + back - left - right,
-            (across**2 + back**2 - left**2 - right**2) / 2,
-            np.maximum(across, back) - np.maximum(left, right),
-            (directions[0] * directions[1]).sum(axis=-1) / np.maximum(lengths, 1e-6),
-        ),
-        axis=1,
-    )
-    cases = [(count == 3) & ~known[index] for index in (3, 2, 1, 0)]
-    three = np.select(cases, [back - left, across - right, across - left, back - right], 0.0)
-    return np.concatenate((np.where(all_four[:, None], whole, 0), three[:, None]), axis=1)
-
-
 def _lengths_between(
-    points: Points, labelled: Labelled, pairs: Pairs, limbs: Sequence[tuple[int, int]]
-) -> dict[Both, tuple[bool, float]]:
-    """How far pairs are from each other: whether no limbs join them, and the median distance over some people."""
-    some = slice(None, None, math.ceil(len(points) / MOST_TEACHERS))
-    points, labelled = points[some], labelled[some]
+    scaled: Keypoints, labelled: Labelled, pairs: FlipPairs, limbs: Sequence[tuple[int, int]]
+) -> dict[TwoPairs, tuple[bool, float]]:
+    """For each two pairs, whether no limbs join them, and their median distance over some people."""
+    some = slice(None, None, math.ceil(len(scaled) / MOST_TEACHERS))
+    scaled, labelled = scaled[some], labelled[some]
     lengths = {}
     jointed = {frozenset(limb) for limb in limbs}
     for first, second in _combinations(pairs):
         both = labelled[:, [*pairs[first], *pairs[second]]].all(axis=1)
-        left, right, across, back = _distances(points[both], pairs[first], pairs[second])
+        left, right, across, back = pair_distances(scaled[both], pairs[first], pairs[second])
         length = float(np.median(np.minimum(left + right, across + back))) if both.any() else math.inf
         has_limbs = all(frozenset((a, b)) in jointed for a, b in zip(pairs[first], pairs[second], strict=True))
         lengths[first, second] = (not has_limbs, length)
     return lengths
 
 
-def _tree(lengths: Mapping[Both, tuple[bool, float]], count: int) -> list[Both]:
-    """How the pairs hang together: by limbs, and where these don't tell, by the shortest distances."""
-    nearest = {pair: (lengths[0, pair], (0, pair)) for pair in range(1, count)}  # of those reached, to each that isn't
+def _tree(lengths: Mapping[TwoPairs, tuple[bool, float]], count: int) -> list[TwoPairs]:
+    """Edges between neighboring pairs that connect all of them: limbs, else the shortest distances."""
+    nearest = {
+        pair: (lengths[0, pair], (0, pair)) for pair in range(1, count)
+    }  # from the pairs reached to each other one
     edges = []
     while nearest:
         pair = min(nearest, key=lambda pair: nearest[pair])
@@ -175,15 +124,15 @@ def _tree(lengths: Mapping[Both, tuple[bool, float]], count: int) -> list[Both]:
     return edges
 
 
-def _nearest(part: Exchange, lengths: Mapping[Both, tuple[bool, float]], tree: Sequence[Both]) -> list[Both]:
-    """Of what an exchange touches, one pair in it and one that stays, the edges of the tree and what is nearest."""
+def _nearest(part: PairSet, lengths: Mapping[TwoPairs, tuple[bool, float]], tree: Sequence[TwoPairs]) -> list[TwoPairs]:
+    """The two pairs that judge a swap, one that is swapped and one that is not: edges of the tree, then the nearest."""
     edges = set(tree)
     touched = [both for both in lengths if (both[0] in part) != (both[1] in part)]
     return sorted(sorted(touched, key=lambda both: (both not in edges, lengths[both]))[:NEAREST])
 
 
-def _component(tree: Sequence[Both], start: int) -> Exchange:
-    """What hangs together with a pair by these edges."""
+def _component(tree: Sequence[TwoPairs], start: int) -> PairSet:
+    """The pairs that these edges connect to one pair."""
     reached, before = {start}, 0
     while len(reached) > before:
         before = len(reached)
@@ -191,23 +140,25 @@ def _component(tree: Sequence[Both], start: int) -> Exchange:
     return frozenset(reached)
 
 
-def _exchanges(count: int, tree: Sequence[Both]) -> list[Exchange]:
-    """Each pair by itself, and each part that hangs on the rest by one edge, the smaller of both."""
-    exchanges = [frozenset({pair}) for pair in range(count)]
+def _list_swaps(count: int, tree: Sequence[TwoPairs]) -> list[PairSet]:
+    """Each pair by itself, and for each edge the smaller of the two parts that it connects."""
+    swaps = [frozenset({pair}) for pair in range(count)]
     for edge in tree:
         part = _component([other for other in tree if other != edge], edge[0])
         rest = frozenset(range(count)) - part
         smaller = min(part, rest, key=len)
-        if smaller not in exchanges:
-            exchanges.append(smaller)
-    return exchanges
+        if smaller not in swaps:
+            swaps.append(smaller)
+    return swaps
 
 
-def _exchanged_names(points: Points, labelled: Labelled, pairs: Pairs, tree: Sequence[Both]) -> tuple[int, ...]:
-    """Pairs whose left is, with most people, nearer to the right of what they hang on: the fewer of both kinds."""
+def _swapped_names(
+    scaled: Keypoints, labelled: Labelled, pairs: FlipPairs, tree: Sequence[TwoPairs]
+) -> tuple[int, ...]:
+    """FlipPairs whose left is, with most people, nearer to the right of what they hang on: the fewer of both kinds."""
     kept = []
     for edge in tree:
-        measures = _measure(points, labelled, pairs[edge[0]], pairs[edge[1]])[:, 0]
+        measures = measure_sides(scaled, labelled, pairs[edge[0]], pairs[edge[1]])[:, 0]
         known = measures[measures != 0]
         if len(known) < FEWEST or (known > 0).mean() > 0.3:
             kept.append(edge)
@@ -221,55 +172,8 @@ def _exchanged_names(points: Points, labelled: Labelled, pairs: Pairs, tree: Seq
     return min(groups, key=len)
 
 
-def _score(
-    measures: Mapping[Both, Measures], touched: Sequence[Sequence[Both]], tree: Sequence[Both]
-) -> Float[np.ndarray, "people exchanges"]:
-    """How much more plausible each exchange is than the labels as they are: the logarithm of the odds.
-
-    ``touched``: by which pairs of pairs each exchange is judged.
-    """
-    fold = np.arange(len(next(iter(measures.values())))) % FOLDS
-    scores = np.zeros((len(fold), len(touched)))
-    teaches = np.ones(len(fold), dtype=bool)
-    most = min(MOST_TEACHERS, MOST_LESSONS // len(touched))
-    for _ in range(2):
-        teachers = [np.flatnonzero((fold != number) & teaches)[:most] for number in range(FOLDS)]
-        for column, pairs in enumerate(touched):
-            prior = np.concatenate([np.multiply(PRIOR, both in tree) for both in pairs])
-            own = np.concatenate([measures[both] for both in pairs], axis=1)
-            for number in range(FOLDS):
-                scores[fold == number, column] = -own[fold == number] @ _learn(own[teachers[number]], prior)
-        teaches = scores.max(axis=1) < DOUBTFUL
-    return scores
-
-
-def _learn(values: Measures, prior: Float[np.ndarray, " measures"]) -> Float[np.ndarray, " measures"]:
-    """Weights by which the measures speak for the labels: logistic regression by Newton's method."""
-    spread = np.sqrt((values**2).mean(axis=0)) if len(values) else np.zeros(len(prior))
-    spread = np.where(spread > 0, spread, 1.0)
-    scaled, weights = values / spread, prior.copy()
-    cost = _cost(scaled, weights, prior)
-    for _ in range(25):
-        doubt = 1 / (1 + np.exp(np.clip(scaled @ weights, -50, 50)))
-        gradient = scaled.T @ doubt - (weights - prior)
-        curvature = (scaled.T * (doubt * (1 - doubt))) @ scaled + np.eye(len(weights))
-        step = np.linalg.solve(curvature, gradient)
-        while (after := _cost(scaled, weights + step, prior)) > cost and np.abs(step).max() > 1e-6:
-            step = step / 2  # Newton's method may go too far
-        weights = weights + step
-        if cost - after < 1e-5 * cost:
-            break
-        cost = after
-    return weights / spread
-
-
-def _cost(scaled: Measures, weights: Float[np.ndarray, " measures"], prior: Float[np.ndarray, " measures"]) -> float:
-    """How badly the weights explain the labels, and how far they are from where they start."""
-    return float(np.logaddexp(0, -(scaled @ weights)).sum() + ((weights - prior) ** 2).sum() / 2)
-
-
-def _neighbour(measures: Mapping[Both, Measures], part: Exchange, person: int, tree: Sequence[Both]) -> int:
-    """The pair that stays, hanging on exchanged ones, to which their distances shrink most."""
+def _neighbor(measures: Mapping[TwoPairs, Measures], part: PairSet, person: int, tree: Sequence[TwoPairs]) -> int:
+    """The pair that stays in place, beside swapped ones, to which the swap shortens the distances most."""
     gains: dict[int, float] = {}
     for edge in tree:
         for inside, outside in (edge, edge[::-1]):
@@ -277,50 +181,3 @@ def _neighbour(measures: Mapping[Both, Measures], part: Exchange, person: int, t
                 gain = -float(measures[min(edge), max(edge)][person, 0])
                 gains[outside] = max(gain, gains.get(outside, -math.inf))
     return max(gains, key=gains.__getitem__)
-
-
-def check_sides(records: Records, suspicious: float = SUSPICIOUS) -> list[Finding]:
-    """People whose left and right look exchanged, and names that are exchanged in the whole file."""
-    suspicions, exchanged = find_swaps(records.keypoints, records.labelled(), records.skeleton, suspicious)
-    return [_about_names(records, pair) for pair in exchanged] + [_about(records, one) for one in suspicions]
-
-
-def _about_names(records: Records, pair: int) -> Finding:
-    left, right = (records.skeleton.keypoints[index] for index in (records.skeleton.flip_pairs or ())[pair])
-    message = f"with most people, {left} is on the side of the other right keypoints, and {right} of the left ones"
-    advice = "exchange the two names in the category, or the two keypoints in every annotation"
-    return records.about_file(
-        "left and right", "error", message, advice=advice, keypoints=(left, right), doubt=math.inf
-    )
-
-
-def _about(records: Records, suspicion: Suspicion) -> Finding:
-    skeleton, pairs = records.skeleton, records.skeleton.flip_pairs or ()
-    names = [tuple(skeleton.keypoints[index] for index in pairs[pair]) for pair in suspicion.pairs]
-    return records.about_person(
-        suspicion.person,
-        "left and right",
-        "warning",
-        f"{', '.join(' and '.join(pair) for pair in names)} look exchanged{_lengths(records, suspicion)}",
-        advice="left and right are the person's own: see whether they are",
-        doubt=suspicion.score,
-        keypoints=tuple(name for pair in names for name in pair),
-    )
-
-
-def _lengths(records: Records, suspicion: Suspicion) -> str:
-    """The distances to the pair that stays, as labelled and exchanged, where they can be told."""
-    person, labelled = suspicion.person, records.labelled()[suspicion.person]
-    pairs = np.array(records.skeleton.flip_pairs)
-    stays = pairs[suspicion.neighbour]
-    ends = [pair for pair in pairs[list(suspicion.pairs)] if labelled[[*pair, *stays]].all()]
-    if not ends:
-        return ""
-    points = records.keypoints[person : person + 1]
-    distances = [[float(one[0]) for one in _distances(points, pair, stays)] for pair in ends]
-    left, right, across, back = max(distances, key=lambda four: four[0] + four[1] - four[2] - four[3])
-    if across + back > 0.9 * (left + right):
-        return ""
-    to = " and ".join(records.skeleton.keypoints[index] for index in stays)
-    shorter, labels = f"{across:.0f} and {back:.0f}", f"{left:.0f} and {right:.0f}"
-    return f": the other way round they are {shorter} pixels from {to}, as labelled {labels}"

@@ -1,4 +1,4 @@
-"""The whole of an evaluation: what applies to the data is measured, and what doesn't is said."""
+"""A whole evaluation: it measures what applies to the data, and says what doesn't."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,23 +9,17 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenpose.data.augment import Framing
+from tokenpose.data.coco_columns import CocoColumns
 from tokenpose.data.samples import Samples
 from tokenpose.data.sigmas import SHARE_OF_BOX, estimate_sigmas
 from tokenpose.data.sources import Source
-from tokenpose.evaluation.coco import (
-    CocoResult,
-    GroundTruth,
-    make_results,
-    measure_coco,
-    read_detections,
-    read_ground_truth,
-)
+from tokenpose.evaluation.coco import CocoResult, make_results, measure_coco
+from tokenpose.evaluation.detections import read_detections
+from tokenpose.evaluation.ground_truth import IGNORED, GroundTruth, make_ground_truth
 from tokenpose.evaluation.pck import (
     EpeResult,
     PckhResult,
     PckResult,
-    choose_unit,
-    has_head,
     measure_errors,
     pck,
     pckh,
@@ -33,8 +27,9 @@ from tokenpose.evaluation.pck import (
 )
 from tokenpose.evaluation.processes import Processes
 from tokenpose.evaluation.result import Evaluation
-from tokenpose.evaluation.run import Boxes, Predicted, PredictMany, predict_boxes, shared_keypoints
+from tokenpose.evaluation.run import BoxesToPredict, PredictedKeypoints, PredictMany, predict_boxes, shared_keypoints
 from tokenpose.evaluation.settings import EvaluationSettings, Metric
+from tokenpose.evaluation.units import choose_unit, has_head
 
 
 def measure(
@@ -45,30 +40,26 @@ def measure(
     source: Source,
     settings: EvaluationSettings,
     processes: Processes | None = None,
-    category: str | None = None,
+    columns: CocoColumns | None = None,
 ) -> Evaluation:
-    """Every figure that the settings ask for; ``samples`` are the people of the annotation file ``data``, of that
-    category.
+    """Every figure that the settings ask for, of the people of the annotation file ``data``.
 
-    Raises ValueError for a metric that was asked for by name and doesn't apply, and where none does.
+    ``columns``: what ``samples`` were made from, if the file is COCO's. Raises ValueError for a metric that was asked
+    for by name and doesn't apply, and where none applies.
     """
     if not len(samples):
         raise ValueError(f"{data} has no labelled people; left out: {samples.left_out}")
     shared = shared_keypoints(framing.skeleton, samples)
-    truth = read_ground_truth(data, category) if settings.may("coco") else None
+    truth = make_ground_truth(columns) if columns is not None and settings.may("coco") else None
     refused = {name: reason for name, reason in _refuse(data, samples, shared, truth, settings) if settings.may(name)}
-    metrics = {name for name in get_args(Metric) if settings.may(name)} - refused.keys()
-    for name, reason in refused.items():
-        if settings.wants(name) or not metrics:
-            raise ValueError(reason)
-    boxes, left_out = Boxes.of_samples(samples), dict[str, int]()
+    metrics = _choose_metrics(refused, settings)
+    boxes, left_out = BoxesToPredict.of_samples(samples), dict[str, int]()
     if settings.boxes is not None and truth is not None:
         boxes, left_out = read_detections(settings.boxes, settings.box_threshold, truth)
     predicted = predict_boxes(predict_many, boxes, samples, source, framing.skeleton, processes, settings.batch_size)
     coco = _coco(boxes, predicted, samples, truth, framing, settings) if truth and "coco" in metrics else None
-    figures = _Compared()
-    if settings.boxes is None:
-        figures = _compare(predicted, samples, shared, settings, metrics)
+    labelled = settings.boxes is None
+    figures = _compare(predicted, samples, shared, settings, metrics) if labelled else _Compared()
     return Evaluation(
         data=data.name,
         people=len(samples),
@@ -78,12 +69,18 @@ def measure(
         flip_test=settings.flip_test,
         decoder=settings.decoder,
         coco=coco,
-        pck=figures.pck,
-        pckh=figures.pckh,
-        epe=figures.epe,
-        person_errors=figures.person_errors,
         notes=tuple(_note(refused, samples, shared, truth if coco else None, left_out, settings)),
+        **vars(figures),
     )
+
+
+def _choose_metrics(refused: Mapping[Metric, str], settings: EvaluationSettings) -> set[Metric]:
+    """The metrics that apply. Raises ValueError where one was asked for that doesn't, and where none does."""
+    metrics = {name for name in get_args(Metric) if settings.may(name)} - refused.keys()
+    for name, reason in refused.items():
+        if settings.wants(name) or not metrics:
+            raise ValueError(reason)
+    return metrics
 
 
 def _refuse(
@@ -97,14 +94,14 @@ def _refuse(
         yield "coco", f"COCO's AP needs a model with all the data's keypoints; this one has no {', '.join(unknown)}"
     if settings.boxes is not None:
         for metric in (name for name in get_args(Metric) if name != "coco"):
-            yield metric, "PCK, PCKh and EPE need the labelled boxes: a detector's don't tell whose labels to compare"
+            yield metric, "PCK, PCKh and EPE need the labelled boxes: a detector's box has no labels to compare with"
     elif not has_head(samples):
         yield "pckh", f"PCKh needs MPII's head sizes, or keypoints head_top and upper_neck or neck, and {data} has none"
 
 
 def _coco(
-    boxes: Boxes,
-    predicted: Predicted,
+    boxes: BoxesToPredict,
+    predicted: PredictedKeypoints,
     samples: Samples,
     truth: GroundTruth,
     framing: Framing,
@@ -131,7 +128,7 @@ def _coco(
 
 @dataclass(frozen=True, kw_only=True)
 class _Compared:
-    """What comes of comparing each person with their own labels."""
+    """The figures of comparing each person with their own labels."""
 
     pck: Mapping[float, PckResult] = field(default_factory=dict)
     pckh: PckhResult | None = None
@@ -140,7 +137,7 @@ class _Compared:
 
 
 def _compare(
-    predicted: Predicted,
+    predicted: PredictedKeypoints,
     samples: Samples,
     shared: Collection[str],
     settings: EvaluationSettings,
@@ -180,10 +177,11 @@ def _note(
         return
     if settings.boxes is None and truth.people > len(samples):
         yield f"{truth.people - len(samples)} labelled people have no box that can be cropped, and count as missed"
-    meanings = {
-        "area": f"has no area: {SHARE_OF_BOX:g} of the box is taken",
-        "num_keypoints": "has no num_keypoints: the labelled ones are counted",
-        "iscrowd": "has no iscrowd: it is taken for no crowd",
-        "left out": "has neither keypoints nor a box: left out",
+    actions = {
+        "area": f"without area: {SHARE_OF_BOX:g} of the box is taken",
+        "num_keypoints": "without num_keypoints: the labelled ones are counted",
+        "iscrowd": "without iscrowd: taken as a person, not a crowd",
+        IGNORED: f"with {IGNORED}: ignored",
     }
-    yield from (f"{truth.filled[name]} x an annotation {meanings[name]}" for name in meanings if name in truth.filled)
+    for name, count in truth.completed.items():
+        yield f"{count} annotation{'' if count == 1 else 's'} {actions[name]}"

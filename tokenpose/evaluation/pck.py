@@ -1,38 +1,20 @@
-"""How far predictions are from labels, in pixels and in parts of the person's size: PCK, PCKh, end-point error."""
+"""How far predictions are from labels, in pixels and in units of the person's size: PCK, PCKh, end-point error."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from tokenpose.data.samples import Samples
+from tokenpose.evaluation.units import Keypoints, Lengths, Unit, UnitName, Visible, torso_lengths
 from tokenpose.skeletons import MPII, Skeleton
 
-UnitName = Literal["torso", "head", "box"]
-
-TORSO = (("right_shoulder", "left_hip"), ("left_shoulder", "right_hip"))
-HEAD = ("head_top", ("upper_neck", "neck"))
 PCKH_THRESHOLD = 0.5
-AUC_THRESHOLDS = tuple(step / 100 for step in range(51))  # as MPII's own evaluation has it
+AUC_THRESHOLDS = tuple(step / 100 for step in range(51))  # as in MPII's own evaluation
 MPII_LEFT_OUT = ("pelvis", "thorax")  # of PCKh, as published
 
-Points = Float[np.ndarray, "people keypoints 2"]
-Visible = Bool[np.ndarray, "people keypoints"]
 Distances = Float[np.ndarray, "people keypoints"]
-Lengths = Float[np.ndarray, " people"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """A length of each person, by which distances are measured."""
-
-    name: str
-    """What it is: "torso", "box side", "head size", "head_top to neck"."""
-    part: UnitName
-    lengths: Lengths
-    """In pixels, NaN where a person's isn't known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,93 +74,9 @@ class EpeResult:
     people: int
 
 
-def has_torso(skeleton: Skeleton) -> bool:
-    """Whether the skeleton has both shoulders and both hips."""
-    return all(name in skeleton.keypoints for pair in TORSO for name in pair)
-
-
-def has_head(samples: Samples) -> bool:
-    """Whether people's heads can be measured: MPII's head sizes are known, or the skeleton has a head's two ends."""
-    return _has_head_sizes(samples) or _head_ends(samples.skeleton) is not None
-
-
-def torso_lengths(keypoints: Points, visible: Visible, skeleton: Skeleton) -> Lengths:
-    """The longer of the two shoulder-to-opposite-hip distances whose ends are visible; NaN where neither is.
-
-    Raises ValueError where the skeleton lacks shoulders or hips.
-    """
-    missing = [name for pair in TORSO for name in pair if name not in skeleton.keypoints]
-    if missing:
-        raise ValueError(f"a torso needs shoulders and hips; skeleton {skeleton.name!r} has no {', '.join(missing)}")
-    lengths = []
-    for first, second in TORSO:
-        a, b = skeleton.index(first), skeleton.index(second)
-        distance = np.linalg.norm(keypoints[:, a] - keypoints[:, b], axis=-1)
-        lengths.append(np.where(visible[:, a] & visible[:, b], distance, -np.inf))
-    longest = np.maximum(*lengths)
-    return np.where(longest > 0, longest, np.nan)
-
-
-def choose_unit(samples: Samples, part: str | None = None) -> Unit:
-    """Everybody's length of one part; None: the torso where somebody has one labelled, else the box.
-
-    "torso" as in `torso_lengths`; "box": the longer side of the labelled box (Yang and Ramanan, TPAMI 2013); "head":
-    MPII's head size where the data has it, else from head_top to upper_neck or neck. Raises ValueError where the data
-    has no such part.
-    """
-    if part is None:
-        part = "torso" if _has_torsos(samples) else "box"
-    if part not in get_args(UnitName):
-        raise ValueError(f"a unit is one of {', '.join(get_args(UnitName))}; got {part!r}")
-    if part == "torso":
-        if not has_torso(samples.skeleton):
-            raise ValueError(f"{samples.origin}: a torso needs shoulders and hips; {_list_keypoints(samples)}")
-        lengths = torso_lengths(samples.keypoints, samples.visible, samples.skeleton)
-        return Unit(name="torso", part="torso", lengths=lengths)
-    if part == "box":
-        return Unit(name="box side", part="box", lengths=samples.boxes[:, 2:].max(axis=1))
-    return _head(samples)
-
-
-def _has_torsos(samples: Samples) -> bool:
-    if not has_torso(samples.skeleton):
-        return False
-    return bool(np.isfinite(torso_lengths(samples.keypoints, samples.visible, samples.skeleton)).any())
-
-
-def _has_head_sizes(samples: Samples) -> bool:
-    return samples.head_sizes is not None and bool((samples.head_sizes > 0).any())
-
-
-def _head_ends(skeleton: Skeleton) -> tuple[str, str] | None:
-    top, necks = HEAD
-    neck = next((name for name in necks if name in skeleton.keypoints), None)
-    return (top, neck) if neck is not None and top in skeleton.keypoints else None
-
-
-def _head(samples: Samples) -> Unit:
-    sizes = samples.head_sizes
-    if sizes is not None and _has_head_sizes(samples):
-        return Unit(name="head size", part="head", lengths=np.where(sizes > 0, sizes, np.nan))
-    ends = _head_ends(samples.skeleton)
-    if ends is None:
-        raise ValueError(
-            f"{samples.origin}: a head needs MPII's head sizes, or keypoints head_top and upper_neck or neck; "
-            f"{_list_keypoints(samples)}"
-        )
-    top, neck = map(samples.skeleton.index, ends)
-    length = np.linalg.norm(samples.keypoints[:, top] - samples.keypoints[:, neck], axis=-1)
-    is_known = samples.visible[:, top] & samples.visible[:, neck] & (length > 0)
-    return Unit(name=" to ".join(ends), part="head", lengths=np.where(is_known, length, np.nan))
-
-
-def _list_keypoints(samples: Samples) -> str:
-    return f"skeleton {samples.skeleton.name!r} has {', '.join(samples.skeleton.keypoints)}"
-
-
 def pck(
-    predicted: Points,
-    keypoints: Points,
+    predicted: Keypoints,
+    keypoints: Keypoints,
     visible: Visible,
     skeleton: Skeleton,
     threshold: float = 0.2,
@@ -207,7 +105,7 @@ def pck(
     )
 
 
-def pckh(predicted: Points, keypoints: Points, visible: Visible, skeleton: Skeleton, head: Unit) -> PckhResult:
+def pckh(predicted: Keypoints, keypoints: Keypoints, visible: Visible, skeleton: Skeleton, head: Unit) -> PckhResult:
     """PCKh@0.5 and its area under the curve; of MPII's skeleton without pelvis and thorax, as published."""
     left_out = MPII_LEFT_OUT if skeleton.keypoints == MPII.keypoints else ()
     counted = visible & np.array([name not in left_out for name in skeleton.keypoints])
@@ -222,7 +120,9 @@ def pckh(predicted: Points, keypoints: Points, visible: Visible, skeleton: Skele
     )
 
 
-def measure_errors(predicted: Points, keypoints: Points, visible: Visible, skeleton: Skeleton, unit: Unit) -> EpeResult:
+def measure_errors(
+    predicted: Keypoints, keypoints: Keypoints, visible: Visible, skeleton: Skeleton, unit: Unit
+) -> EpeResult:
     """End-point errors of labelled keypoints, in pixels, and in units of those people whose unit is known."""
     distances = _distances(predicted, keypoints)
     relative = distances / unit.lengths[:, None]
@@ -240,9 +140,9 @@ def measure_errors(predicted: Points, keypoints: Points, visible: Visible, skele
 
 
 def person_errors(
-    predicted: Points, keypoints: Points, visible: Visible, boxes: Float[np.ndarray, "people 4"]
+    predicted: Keypoints, keypoints: Keypoints, visible: Visible, boxes: Float[np.ndarray, "people 4"]
 ) -> Lengths:
-    """Everybody's mean error in longer sides of their boxes (x, y, width, height); NaN where nothing is compared."""
+    """Each person's mean error in longer sides of the box (x, y, width, height); NaN where no keypoint is compared."""
     counts = visible.sum(axis=1)
     sums = np.where(visible, _distances(predicted, keypoints), 0).sum(axis=1)
     mean = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
@@ -259,7 +159,7 @@ def _errors(in_pixels: Float[np.ndarray, " labelled"], in_units: Float[np.ndarra
     )
 
 
-def _distances(predicted: Points, keypoints: Points) -> Distances:
+def _distances(predicted: Keypoints, keypoints: Keypoints) -> Distances:
     if predicted.shape != keypoints.shape:
         raise ValueError(
             f"predicted and labelled keypoints must have one shape; got {predicted.shape} and {keypoints.shape}"
@@ -271,7 +171,7 @@ def _percent(part: int, whole: int) -> float:
     return 100 * part / whole if whole else float("nan")
 
 
-def _average(of: Callable[..., Any], values: Iterable[float]) -> float:
-    """NaN of none, without numpy's warning."""
+def _average(how: Callable[..., Any], values: Iterable[float]) -> float:
+    """NaN for no values, without numpy's warning."""
     numbers = np.fromiter(values, dtype=np.float64)
-    return float(of(numbers)) if len(numbers) else float("nan")
+    return float(how(numbers)) if len(numbers) else float("nan")

@@ -10,10 +10,13 @@ from torch import cuda, distributed
 
 Result = TypeVar("Result")
 
+ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError)
+"""What reading images and prediction raise; torch's errors are RuntimeErrors."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """Which of how many processes this is."""
+    """This process's number, and how many there are."""
 
     rank: int = 0
     count: int = 1
@@ -24,13 +27,16 @@ class Processes:
         return self.rank == 0
 
     def gather(self, work: Callable[[], Result]) -> list[Result]:
-        """What each process's work gives, by rank, in every process. An error in one of them is raised in all."""
+        """The result of each process's work, by rank, in every process. An error in one of them is raised in all.
+
+        A bug, which raises something else than `ERRORS`, ends its process at once, and the launcher ends the others.
+        """
         if self.count == 1:
             return [work()]
         done: Any
         try:
             done = work(), None
-        except Exception as error:  # raised below, in all: the others must not wait for this one's part forever
+        except ERRORS as error:  # raised below, in all: the others must not wait for this one's part forever
             done = None, error
         everybody: list[Any] = [None] * self.count
         distributed.all_gather_object(everybody, done)
@@ -41,9 +47,9 @@ class Processes:
 
 
 def join_processes() -> Processes:
-    """This process among those that were launched together; alone where none were.
+    """This process among those that were launched together, or alone.
 
-    Where a launcher set WORLD_SIZE and RANK and nobody has made them a group yet, accelerate makes one. Raises
+    Where a launcher set WORLD_SIZE and RANK and there is no process group yet, accelerate makes one. Raises
     ModuleNotFoundError without it.
     """
     if not distributed.is_available():

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
 from tokenpose.evaluation.processes import Processes
@@ -28,34 +29,34 @@ Rows = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boxes:
-    """People to be looked at: their boxes, and in which of the data's images."""
+class BoxesToPredict:
+    """The boxes in which people are predicted, and in which of the data's images each is."""
 
     image_index: Int[np.ndarray, " people"]
     boxes: Float[np.ndarray, "people 4"]
     """x, y, width, height."""
     scores: Float[np.ndarray, " people"]
-    """A detector's; 1 for labelled boxes."""
+    """A detector's scores; 1 for labelled boxes."""
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     @classmethod
-    def of_samples(cls, samples: Samples) -> "Boxes":
+    def of_samples(cls, samples: Samples) -> "BoxesToPredict":
         """The labelled boxes."""
         return cls(image_index=samples.image_index, boxes=samples.boxes, scores=np.ones(len(samples)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predicted:
-    """What was found in each box, for the data's keypoints: NaN, and score 0, for one that the predictor has not."""
+class PredictedKeypoints:
+    """What was predicted in each box, for the data's keypoints: NaN and score 0 for one that the predictor lacks."""
 
     keypoints: Float[np.ndarray, "people keypoints 2"]
     scores: Float[np.ndarray, "people keypoints"]
 
 
 def shared_keypoints(skeleton: Skeleton, samples: Samples) -> list[str]:
-    """The data's keypoints that the predictor knows, by name. Raises ValueError where there is none."""
+    """The data's keypoints that the predictor has, by name. Raises ValueError where there is none."""
     shared = [name for name in samples.skeleton.keypoints if name in skeleton.keypoints]
     if not shared:
         raise ValueError(
@@ -68,13 +69,13 @@ def shared_keypoints(skeleton: Skeleton, samples: Samples) -> list[str]:
 
 def predict_boxes(
     predict_many: PredictMany,
-    boxes: Boxes,
+    boxes: BoxesToPredict,
     samples: Samples,
     source: Source,
     skeleton: Skeleton,
     processes: Processes | None = None,
     batch_size: int = 64,
-) -> Predicted:
+) -> PredictedKeypoints:
     """Predicted keypoints of everybody in the boxes; of the samples' skeleton, matched by name.
 
     ``skeleton`` is the predictor's. ``processes`` share the images, and each gets everybody's keypoints, the same as if
@@ -92,7 +93,7 @@ def predict_boxes(
         images = (image for portion in found for image in portion)
         total = sum(map(len, portions))
         return [
-            (rows, poses.keypoints[:, theirs], poses.scores[:, theirs]) for rows, poses in _tell_progress(images, total)
+            (rows, poses.keypoints[:, theirs], poses.scores[:, theirs]) for rows, poses in _log_progress(images, total)
         ]
 
     keypoints = np.full((len(boxes), len(samples.skeleton), 2), np.nan, dtype=np.float32)
@@ -100,17 +101,17 @@ def predict_boxes(
     for part in processes.gather(work):
         for rows, points, values in part:
             keypoints[rows[:, None], ours], scores[rows[:, None], ours] = points, values
-    return Predicted(keypoints=keypoints, scores=scores)
+    return PredictedKeypoints(keypoints=keypoints, scores=scores)
 
 
-def _tell_progress(images: Iterator[tuple[Rows, Poses]], total: int) -> Iterator[tuple[Rows, Poses]]:
-    """The same, with a line in the log now and then."""
-    told = time.monotonic()
+def _log_progress(images: Iterator[tuple[Rows, Poses]], total: int) -> Iterator[tuple[Rows, Poses]]:
+    """The same, with a line in the log every 20 seconds."""
+    logged = time.monotonic()
     for number, image in enumerate(images, 1):
         yield image
-        if time.monotonic() - told > SECONDS_BETWEEN_LINES and number < total:
-            told = time.monotonic()
-            logger.info("%d of %d images are done", number, total)
+        if time.monotonic() - logged > SECONDS_BETWEEN_LINES and number < total:
+            logged = time.monotonic()
+            logger.info("predicted %d of %d images", number, total)
 
 
 def by_image(image_index: Rows) -> list[Rows]:
@@ -133,20 +134,20 @@ def _portions(image_index: Rows, batch_size: int) -> list[list[Rows]]:
 
 
 def _predict_portion(
-    predict_many: PredictMany, portion: Sequence[Rows], boxes: Boxes, samples: Samples, source: Source
+    predict_many: PredictMany, portion: Sequence[Rows], boxes: BoxesToPredict, samples: Samples, source: Source
 ) -> Iterator[tuple[Rows, Poses]]:
-    files = [samples.files[boxes.image_index[people[0]]] for people in portion]
+    images = [int(boxes.image_index[people[0]]) for people in portion]
 
-    def read(file: str) -> UInt8[Tensor, "3 height width"]:
+    def read(image: int) -> UInt8[Tensor, "3 height width"]:
         try:
-            return source.read(file)
+            return read_image_of(source, samples, image)
         except OSError as error:
-            raise type(error)(f"{error} (of {samples.origin})") from error
+            raise type(error)(f"{error} (of {samples.origins[samples.origin_of(image)]})") from error
 
-    found = predict_many(map(read, files), [boxes.boxes[people] for people in portion])
-    for people, file in zip(portion, files, strict=True):
+    found = predict_many(map(read, images), [boxes.boxes[people] for people in portion])
+    for people, image in zip(portion, images, strict=True):
         try:
             poses = next(found)
         except ValueError as error:  # raised after the poses of the images before it
-            raise ValueError(f"{file}: {error}") from error
+            raise ValueError(f"{samples.files[image]}: {error}") from error
         yield people, poses

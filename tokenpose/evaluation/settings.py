@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tokenpose.evaluation.pck import PCKH_THRESHOLD, UnitName
+from tokenpose.evaluation.pck import PCKH_THRESHOLD
+from tokenpose.evaluation.units import UnitName
 from tokenpose.files import is_number
 
 Metric = Literal["coco", "pck", "pckh", "epe"]

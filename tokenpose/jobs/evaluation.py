@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from tokenpose.data.annotations import read_annotations
+from tokenpose.data.annotations import read_annotations, read_with_columns
 from tokenpose.data.combine import rename_keypoints
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource, Source
 from tokenpose.evaluation.measure import measure
-from tokenpose.evaluation.pck import PckResult, UnitName, choose_unit, pck
+from tokenpose.evaluation.pck import PckResult, pck
 from tokenpose.evaluation.processes import join_processes
 from tokenpose.evaluation.result import Evaluation
-from tokenpose.evaluation.run import Boxes, PredictMany, predict_boxes
+from tokenpose.evaluation.run import BoxesToPredict, PredictMany, predict_boxes
 from tokenpose.evaluation.settings import EvaluationSettings, Metric
+from tokenpose.evaluation.units import UnitName, choose_unit
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import PosePredictor
 
@@ -80,9 +81,10 @@ def evaluate(
         batch_size=batch_size,
     )
     predict_many = _predict_many(PosePredictor(model, decoder, flip_test), batch_size)
-    people = read_people(data, category, ground_truth, rename)
+    people, columns = read_with_columns(data, category, ground_truth)
+    people = rename_keypoints(people, rename or {})
     source, processes = ImageSource(images), join_processes()
-    return measure(predict_many, model.spec, Path(data), people, source, settings, processes, category)
+    return measure(predict_many, model.spec, Path(data), people, source, settings, processes, columns)
 
 
 def read_people(
@@ -113,7 +115,9 @@ def measure_pck(
     """
     predict_many = _predict_many(PosePredictor(model, flip_test=flip_test), batch_size=64)
     skeleton = model.spec.skeleton
-    predicted = predict_boxes(predict_many, Boxes.of_samples(samples), samples, source, skeleton, join_processes())
+    predicted = predict_boxes(
+        predict_many, BoxesToPredict.of_samples(samples), samples, source, skeleton, join_processes()
+    )
     known = np.array([name in skeleton.keypoints for name in samples.skeleton.keypoints])
     unit = choose_unit(samples)
     return pck(predicted.keypoints, samples.keypoints, samples.visible & known, samples.skeleton, threshold, unit)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tokenpose.data.augment import Batch
 from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
 from tokenpose.geometry.affine import resize_matrices, transform_points
@@ -35,7 +36,7 @@ def draw_sheet(predictor: PosePredictor, people: Samples, source: Source, count:
     """Draw the first people: the labelled pose on the left, the predicted one, from ``threshold`` on, on the right."""
     pictures, captions = [], []
     for index in range(min(count, len(people))):
-        image = source.read(people.file_of(index))
+        image = read_image_of(source, people, int(people.image_index[index]))
         predicted = predictor(image, people.boxes[index : index + 1], "xywh")
         labelled = _labelled_pose(people, index, predicted.boxes)
         halves = _draw_half(image, labelled, 0.5), _draw_half(image, predicted, threshold)

@@ -345,4 +345,4 @@ def _made_of(data: TrainingData, start: Mapping[str, Any] | None) -> dict[str, A
 
 def _file_name(samples: Samples) -> str:
     """The annotation files' names, without their folders, which are nobody's business."""
-    return ", ".join(PurePath(name).name for name in samples.origin.split(" + "))
+    return ", ".join(PurePath(name).name for name in samples.origins)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from tokenpose.data.combine import read_datasets
+from tokenpose.data.combine import check_image_of, read_datasets
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import CheckedSource, Source
-from tokenpose.evaluation.pck import choose_unit
+from tokenpose.evaluation.units import choose_unit
 from tokenpose.jobs.evaluation import Places
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import Skeleton, read_flip_pairs
@@ -120,7 +120,10 @@ def read_training_data(
 
 def digest(samples: Samples) -> str:
     """What tells data apart: a hash of whose boxes and keypoints are in which files."""
-    whole = hashlib.sha256("\n".join((*samples.files, *samples.skeleton.keypoints)).encode())
+    files = samples.files
+    if samples.origin_index is not None:  # datasets may have different images of one name
+        files = tuple(f"{number}:{file}" for number, file in zip(samples.origin_index, files, strict=True))
+    whole = hashlib.sha256("\n".join((*files, *samples.skeleton.keypoints)).encode())
     for values in (samples.image_index, samples.boxes, samples.keypoints, samples.visible):
         whole.update(np.ascontiguousarray(values).tobytes())
     return whole.hexdigest()
@@ -134,7 +137,7 @@ def _check_images(samples: Samples, source: CheckedSource) -> None:
     failures = []
     for index in np.unique(samples.image_index, return_index=True)[1].tolist():
         try:
-            source.check(samples.file_of(index))
+            check_image_of(source, samples, int(samples.image_index[index]))
         except OSError as error:
             failures.append(type(error)(f"{error} ({samples.name_of(index)})"))
     if failures:
@@ -145,11 +148,11 @@ def _check_images(samples: Samples, source: CheckedSource) -> None:
 
 def _by_file(samples: Samples, counted: Bool[np.ndarray, " people"]) -> str:
     """How many count of each file, where there are several."""
-    origins = samples.origin.split(" + ")
-    if len(origins) == 1:
+    if samples.origin_index is None or len(samples.origins) == 1:
         return ""
-    parts = np.array([int(name.partition(":")[0]) for name in samples.files])[samples.image_index]
+    origin_index = samples.origin_index[samples.image_index]
     counts = [
-        f"{origin} {counted[parts == part].sum()} of {(parts == part).sum()}" for part, origin in enumerate(origins)
+        f"{origin} {counted[origin_index == number].sum()} of {(origin_index == number).sum()}"
+        for number, origin in enumerate(samples.origins)
     ]
     return f" ({', '.join(counts)})"

@@ -1,0 +1,34 @@
+import numpy as np
+
+from tokenpose.data.coco import read_columns
+
+from .fly_files import content, record, write_flies
+
+WITH_ROCK = content()["categories"] + [{"id": 2, "name": "rock"}]
+
+
+def test_rows_are_the_annotations_of_the_category_crowds_included(tmp_path):
+    others = record(id=5, category_id=2, image_id=1), record(id=6, iscrowd=1, keypoints=[0] * 9)
+    columns = read_columns(write_flies(tmp_path, content(others[0], record(), others[1], categories=WITH_ROCK)))
+    assert columns.positions.tolist() == [1, 2]
+    assert columns.ids == [7, 6]
+    assert columns.is_crowd.tolist() == [False, True]
+    assert columns.is_labelled.tolist() == [True, False]
+    assert columns.other_categories == 1
+    assert columns.annotated.tolist() == [2, 1]  # of any category
+    assert columns.faults == ()
+
+
+def test_missing_values_are_nan_and_counted_as_missing(tmp_path):
+    bare = {"id": 7, "image_id": 3, "category_id": 1}
+    columns = read_columns(write_flies(tmp_path, content(bare, record(area=4, num_keypoints=2))))
+    assert np.isnan(columns.areas).tolist() == np.isnan(columns.num_keypoints).tolist() == [True, False]
+    assert np.isnan(columns.boxes).all(axis=1).tolist() == [True, False]
+    assert columns.states_crowd.tolist() == [False, True]
+    assert columns.keypoints[0].tolist() == [[0, 0, 0]] * 3
+    assert columns.is_unlabelled.tolist() == [True, False]
+
+
+def test_keypoints_that_cannot_be_read_are_neither_labelled_nor_unlabelled(tmp_path):
+    columns = read_columns(write_flies(tmp_path, content(record(keypoints=[1, 2]))))
+    assert (columns.is_labelled.tolist(), columns.is_unlabelled.tolist()) == ([False], [False])

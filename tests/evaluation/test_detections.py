@@ -1,0 +1,86 @@
+"""A detector's boxes, as COCO results."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tokenpose.evaluation.detections import read_detections
+from tokenpose.evaluation.run import BoxesToPredict
+
+from .flies import read, record
+
+
+def detection(**changes: Any) -> dict[str, Any]:
+    return {"image_id": 3, "category_id": 1, "bbox": [10, 20, 30, 40], "score": 0.9, **changes}
+
+
+@pytest.fixture
+def detect(write, tmp_path) -> Callable[..., tuple[BoxesToPredict, dict[str, int]]]:
+    def run(*detections: dict[str, Any], threshold: float = 0.0) -> tuple[BoxesToPredict, dict[str, int]]:
+        path = tmp_path / "boxes.json"
+        path.write_text(json.dumps(detections))
+        return read_detections(path, threshold, read(write(record())))
+
+    return run
+
+
+def test_detections_are_read_with_scores_for_the_images_of_the_file(detect):
+    boxes, left_out = detect(detection(image_id=4), detection(), detection(score=0.1))
+    assert boxes.image_index.tolist() == [0, 0, 1]
+    assert boxes.scores.tolist() == [0.9, 0.1, 0.9]
+    assert boxes.boxes.tolist() == [[10, 20, 30, 40]] * 3
+    assert left_out == {}
+
+
+def test_detections_are_left_out_and_counted(detect):
+    boxes, left_out = detect(
+        detection(),
+        detection(category_id=62),
+        detection(category_id=62, image_id=99),
+        detection(category_id="1"),
+        detection(score=0.2),
+        detection(image_id=99),
+        detection(bbox=[10, 20, 0.5, 40]),
+        detection(bbox=[300, 20, 30, 40]),
+        threshold=0.3,
+    )
+    assert len(boxes) == 1
+    assert left_out == {
+        "score below 0.3": 1,
+        "under a pixel a side, or outside the image": 2,
+        "in images that are not in flies.json": 1,
+        "of category 62, '1' instead of 1 (fly)": 3,
+    }
+
+
+def test_detections_without_scores_are_told(detect, caplog):
+    detect(detection(), detection(image_id=99, score=0.5))
+    assert caplog.messages == []
+    bare = {"image_id": 3, "category_id": 1, "bbox": [10, 20, 30, 40]}
+    boxes, left_out = detect(bare, detection(), bare, {**bare, "image_id": 99})
+    assert boxes.scores.tolist() == [1, 0.9, 1]
+    assert left_out == {"in images that are not in flies.json": 1}
+    (message,) = caplog.messages
+    assert message.endswith("boxes.json: 2 boxes have no score: 1 is taken")
+
+
+def test_detections_of_other_images_only_are_refused(detect):
+    message = r"boxes\.json has boxes of 'fly' for none of the images of .*flies\.json: it has "
+    with pytest.raises(ValueError, match=message + r"image_id 99, that file 3, 4$"):
+        detect(detection(image_id=99))
+    with pytest.raises(ValueError, match=message + r"image_id '3', '4', 5, \.\.\., that file 3, 4$"):
+        detect(*(detection(image_id=image) for image in ("3", "4", 5, 6)))
+    with pytest.raises(ValueError, match=message + r"file_name 'a/3\.png', that file '3\.jpg', '4\.jpg'$"):
+        detect({"file_name": "a/3.png", "bbox": [10, 20, 30, 40]})
+    with pytest.raises(ValueError, match=r"boxes\.json has no boxes of 'fly'$"):
+        detect()
+    with pytest.raises(ValueError, match=r"boxes\.json: record 1 needs bbox"):
+        detect(detection(), {"image_id": 3})
+
+
+def test_detections_of_other_categories_only_are_refused_with_what_they_are(detect):
+    message = r"boxes\.json has boxes of category 2, '1', and none of 1 \(fly\) as in .*flies\.json$"
+    with pytest.raises(ValueError, match=message):
+        detect(detection(category_id=2), detection(category_id=2, image_id=99), detection(category_id="1"))

@@ -1,0 +1,93 @@
+"""The columns of a COCO keypoint file: its images, and the annotations of one category."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from tokenpose.data.coco_records import NOT_STATED, AnnotationRecords, ImageRecords
+from tokenpose.data.faults import Fault
+from tokenpose.skeletons import Skeleton
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoColumns:
+    """A file's images, and the annotations of one category: a row each, in the file's order, crowds included."""
+
+    path: Path
+    category: Mapping[str, Any]
+    skeleton: Skeleton
+    image_ids: list[Any]
+    """As the file has them."""
+    files: list[str | None]
+    """The images' file names; None where a record has none."""
+    sizes: Float[np.ndarray, "images 2"]
+    """Width and height, NaN where the record has no size."""
+    annotated: Int[np.ndarray, " images"]
+    """How many annotations of any category each image has."""
+    positions: Int[np.ndarray, " rows"]
+    """The annotations' places in the file's list."""
+    ids: list[Any]
+    """As the file has them."""
+    image_index: Int[np.ndarray, " rows"]
+    """-1 for an image that isn't listed."""
+    is_crowd: Bool[np.ndarray, " rows"]
+    states_crowd: Bool[np.ndarray, " rows"]
+    """Whether the record has ``iscrowd``."""
+    boxes: Float[np.ndarray, "rows 4"]
+    """x, y, width, height; NaN where the record has none, or something else."""
+    areas: Float[np.ndarray, " rows"]
+    """In square pixels; NaN where the record has none, or something else."""
+    num_keypoints: Float[np.ndarray, " rows"]
+    """What the record says; NaN where it has none, or something else."""
+    keypoints: Float[np.ndarray, "rows keypoints 3"]
+    """x, y, v; 0 where the record has none, NaN where it has something else."""
+    other_categories: int
+    """How many annotations are of the file's other categories."""
+    faults: tuple[Fault, ...] = ()
+    """Everything that is wrong with the records: of the category, of images, of annotations, each by position."""
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def is_labelled(self) -> Bool[np.ndarray, " rows"]:
+        """Which annotations have a keypoint with v above 0."""
+        return np.asarray((self.keypoints[..., 2] > 0).any(axis=1))
+
+    @property
+    def is_unlabelled(self) -> Bool[np.ndarray, " rows"]:
+        """Which annotations have no such keypoint for certain: none whose numbers can't be read."""
+        return ~self.is_labelled & ~np.isnan(self.keypoints).any(axis=(1, 2))
+
+
+def select_columns(
+    path: Path, images: ImageRecords, annotations: AnnotationRecords, category: Mapping[str, Any], skeleton: Skeleton
+) -> CocoColumns:
+    """The columns of the category's annotations, without faults."""
+    of_category = np.array([other == category["id"] for other in annotations.category_ids], dtype=bool)
+    rows = np.flatnonzero(of_category)
+    image_index = annotations.find_images(images.positions)
+    crowds = np.frombuffer(annotations.crowds, dtype=np.uint8)[rows]
+    return CocoColumns(
+        path=path,
+        category=category,
+        skeleton=skeleton,
+        image_ids=images.ids,
+        files=images.files,
+        sizes=np.array(images.sizes, dtype=np.float64).reshape(-1, 2),
+        annotated=np.bincount(image_index[image_index >= 0], minlength=len(images.ids)),
+        positions=rows,
+        ids=[annotations.ids[row] for row in rows.tolist()],
+        image_index=image_index[rows],
+        is_crowd=crowds == 1,
+        states_crowd=crowds != NOT_STATED,
+        boxes=np.array(annotations.boxes, dtype=np.float64).reshape(-1, 4)[rows],
+        areas=np.array(annotations.areas, dtype=np.float64)[rows],
+        num_keypoints=np.array(annotations.num_keypoints, dtype=np.float64)[rows],
+        keypoints=annotations.keypoints_of(of_category, len(skeleton)),
+        other_categories=int((~of_category).sum()),
+    )

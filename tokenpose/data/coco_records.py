@@ -1,0 +1,189 @@
+"""A COCO file's records as columns of numbers, read one by one, in little memory; what doesn't fit is noted."""
+
+import math
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from tokenpose.data.faults import is_id
+from tokenpose.data.json_records import JsonRecords
+from tokenpose.files import is_number
+
+NOT_STATED = 2
+"""In the column of crowds: the record has no ``iscrowd``."""
+
+WHOLE_RECORD = ""
+"""In place of a field, where a record is not a JSON object."""
+
+Odd = dict[tuple[int, str], str]
+"""What a record has in place of a field's values, as text, by the record's position and the field."""
+
+FARTHEST = 1e7
+"""Pixels; a number beyond is no position in an image."""
+
+_NUMBERS = {int, float}  # not bool
+
+
+class ImageRecords:
+    """The columns of a file's images."""
+
+    def __init__(self) -> None:
+        self.ids: list[Any] = []
+        self.files: list[str | None] = []
+        self.sizes = array("d")
+        """Width and height, NaN where the record has no size."""
+        self.positions: dict[Any, int] = {}
+        """Where an id stands first."""
+        self.odd: Odd = {}
+
+    def add(self, record: Any) -> None:
+        """Append an image."""
+        if isinstance(record, dict):
+            self._add(record.get("id"), record.get("file_name"), (record.get("width"), record.get("height")))
+            return
+        self.odd[len(self.ids), WHOLE_RECORD] = f"{record!r:.60}"
+        self.ids.append(None)
+        self.files.append(None)
+        self.sizes.extend((math.nan, math.nan))
+
+    def _add(self, identity: Any, file: Any, size: tuple[Any, Any]) -> None:
+        row = len(self.ids)
+        if not is_id(identity) or self.positions.setdefault(identity, row) != row:
+            self.odd[row, "id"] = f"{identity!r:.60}"
+        has_name = isinstance(file, str) and file != ""
+        if not has_name:
+            self.odd[row, "file_name"] = f"{file!r:.60}"
+        if not all(is_number(side) and side >= 1 for side in size):
+            self.odd[row, "width"], size = f"{size[0]!r:.30} and {size[1]!r:.30}", (math.nan, math.nan)
+        self.ids.append(identity)
+        self.files.append(file if has_name else None)
+        self.sizes.extend(size)
+
+
+class AnnotationRecords:
+    """The columns of a file's annotations, of all categories: the list of categories may come last in the file."""
+
+    def __init__(self) -> None:
+        self.ids: list[Any] = []
+        self.image_ids: list[Any] = []
+        self.category_ids: list[Any] = []
+        self.crowds = bytearray()
+        """0, 1 or NOT_STATED."""
+        self.boxes, self.areas, self.num_keypoints = array("d"), array("d"), array("d")
+        """NaN where the record has none, or something else."""
+        self.keypoints, self.keypoint_counts = array("d"), array("q")
+        """The numbers of all records, NaN for anything else in their lists; and how many each record has."""
+        self.odd: Odd = {}
+
+    def add(self, record: Any) -> None:
+        """Append an annotation."""
+        row = len(self.ids)
+        if not isinstance(record, dict):
+            self.odd[row, WHOLE_RECORD] = f"{record!r:.60}"
+            record = {}
+        read = record.get
+        self.ids.append(read("id"))
+        self.image_ids.append(read("image_id"))
+        self.category_ids.append(read("category_id"))
+        crowd = read("iscrowd")
+        if crowd not in (None, 0, 1):
+            self.odd[row, "iscrowd"] = f"{crowd!r:.60}"
+        self.crowds.append(NOT_STATED if crowd is None else bool(crowd))
+        self._add_keypoints(row, read("keypoints"))
+        self._add_box(row, read("bbox"))
+        for name, column in (("area", self.areas), ("num_keypoints", self.num_keypoints)):
+            column.append(self._read_amount(row, name, read(name)))
+
+    def _add_keypoints(self, row: int, given: Any) -> None:
+        values = _position_array(given)
+        if values is None and isinstance(given, list):
+            bad = [value for value in given if not _is_position(value)]
+            self.odd[row, "keypoints"] = f"{bad[0]!r:.40}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
+            values = array("d", [value if _is_position(value) else math.nan for value in given])
+        elif values is None:
+            self.odd[row, "keypoints"], values = f"{given!r:.60}", array("d", [math.nan])
+        self.keypoint_counts.append(len(values))
+        self.keypoints.extend(values)
+
+    def _add_box(self, row: int, given: Any) -> None:
+        values = _position_array(given)
+        if values is None or len(values) != 4:
+            if given:
+                self.odd[row, "bbox"] = f"{given!r:.60}"
+            values = _NO_BOX
+        self.boxes.extend(values)
+
+    def _read_amount(self, row: int, name: str, value: Any) -> float:
+        if value is None:
+            return math.nan
+        if not is_number(value) or value < 0 or (name == "num_keypoints" and value != int(value)):
+            self.odd[row, name] = f"{value!r:.60}"
+            return math.nan
+        return float(value)
+
+    def find_images(self, positions: Mapping[Any, int]) -> Int[np.ndarray, " annotations"]:
+        """Where the annotations' images stand; -1 for one that isn't listed."""
+        found = (positions.get(image, -1) if is_id(image) else -1 for image in self.image_ids)
+        return np.fromiter(found, dtype=np.int64, count=len(self.image_ids))
+
+    def keypoints_of(
+        self, of_category: Bool[np.ndarray, " annotations"], count: int
+    ) -> Float[np.ndarray, "rows {count} 3"]:
+        """The triples x, y, v of a category's annotations; zeros of any length are none, other lengths become NaN."""
+        counts, values = np.array(self.keypoint_counts, dtype=np.int64), np.frombuffer(self.keypoints)
+        whole = of_category & (counts == 3 * count)
+        flat = values if whole.all() else values[np.repeat(whole, counts)]
+        if whole[of_category].all():
+            return flat.reshape(-1, count, 3)
+        triples = np.zeros((len(counts), count, 3))
+        triples[whole] = flat.reshape(-1, count, 3)
+        starts = np.cumsum(counts) - counts
+        for row in np.flatnonzero(of_category & ~whole & (counts > 0)).tolist():
+            if values[starts[row] : starts[row] + counts[row]].any():
+                triples[row] = np.nan
+        return triples[of_category]
+
+
+_NO_BOX = array("d", [math.nan] * 4)
+
+
+def _is_position(value: Any) -> bool:
+    return is_number(value) and abs(value) < FARTHEST
+
+
+def _position_array(values: Any) -> "array[float] | None":
+    """A list of positions as an array, an empty one for no value; None for anything else."""
+    if not values:
+        return array("d")
+    if not isinstance(values, list) or not {*map(type, values)} <= _NUMBERS:
+        return None
+    try:
+        near = sum(map(abs, values)) < FARTHEST  # faster than to look at each, and nearly always enough
+    except OverflowError:
+        return None
+    return array("d", values) if near or all(map(_is_position, values)) else None
+
+
+def read_sections(path: Path) -> tuple[ImageRecords, AnnotationRecords, list[Any]]:
+    """A file's images, annotations and categories.
+
+    Raises FileNotFoundError, and ValueError for a file that is not JSON or lacks one of the three lists.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no annotation file {path}")
+    images, annotations, categories = ImageRecords(), AnnotationRecords(), list[Any]()
+    takers = {"images": images.add, "annotations": annotations.add, "categories": categories.append}
+    missing = dict.fromkeys(takers)
+    with JsonRecords(path, without="segmentation") as content:
+        for name, records in content.sections(takers) if content.kind == "object" else ():
+            del missing[name]
+            take = takers[name]
+            for record in records:
+                take(record)
+    if missing:
+        raise ValueError(f"{path} is not a COCO keypoint file: it has no {', '.join(missing)}")
+    return images, annotations, categories

@@ -1,0 +1,114 @@
+"""Units: lengths of people's bodies that distances are measured by."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from tokenpose.data.samples import Samples
+from tokenpose.skeletons import Skeleton
+
+UnitName = Literal["torso", "head", "box"]
+
+TORSO = (("right_shoulder", "left_hip"), ("left_shoulder", "right_hip"))
+HEAD = ("head_top", ("upper_neck", "neck"))
+
+Keypoints = Float[np.ndarray, "people keypoints 2"]
+Visible = Bool[np.ndarray, "people keypoints"]
+Lengths = Float[np.ndarray, " people"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A length of each person that distances are measured by."""
+
+    name: str
+    """What it is: "torso", "box side", "head size", "head_top to neck"."""
+    part: UnitName
+    lengths: Lengths
+    """In pixels, NaN where a person's length isn't known."""
+
+
+def has_torso(skeleton: Skeleton) -> bool:
+    """Whether the skeleton has both shoulders and both hips."""
+    return all(name in skeleton.keypoints for pair in TORSO for name in pair)
+
+
+def has_head(samples: Samples) -> bool:
+    """Whether the data give the size of heads: MPII's head sizes, or the keypoints at both ends of the head."""
+    return _has_head_sizes(samples) or _head_ends(samples.skeleton) is not None
+
+
+def torso_lengths(keypoints: Keypoints, visible: Visible, skeleton: Skeleton) -> Lengths:
+    """The longer of the two shoulder-to-opposite-hip distances whose ends are visible; NaN where neither is.
+
+    Raises ValueError where the skeleton lacks shoulders or hips.
+    """
+    missing = [name for pair in TORSO for name in pair if name not in skeleton.keypoints]
+    if missing:
+        raise ValueError(f"a torso needs shoulders and hips; skeleton {skeleton.name!r} has no {', '.join(missing)}")
+    lengths = []
+    for first, second in TORSO:
+        a, b = skeleton.index(first), skeleton.index(second)
+        distance = np.linalg.norm(keypoints[:, a] - keypoints[:, b], axis=-1)
+        lengths.append(np.where(visible[:, a] & visible[:, b], distance, -np.inf))
+    longest = np.maximum(*lengths)
+    return np.where(longest > 0, longest, np.nan)
+
+
+def choose_unit(samples: Samples, part: str | None = None) -> Unit:
+    """The length of one part of each person; None: the torso if anyone has one labelled, else the box.
+
+    "torso" as in `torso_lengths`; "box": the longer side of the labelled box (Yang and Ramanan, TPAMI 2013); "head":
+    MPII's head size where the data has it, else from head_top to upper_neck or neck. Raises ValueError where the data
+    has no such part.
+    """
+    if part is None:
+        part = "torso" if _has_torsos(samples) else "box"
+    if part not in get_args(UnitName):
+        raise ValueError(f"a unit is one of {', '.join(get_args(UnitName))}; got {part!r}")
+    if part == "torso":
+        if not has_torso(samples.skeleton):
+            raise ValueError(f"{samples.origin}: a torso needs shoulders and hips; {_list_keypoints(samples)}")
+        lengths = torso_lengths(samples.keypoints, samples.visible, samples.skeleton)
+        return Unit(name="torso", part="torso", lengths=lengths)
+    if part == "box":
+        return Unit(name="box side", part="box", lengths=samples.boxes[:, 2:].max(axis=1))
+    return _head(samples)
+
+
+def _has_torsos(samples: Samples) -> bool:
+    if not has_torso(samples.skeleton):
+        return False
+    return bool(np.isfinite(torso_lengths(samples.keypoints, samples.visible, samples.skeleton)).any())
+
+
+def _has_head_sizes(samples: Samples) -> bool:
+    return samples.head_sizes is not None and bool((samples.head_sizes > 0).any())
+
+
+def _head_ends(skeleton: Skeleton) -> tuple[str, str] | None:
+    top, necks = HEAD
+    neck = next((name for name in necks if name in skeleton.keypoints), None)
+    return (top, neck) if neck is not None and top in skeleton.keypoints else None
+
+
+def _head(samples: Samples) -> Unit:
+    sizes = samples.head_sizes
+    if sizes is not None and _has_head_sizes(samples):
+        return Unit(name="head size", part="head", lengths=np.where(sizes > 0, sizes, np.nan))
+    ends = _head_ends(samples.skeleton)
+    if ends is None:
+        raise ValueError(
+            f"{samples.origin}: a head needs MPII's head sizes, or keypoints head_top and upper_neck or neck; "
+            f"{_list_keypoints(samples)}"
+        )
+    top, neck = map(samples.skeleton.index, ends)
+    length = np.linalg.norm(samples.keypoints[:, top] - samples.keypoints[:, neck], axis=-1)
+    is_known = samples.visible[:, top] & samples.visible[:, neck] & (length > 0)
+    return Unit(name=" to ".join(ends), part="head", lengths=np.where(is_known, length, np.nan))
+
+
+def _list_keypoints(samples: Samples) -> str:
+    return f"skeleton {samples.skeleton.name!r} has {', '.join(samples.skeleton.keypoints)}"
