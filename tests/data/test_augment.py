@@ -6,7 +6,6 @@ from tokenpose.data.augment import (
     blur,
     draw,
     draw_frames,
-    erase,
     half_bodies,
     jitter_color,
     recolor,
@@ -20,8 +19,7 @@ PEOPLE = 20_000
 def test_published_values_are_the_defaults():
     settings = Augmentation()
     assert (settings.scale, settings.rotation, settings.rotation_probability) == (0.35, 45.0, 0.6)
-    assert (settings.flip, settings.half_body_coin) == (0.5, "published")
-    assert (settings.half_body, settings.color, settings.blur, settings.erasing) == (0.0, 0.0, 0.0, 0.0)
+    assert (settings.flip, settings.half_body, settings.color, settings.blur) == (0.5, 0.0, 0.0, 0.0)
 
 
 def test_zoom_is_a_clipped_normal_draw(generator):
@@ -80,7 +78,6 @@ def test_same_generator_state_draws_the_same():
         ({"rotation_probability": -0.5}, r"rotation_probability is a probability, in 0\.\.1; got -0\.5"),
         ({"half_body": 1.1}, r"half_body is a probability, in 0\.\.1; got 1\.1"),
         ({"blur": -1.0}, r"blur is a probability, in 0\.\.1; got -1\.0"),
-        ({"erasing": 2.0}, r"erasing is a probability, in 0\.\.1; got 2\.0"),
         ({"scale": float("nan")}, "scale must be a finite number; got nan"),
     ],
 )
@@ -113,7 +110,7 @@ def test_pixels_stay_as_they_are_where_nothing_is_drawn(generator):
 def test_turning_one_thing_on_leaves_the_other_draws_as_they_were():
     plain, full = (
         draw(settings, 50, torch.Generator().manual_seed(1))
-        for settings in (Augmentation(), Augmentation(color=0.3, blur=0.5, erasing=0.5, half_body=0.5))
+        for settings in (Augmentation(), Augmentation(color=0.3, blur=0.5, half_body=0.5))
     )
     assert torch.equal(plain.scale, full.scale)
     assert torch.equal(plain.rotation, full.rotation)
@@ -121,7 +118,7 @@ def test_turning_one_thing_on_leaves_the_other_draws_as_they_were():
 
 
 def test_draws_of_a_part_are_those_of_the_whole(generator):
-    whole = draw(Augmentation(color=0.2, erasing=1.0), 10, generator)
+    whole = draw(Augmentation(color=0.2, blur=1.0), 10, generator)
     parts = [whole.take(slice(0, 4)), whole.take(slice(4, 10))]
     for values, *split in zip(whole, *parts, strict=True):
         assert torch.equal(torch.cat(split), values)
@@ -148,24 +145,6 @@ def test_as_many_are_blurred_as_told(generator):
     drawn = draw(Augmentation(blur=0.3), PEOPLE, generator)
     assert abs((drawn.blur > 0).double().mean() - 0.3) < 0.012
     assert 1.9 < drawn.blur.max() <= 2
-
-
-def test_erasing_covers_its_rectangle_with_one_colour():
-    crops = torch.full((2, 3, 10, 20), 50.0)
-    rectangles = torch.tensor([[0.5, 0.0, 1.0, 0.3], [0.0, 0.0, 0.0, 0.0]])
-    erased = erase(crops, rectangles, torch.tensor([[1.0, 2.0, 3.0], [9.0, 9.0, 9.0]]))
-    assert erased[0, :, :3, 10:].flatten(1).T.unique(dim=0).tolist() == [[1, 2, 3]]
-    assert (erased[0, :, 3:] == 50).all()
-    assert (erased[0, :, :3, :10] == 50).all()
-    assert torch.equal(erased[1], crops[1])
-
-
-def test_erased_rectangles_are_of_the_sizes_told_and_inside(generator):
-    left, top, right, bottom = draw(Augmentation(erasing=1.0), PEOPLE, generator).erased.T
-    area = (right - left) * (bottom - top)
-    assert 0.0199 < area.min() < 0.022
-    assert 0.195 < area.max() < 0.2001
-    assert ((left >= 0) & (top >= 0) & (right <= 1) & (bottom <= 1)).all()
 
 
 # half bodies
@@ -211,10 +190,9 @@ def test_people_with_few_keypoints_are_shown_whole():
     assert torch.equal(scale, box[1])
 
 
-@pytest.mark.parametrize(("coin", "share"), [("published", 0.6915), ("fair", 0.5)])
-def test_the_coin_prefers_the_upper_half_as_told(generator, coin, share):
-    drawn = draw(Augmentation(half_body=0.3, half_body_coin=coin), PEOPLE, generator)
-    assert abs(drawn.upper.double().mean() - share) < 0.012
+def test_the_upper_half_is_preferred_as_published(generator):
+    drawn = draw(Augmentation(half_body=0.3), PEOPLE, generator)
+    assert abs(drawn.upper.double().mean() - 0.6915) < 0.012  # a normal draw below 0.5
     assert abs(drawn.half_body.double().mean() - 0.3) < 0.012
 
 

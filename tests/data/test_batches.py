@@ -209,7 +209,7 @@ def test_batches_are_the_same_with_two_workers(drawn, cache):
     assert all(equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-FULLER = Augmentation(color=0.3, blur=0.5, erasing=0.5, half_body=0.5)
+FULLER = Augmentation(color=0.3, blur=0.5, half_body=0.5)
 
 
 @pytest.mark.parametrize("processes", [2, 3])

@@ -117,12 +117,10 @@ def train_command(
     rotation_probability: Annotated[float | None, typer.Option(help="Augmentation: share of people turned.")] = None,
     flip: Annotated[float | None, typer.Option(help="Augmentation: share of people mirrored.")] = None,
     half_body: Annotated[float | None, typer.Option(help="Augmentation: share of people shown by half.")] = None,
-    half_body_coin: Annotated[str | None, typer.Option(help='Which half: "published" (69 % upper) or "fair".')] = None,
     color: Annotated[
         float | None, typer.Option(help="Augmentation: brightness, contrast, saturation by up to this share.")
     ] = None,
     blur: Annotated[float | None, typer.Option(help="Augmentation: share of crops blurred.")] = None,
-    erasing: Annotated[float | None, typer.Option(help="Augmentation: share of crops partly covered.")] = None,
 ) -> None:
     """Train or fine-tune a model on COCO keypoint files; the keypoints are the files'.
 

@@ -1,8 +1,7 @@
 """Augmentation: random maps and colours for a batch of people, on its device, from a generator that is passed in."""
 
-import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,8 +15,6 @@ from tokenpose.geometry.crops import normalise
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
 from tokenpose.skeletons import Skeleton
-
-HalfBodyCoin = Literal["published", "fair"]
 
 Crops = Float[Tensor, "people 3 height width"]
 Points = Float[Tensor, "people 2"]
@@ -66,10 +63,9 @@ class Augmentation:
     ``scale``: the box is multiplied by 1 + scale x n, clipped to [1 - scale, 1 + scale], n a standard normal draw.
     ``rotation``: n times that many degrees, clipped to twice as many, with ``rotation_probability``.
     ``flip``: probability of mirroring. ``half_body``: probability of showing the upper or the lower half of a person of
-    whom more than 8 keypoints are labelled; ``half_body_coin``: "published" prefers the upper half in 69 % of the
-    draws, "fair" in 50 %. ``color``: brightness, contrast and saturation are each multiplied by a uniform draw from
-    [1 - color, 1 + color]. ``blur``: probability of a Gaussian blur of up to 2 crop pixels. ``erasing``: probability of
-    covering a rectangle of 2 to 20 % of the crop with one colour. The last three were not published.
+    whom more than 8 keypoints are labelled; the upper half is preferred in 69 % of the draws, as published.
+    ``color``: brightness, contrast and saturation are each multiplied by a uniform draw from [1 - color, 1 + color].
+    ``blur``: probability of a Gaussian blur of up to 2 crop pixels. The last two were not published.
     """
 
     scale: float = 0.35
@@ -77,10 +73,8 @@ class Augmentation:
     rotation_probability: float = 0.6
     flip: float = 0.5
     half_body: float = 0.0
-    half_body_coin: HalfBodyCoin = "published"
     color: float = 0.0
     blur: float = 0.0
-    erasing: float = 0.0
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -88,11 +82,9 @@ class Augmentation:
             raise ValueError(f"scale and color must be in [0, 1); got {self.scale} and {self.color}")
         if not 0 <= self.rotation <= 180:
             raise ValueError(f"rotation must be in 0..180 degrees; got {self.rotation}")
-        for name in ("rotation_probability", "flip", "half_body", "blur", "erasing"):
+        for name in ("rotation_probability", "flip", "half_body", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, in 0..1; got {getattr(self, name)}")
-        if self.half_body_coin not in ("published", "fair"):
-            raise ValueError(f'half_body_coin must be "published" or "fair"; got {self.half_body_coin!r}')
 
     def check_skeleton(self, skeleton: Skeleton) -> None:
         """Raise ValueError where the skeleton doesn't tell what mirroring or half bodies need to know."""
@@ -122,10 +114,6 @@ class Draws(NamedTuple):
     """Factors of saturation, contrast and brightness."""
     blur: Float[Tensor, " people"]
     """Standard deviation in crop pixels; 0: none."""
-    erased: Float[Tensor, "people 4"]
-    """Left, top, right, bottom as shares of the crop; nothing where they are equal."""
-    fill: Float[Tensor, "people 3"]
-    """Colour of what is erased, 0..255."""
 
     def take(self, rows: slice) -> "Draws":
         """Some of the people."""
@@ -136,28 +124,17 @@ def draw(settings: Augmentation, people: int, generator: torch.Generator) -> Dra
     """Draw for each person, on the generator's device."""
     device = generator.device
     normal = torch.randn(3, people, generator=generator, device=device)
-    uniform = torch.rand(16, people, generator=generator, device=device)
+    uniform = torch.rand(8, people, generator=generator, device=device)
     rotation = (settings.rotation * normal[1]).clamp(-2 * settings.rotation, 2 * settings.rotation)
     return Draws(
         scale=(1 + settings.scale * normal[0]).clamp(1 - settings.scale, 1 + settings.scale),
         rotation=rotation * (uniform[0] < settings.rotation_probability),
         flip=uniform[1] < settings.flip,
         half_body=uniform[2] < settings.half_body,
-        upper=normal[2] < (0.5 if settings.half_body_coin == "published" else 0.0),
+        upper=normal[2] < 0.5,  # a normal draw, as published: 69 % prefer the upper half
         color=1 + settings.color * (2 * uniform[3:6].T - 1),
         blur=2 * uniform[6] * (uniform[7] < settings.blur),
-        erased=_rectangles(uniform[8:12].T) * (uniform[12] < settings.erasing).unsqueeze(-1),
-        fill=255 * uniform[13:16].T,
     )
-
-
-def _rectangles(uniform: Float[Tensor, "people 4"]) -> Float[Tensor, "people 4"]:
-    """2 to 20 % of the crop, up to three times as wide as high (in shares of the crop) or as high as wide."""
-    area = 0.02 + 0.18 * uniform[:, 0]
-    aspect = torch.exp(math.log(3) * (2 * uniform[:, 1] - 1))
-    extent = torch.stack(((area * aspect).sqrt(), (area / aspect).sqrt()), dim=-1).clamp(max=1)
-    corner = uniform[:, 2:] * (1 - extent)
-    return torch.cat((corner, corner + extent), dim=-1)
 
 
 def draw_frames(
@@ -222,13 +199,11 @@ def make_batch(
 
 
 def recolor(crops: Crops, drawn: Draws) -> Crops:
-    """Crops (0..255) with the colours, the blur and the rectangles that were drawn."""
+    """Crops (0..255) with the colors and the blur that were drawn."""
     if (drawn.color != 1).any():
         crops = jitter_color(crops, _beside(crops, drawn.color))
     if drawn.blur.any():
         crops = blur(crops, drawn.blur)
-    if drawn.erased.any():
-        crops = erase(crops, _beside(crops, drawn.erased), _beside(crops, drawn.fill))
     return crops
 
 
@@ -252,16 +227,6 @@ def blur(crops: Crops, deviations: Float[Tensor, " people"], reach: int = 5) -> 
     for shape in ((-1, 1, 1, 2 * reach + 1), (-1, 1, 2 * reach + 1, 1)):
         planes = functional.conv2d(planes, kernels.view(shape), groups=len(kernels))
     return crops.index_copy(0, rows, planes.view(len(rows), 3, *crops.shape[2:]).to(crops.dtype))
-
-
-def erase(crops: Crops, rectangles: Float[Tensor, "people 4"], fill: Float[Tensor, "people 3"]) -> Crops:
-    """Cover a rectangle of each crop with its colour; left, top, right, bottom as shares of the crop."""
-    height, width = crops.shape[-2:]
-    left, top, right, bottom = rectangles.view(-1, 4, 1, 1).unbind(dim=1)
-    x = (torch.arange(width, device=crops.device) + 0.5) / width
-    y = (torch.arange(height, device=crops.device) + 0.5).unsqueeze(-1) / height
-    covered = (x > left) & (x < right) & (y > top) & (y < bottom)
-    return torch.where(covered.unsqueeze(1), fill.view(-1, 3, 1, 1), crops)
 
 
 def _exchange(
