@@ -639,7 +639,10 @@ def test_settings_file_of_a_run_is_a_recipe_that_knows_how_its_data_were_read(la
 
 def test_setting_that_the_library_refuses_is_an_error(labelled, photos):
     given = ("--train", labelled, "--val", labelled, "--images", photos, "--output", "run")
-    assert run("train", *given, "--average", "1", exit_code=1).stderr == "error: average must be in [0, 1); got 1.0\n"
+    assert (
+        run("train", *given, "--average", "1", exit_code=1).stderr
+        == "error: average must be at least 0 and below 1; got 1.0\n"
+    )
     assert "ModelSpec has no field 'depht'" in run("train", *given, "--spec", "depht=2", exit_code=1).stderr
 
 

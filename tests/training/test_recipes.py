@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenpose.data.augment import Augmentation
+from tokenpose.data.settings import Augmentation
 from tokenpose.models.zoo import find_tag
 from tokenpose.training.recipes import Recipe, list_recipes, read_recipe
 
@@ -71,11 +71,11 @@ WRONG = {
     "epoch = 3\n": "there are no settings epoch",
     "epochs = 0\n": "epochs must be at least 1; got 0",
     "[augmentation]\nrotate = 3.0\n": "augmentation: there are no settings rotate",
-    "[augmentation]\nflip = 3.0\n": "flip is a probability, in 0..1; got 3.0",
+    "[augmentation]\nflip = 3.0\n": "flip must be at least 0 and at most 1; got 3.0",
     "augmentation = 3\n": "augmentation is a table of settings; got 3",
-    'milestones = ["a"]\n': "milestones must be a list of epochs; got ('a',)",
-    "milestones = 3\n": "milestones must be a list of epochs; got 3",
-    "milestones = [1.5]\n": "milestones must be a list of epochs; got (1.5,)",
+    'milestones = ["a"]\n': "milestones must be a list of whole numbers; got ('a',)",
+    "milestones = 3\n": "milestones must be a list of whole numbers; got 3",
+    "milestones = [1.5]\n": "milestones must be a list of whole numbers; got (1.5,)",
     'trackers = "tensorboard"\n': "trackers must be a list of names; got 'tensorboard'",
     '[model]\npretrained = "no"\n': "model: pretrained must be true or false; got 'no'",
     '[model]\nbackbone_pretrained = "no"\n': "model: backbone_pretrained must be true or false; got 'no'",

@@ -1,6 +1,5 @@
 """Augmentation: random maps and colours for a batch of people, on its device, from a generator that is passed in."""
 
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -8,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from tokenpose.data.settings import check_kinds
+from tokenpose.data.settings import Augmentation
 from tokenpose.geometry.affine import crop_matrices, resize_matrices, transform_points
 from tokenpose.geometry.boxes import grow_to_aspect
 from tokenpose.geometry.crops import normalise
@@ -55,43 +54,12 @@ class Batch(NamedTuple):
     """Heatmap cells."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How far a person is turned, zoomed, cut and recoloured. Defaults: the published values for COCO, but for the
-    half body, which was published with 0.3 (MPII: scale 0.25, rotation 30, no half body).
-
-    ``scale``: the box is multiplied by 1 + scale x n, clipped to [1 - scale, 1 + scale], n a standard normal draw.
-    ``rotation``: n times that many degrees, clipped to twice as many, with ``rotation_probability``.
-    ``flip``: probability of mirroring. ``half_body``: probability of showing the upper or the lower half of a person of
-    whom more than 8 keypoints are labelled; the upper half is preferred in 69 % of the draws, as published.
-    ``color``: brightness, contrast and saturation are each multiplied by a uniform draw from [1 - color, 1 + color].
-    ``blur``: probability of a Gaussian blur of up to 2 crop pixels. The last two were not published.
-    """
-
-    scale: float = 0.35
-    rotation: float = 45.0
-    rotation_probability: float = 0.6
-    flip: float = 0.5
-    half_body: float = 0.0
-    color: float = 0.0
-    blur: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
-        if not 0 <= self.scale < 1 or not 0 <= self.color < 1:
-            raise ValueError(f"scale and color must be in [0, 1); got {self.scale} and {self.color}")
-        if not 0 <= self.rotation <= 180:
-            raise ValueError(f"rotation must be in 0..180 degrees; got {self.rotation}")
-        for name in ("rotation_probability", "flip", "half_body", "blur"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, in 0..1; got {getattr(self, name)}")
-
-    def check_skeleton(self, skeleton: Skeleton) -> None:
-        """Raise ValueError where the skeleton doesn't tell what mirroring or half bodies need to know."""
-        if self.flip:
-            flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
-        if self.half_body:
-            skeleton.upper_body()
+def check_skeleton(settings: Augmentation, skeleton: Skeleton) -> None:
+    """Raise ValueError if mirroring or half bodies need something that the skeleton's names don't tell."""
+    if settings.flip:
+        flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
+    if settings.half_body:
+        skeleton.upper_body()
 
 
 class Draws(NamedTuple):

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Int, UInt8
@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tokenpose.data.augment import (
-    Augmentation,
     Batch,
     Draws,
     Framing,
+    check_skeleton,
     draw,
     draw_frames,
     draw_matrices,
@@ -27,6 +27,7 @@ from tokenpose.data.augment import (
     recolor,
 )
 from tokenpose.data.samples import Samples
+from tokenpose.data.settings import Augmentation, Cache
 from tokenpose.data.sources import Source
 from tokenpose.geometry.affine import compose, crop_matrices, invert
 from tokenpose.geometry.boxes import center_and_scale
@@ -34,7 +35,6 @@ from tokenpose.geometry.crops import crop_image, crop_images
 
 logger = logging.getLogger(__name__)
 
-Cache = Literal["none", "ram", "device"]
 Windows = UInt8[Tensor, "people 3 side side"]
 
 
@@ -157,7 +157,7 @@ class TrainingBatches:
         process: int = 0,
         processes: int = 1,
     ) -> None:
-        augmentation.check_skeleton(framing.skeleton)
+        check_skeleton(augmentation, framing.skeleton)
         if min(batch_size, len(dataset)) < processes:
             raise ValueError(
                 f"{processes} processes need at least a person each in a batch; got batch_size {batch_size} and "

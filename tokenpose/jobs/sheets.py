@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from tokenpose.data.augment import Batch
+from tokenpose.data.augment import Batch, check_skeleton
 from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.geometry.affine import resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_images
@@ -22,7 +22,7 @@ HEAT = (255.0, 64.0, 64.0)
 
 def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSettings) -> UInt8[np.ndarray, "_ _ 3"]:
     """The first people of a run's first batch, augmented: the targets as heat, labelled keypoints as a pose."""
-    settings.augmentation.check_skeleton(spec.skeleton)
+    check_skeleton(settings.augmentation, spec.skeleton)
     dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, cache="none")
     batches = TrainingBatches(dataset, spec, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
     return draw_batch(next(batches.epoch(0)), spec)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tokenpose.data.augment import check_skeleton
 from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.data.samples import Samples
 from tokenpose.deploy.comparison import require_plain
@@ -291,7 +292,7 @@ def make_batches(
     data: TrainingData, spec: ModelSpec, settings: TrainingSettings, accelerator: "Accelerator"
 ) -> TrainingBatches:
     """What this process trains on."""
-    settings.augmentation.check_skeleton(spec.skeleton)  # before images are decoded
+    check_skeleton(settings.augmentation, spec.skeleton)  # before images are decoded
     dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, settings.cache, accelerator.device)
     return TrainingBatches(
         dataset, spec, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed,

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tokenpose.data.augment import Augmentation
+from tokenpose.data.settings import Augmentation
 from tokenpose.training.settings import TrainingSettings
 
 _TRAINING = frozenset(entry.name for entry in fields(TrainingSettings)) - {"augmentation"}
