@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from tokenpose.data.samples import Samples
+from tokenpose.evaluation.settings import PCKH_THRESHOLD, UnitName
 from tokenpose.skeletons import MPII, Skeleton
-
-UnitName = Literal["torso", "head", "box"]
 
 TORSO = (("right_shoulder", "left_hip"), ("left_shoulder", "right_hip"))
 HEAD = ("head_top", ("upper_neck", "neck"))
-PCKH_THRESHOLD = 0.5
 AUC_THRESHOLDS = tuple(step / 100 for step in range(51))  # as MPII's own evaluation has it
 MPII_LEFT_OUT = ("pelvis", "thorax")  # of PCKh, as published
 

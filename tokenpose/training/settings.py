@@ -129,7 +129,7 @@ class TrainingSettings:
     )
     predictions: int = setting(
         8,
-        help="Number of validation people whose predictions are drawn to predictions/ after each validation.",
+        help="Number of validation people whose predictions are drawn to predictions/ after each epoch.",
         panel="Run", at_least=0,
     )  # fmt: skip
     trackers: tuple[str, ...] = setting(
