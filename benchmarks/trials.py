@@ -34,8 +34,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from tokenpose.data.sources import Source
-from tokenpose.jobs.training import make_trainee, train_model
+from tokenpose.jobs.training import train_model
 from tokenpose.jobs.training_data import read_training_data
+from tokenpose.jobs.training_model import make_trainee
 from tokenpose.training.recipes import read_recipe
 
 HELPERS: dict[str, dict[str, Any]] = {
@@ -128,7 +129,7 @@ EPOCHS = {"longer fine-tuning": 100, "longer start": 3}
 
 @dataclass
 class Negatives:
-    """Photographs with each colour turned into its opposite: a kind that the base has not seen."""
+    """Photographs with inverted colors, which the base has not seen."""
 
     source: Source
 

@@ -619,7 +619,7 @@ def test_contradictions_and_places_of_train_are_told_before_files_are_read(photo
     assert "give --weights or --pretrained, not both" in result.stderr
     Path("file").touch()
     said = run("train", *given, "--output", "file", exit_code=1).stderr
-    assert said == "error: the output file is a file, and a run needs a folder: give another\n"
+    assert said == "error: the output file is a file, but a run needs a folder: give another output\n"
     said = run("train", *given, "--output", "none", "--resume", exit_code=1).stderr
     assert said == f"error: there is no checkpoint {Path('none/checkpoint.pt')} to resume from\n"
     assert not Path("none").exists()

@@ -17,12 +17,6 @@ from tokenpose.skeletons import COCO, LSP, MPII, Skeleton
 PEOPLE = 20_000
 
 
-def test_published_values_are_the_defaults():
-    settings = Augmentation()
-    assert (settings.scale, settings.rotation, settings.rotation_probability) == (0.35, 45.0, 0.6)
-    assert (settings.flip, settings.half_body, settings.color, settings.blur) == (0.5, 0.0, 0.0, 0.0)
-
-
 def test_zoom_is_a_clipped_normal_draw(generator):
     scale = draw(Augmentation(), PEOPLE, generator).scale
     assert (scale.min().item(), scale.max().item()) == pytest.approx((0.65, 1.35))
@@ -32,7 +26,7 @@ def test_zoom_is_a_clipped_normal_draw(generator):
     assert abs((scale > 1 + 0.35 / 2).double().mean() - 0.3085) < 0.012  # beyond half a deviation
 
 
-def test_rotation_is_rare_as_told_and_stays_within_its_limits(generator):
+def test_rotation_is_as_rare_as_set_and_stays_within_its_limits(generator):
     rotation = draw(Augmentation(), PEOPLE, generator).rotation
     assert rotation.abs().max() == 90
     assert abs((rotation != 0).double().mean() - 0.6) < 0.012
@@ -46,7 +40,7 @@ def test_half_are_mirrored(generator):
     assert abs(draw(Augmentation(), PEOPLE, generator).flip.double().mean() - 0.5) < 0.012
 
 
-def test_draws_do_not_hang_together(generator):
+def test_draws_are_independent(generator):
     drawn = draw(Augmentation(rotation_probability=1.0), PEOPLE, generator)
     table = torch.stack((drawn.scale, drawn.rotation, drawn.flip.float(), drawn.upper.float()))
     assert (torch.corrcoef(table) - torch.eye(4)).abs().max() < 0.03
@@ -68,35 +62,16 @@ def test_same_generator_state_draws_the_same():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"scale": 1.0}, r"scale must be at least 0 and below 1; got 1\.0"),
-        ({"color": -0.1}, r"color must be at least 0 and below 1; got -0\.1"),
-        ({"rotation": 181.0}, "rotation must be at least 0 and at most 180; got 181.0"),
-        ({"rotation": -1.0}, "rotation must be at least 0 and at most 180; got -1.0"),
-        ({"flip": 1.5}, r"flip must be at least 0 and at most 1; got 1\.5"),
-        ({"rotation_probability": -0.5}, r"rotation_probability must be at least 0 and at most 1; got -0\.5"),
-        ({"half_body": 1.1}, r"half_body must be at least 0 and at most 1; got 1\.1"),
-        ({"blur": -1.0}, r"blur must be at least 0 and at most 1; got -1\.0"),
-        ({"scale": float("nan")}, "scale must be a finite number; got nan"),
-    ],
-)
-def test_impossible_settings_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        Augmentation(**changes)
-
-
-def test_colours_change_within_their_strength(generator):
-    grey = torch.full((500, 3, 2, 2), 100.0)  # without contrast or saturation only the brightness shows
+def test_colors_change_within_their_strength(generator):
+    gray = torch.full((500, 3, 2, 2), 100.0)  # without contrast or saturation only the brightness shows
     drawn = draw(Augmentation(color=0.3), 500, generator)
-    factors = jitter_color(grey, drawn.color)[:, 0, 0, 0] / 100
+    factors = jitter_color(gray, drawn.color)[:, 0, 0, 0] / 100
     torch.testing.assert_close(factors, drawn.color[:, 2])
     assert 0.7 <= factors.min() < 0.72
     assert 1.28 < factors.max() <= 1.3
 
 
-def test_grey_stays_grey_and_values_stay_in_range(generator):
+def test_gray_stays_gray_and_values_stay_in_range(generator):
     crops = 255 * torch.rand(50, 1, 8, 8, generator=generator).expand(-1, 3, -1, -1)
     jittered = jitter_color(crops, draw(Augmentation(color=0.9), 50, generator).color)
     torch.testing.assert_close(jittered[:, 0], jittered[:, 2], rtol=0, atol=1e-3)
@@ -137,12 +112,12 @@ def test_blur_spreads_a_point_as_its_gaussian_and_keeps_the_sum(generator):
     torch.testing.assert_close(blurred[2, 0], blurred[2, 0].T)
 
 
-def test_blur_leaves_an_even_colour(generator):
+def test_blur_leaves_an_even_color(generator):
     crops = torch.full((2, 3, 9, 7), 80.0)
     torch.testing.assert_close(blur(crops, torch.tensor([2.0, 0.7])), crops)  # at the borders too
 
 
-def test_as_many_are_blurred_as_told(generator):
+def test_as_many_are_blurred_as_set(generator):
     drawn = draw(Augmentation(blur=0.3), PEOPLE, generator)
     assert abs((drawn.blur > 0).double().mean() - 0.3) < 0.012
     assert 1.9 < drawn.blur.max() <= 2

@@ -228,7 +228,7 @@ def test_processes_share_the_batches_of_one(drawn, processes):
 
 
 def test_more_processes_than_people_in_a_batch_are_refused(drawn):
-    message = "3 processes need at least a person each in a batch; got batch_size 2 and 12 people"
+    message = "each of 3 processes needs at least one person in a batch; got batch_size 2 and 12 people"
     with pytest.raises(ValueError, match=message):
         batches(drawn, batch_size=2, processes=3)
 

@@ -72,7 +72,7 @@ WRONG = {
     "epochs = 0\n": "epochs must be at least 1; got 0",
     "[augmentation]\nrotate = 3.0\n": "augmentation: there are no settings rotate",
     "[augmentation]\nflip = 3.0\n": "flip must be at least 0 and at most 1; got 3.0",
-    "augmentation = 3\n": "augmentation is a table of settings; got 3",
+    "augmentation = 3\n": "augmentation must be a table of settings; got 3",
     'milestones = ["a"]\n': "milestones must be a list of whole numbers; got ('a',)",
     "milestones = 3\n": "milestones must be a list of whole numbers; got 3",
     "milestones = [1.5]\n": "milestones must be a list of whole numbers; got (1.5,)",
@@ -81,9 +81,9 @@ WRONG = {
     '[model]\nbackbone_pretrained = "no"\n': "model: backbone_pretrained must be true or false; got 'no'",
     "[data]\nrename = 3\n": "data: rename must be a table of names; got 3",
     "[data]\ncategory = 3\n": "data: category must be text; got 3",
-    "data = 3\n": "data is a table of rename, flip_pairs and category; got 3",
+    "data = 3\n": "data must be a table of rename, flip_pairs and category; got 3",
     "[model]\nname = 3\n": "model: name must be text; got 3",
-    'model = "s"\n': "model is a table of name, pretrained and changes of the spec; got 's'",
+    'model = "s"\n': "model must be a table of name, pretrained and changes of the spec; got 's'",
 }
 
 

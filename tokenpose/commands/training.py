@@ -127,8 +127,9 @@ def train_command(
     if weights is not None and pretrained:
         raise typer.BadParameter("give --weights or --pretrained, not both", param_hint="--weights")
 
-    from tokenpose.jobs.training import check_output, choose_reading, choose_start, make_trainee, train_model
-    from tokenpose.jobs.training_data import read_training_data
+    from tokenpose.jobs.training import check_output, train_model
+    from tokenpose.jobs.training_data import choose_reading, read_training_data
+    from tokenpose.jobs.training_model import choose_start, make_trainee
     from tokenpose.training.recipes import Recipe, read_recipe
 
     chosen = Recipe() if recipe is None else read_recipe(recipe)

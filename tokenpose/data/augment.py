@@ -1,4 +1,4 @@
-"""Augmentation: random maps and colours for a batch of people, on its device, from a generator that is passed in."""
+"""Augmentation: random crops and colors for a batch of people, on its device, from a generator that is passed in."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -24,7 +24,7 @@ Visible = Bool[Tensor, "people keypoints"]
 
 @runtime_checkable
 class Framing(Protocol):
-    """What of a model's spec the data needs."""
+    """The part of a model's spec that the data needs."""
 
     @property
     def image_size(self) -> tuple[int, int]: ...
@@ -43,15 +43,15 @@ class Framing(Protocol):
 
 
 class Batch(NamedTuple):
-    """What the network sees and should say."""
+    """The input of the network and its targets."""
 
     crops: Float[Tensor, "people 3 height width"]
-    """Normalised."""
+    """Normalized."""
     heatmaps: Float[Tensor, "people keypoints rows columns"]
     weights: Float[Tensor, "people keypoints"]
-    """1, or 0 where a keypoint is not labelled or lies far outside the heatmap."""
+    """1, or 0 if a keypoint is not labeled or lies far outside the heatmap."""
     keypoints: Float[Tensor, "people keypoints 2"]
-    """Heatmap cells."""
+    """In heatmap cells."""
 
 
 def check_skeleton(settings: Augmentation, skeleton: Skeleton) -> None:
@@ -63,10 +63,10 @@ def check_skeleton(settings: Augmentation, skeleton: Skeleton) -> None:
 
 
 class Draws(NamedTuple):
-    """What was drawn for each person. Every draw is made whatever the settings: turning one on leaves the others.
+    """The random draws for each person. All are always made, so turning one on doesn't change the others.
 
-    They stay where the generator is and go to the people's device where they are needed: whether there is anything to
-    do is known without waiting for a GPU.
+    The draws stay on the generator's device until they are needed on the people's: checking whether there is anything
+    to do then doesn't wait for a GPU.
     """
 
     scale: Float[Tensor, " people"]
@@ -75,9 +75,9 @@ class Draws(NamedTuple):
     """Degrees."""
     flip: Bool[Tensor, " people"]
     half_body: Bool[Tensor, " people"]
-    """Whether half of the person is to be shown, if there is enough of them."""
+    """Whether only half of the person is shown, if enough keypoints are labeled."""
     upper: Bool[Tensor, " people"]
-    """Which half is preferred."""
+    """Whether the upper half is preferred."""
     color: Float[Tensor, "people 3"]
     """Factors of saturation, contrast and brightness."""
     blur: Float[Tensor, " people"]
@@ -108,7 +108,7 @@ def draw(settings: Augmentation, people: int, generator: torch.Generator) -> Dra
 def draw_frames(
     center: Points, scale: Points, keypoints: Keypoints, visible: Visible, drawn: Draws, framing: Framing
 ) -> tuple[Points, Points]:
-    """What is shown of each person, before zoom and turn: the padded box, or the half that was drawn. Image pixels."""
+    """Center and scale of each crop before scaling and rotation, from the padded box or a half body. Image pixels."""
     if not drawn.half_body.any():
         return center, scale
     half_center, half_scale, enough = half_bodies(keypoints, visible, _beside(center, drawn.upper), framing)
@@ -119,11 +119,11 @@ def draw_frames(
 def half_bodies(
     keypoints: Keypoints, visible: Visible, prefers_upper: Bool[Tensor, " people"], framing: Framing
 ) -> tuple[Points, Points, Bool[Tensor, " people"]]:
-    """Center and scale of each person's upper or lower half, as published, and whether there is enough of them.
+    """Center and scale of each person's upper or lower half, as published, and whether enough keypoints are labeled.
 
-    The preferred half counts where more than 2 of its keypoints are labelled, else the other; more than 8 keypoints
-    have to be labelled. Center: the mean of the half's keypoints; scale: their extent + 1, grown to the crop's aspect,
-    times 1.5.
+    The preferred half is used if more than 2 of its keypoints are labeled, otherwise the other half. More than 8
+    keypoints of the person must be labeled. Center: the mean of the half's keypoints. Scale: their extent + 1, grown to
+    the crop's aspect, times 1.5.
     """
     upper_body = _beside(keypoints, torch.tensor(framing.skeleton.upper_body()))
     upper, lower = visible & upper_body, visible & ~upper_body
@@ -141,7 +141,7 @@ def half_bodies(
 
 
 def draw_matrices(center: Points, scale: Points, drawn: Draws, crop_size: tuple[int, int]) -> Matrices:
-    """Image -> crop, zoomed, turned and mirrored as drawn."""
+    """Matrices from image to crop, scaled, rotated and mirrored as drawn."""
     zoom, rotation, flip = (_beside(center, values) for values in (drawn.scale, drawn.rotation, drawn.flip))
     matrices = crop_matrices(center, scale * zoom.unsqueeze(-1), crop_size, rotation)
     mirrored = matrices.clone()
@@ -158,7 +158,7 @@ def make_batch(
     mirrored: Bool[Tensor, " people"],
     framing: Framing,
 ) -> Batch:
-    """Normalised crops and their targets. ``keypoints`` in image pixels, ``matrices`` image -> crop."""
+    """Normalized crops and their targets. ``keypoints`` in image pixels, ``matrices`` from image to crop."""
     to_heatmap = resize_matrices(matrices, framing.image_size, framing.output_size)
     keypoints = transform_points(keypoints, to_heatmap)
     keypoints, visible = _exchange(keypoints, visible, mirrored, framing.skeleton)
@@ -167,7 +167,7 @@ def make_batch(
 
 
 def recolor(crops: Crops, drawn: Draws) -> Crops:
-    """Crops (0..255) with the colors and the blur that were drawn."""
+    """Crops (0..255) with the drawn colors and blur."""
     if (drawn.color != 1).any():
         crops = jitter_color(crops, _beside(crops, drawn.color))
     if drawn.blur.any():
@@ -176,16 +176,16 @@ def recolor(crops: Crops, drawn: Draws) -> Crops:
 
 
 def jitter_color(crops: Crops, factors: Float[Tensor, "people 3"]) -> Crops:
-    """Saturation, contrast and brightness of crops (0..255), each times its factor."""
+    """Multiply saturation, contrast and brightness of crops (0..255) by their factors."""
     saturation, contrast, brightness = factors.view(-1, 3, 1, 1, 1).unbind(dim=1)
-    grey = crops.mean(dim=1, keepdim=True)
-    crops = grey + (crops - grey) * saturation
+    gray = crops.mean(dim=1, keepdim=True)
+    crops = gray + (crops - gray) * saturation
     mean = crops.mean(dim=(1, 2, 3), keepdim=True)
     return ((mean + (crops - mean) * contrast) * brightness).clamp(0, 255)
 
 
 def blur(crops: Crops, deviations: Float[Tensor, " people"], reach: int = 5) -> Crops:
-    """Each crop through its own Gaussian, cut off at ``reach`` pixels; 0 leaves it as it is."""
+    """Blur each crop with its own Gaussian, cut off at ``reach`` pixels. Deviation 0 leaves the crop unchanged."""
     rows = deviations.nonzero().squeeze(1)
     rows, deviations = _beside(crops, rows), _beside(crops, deviations[rows])
     offsets = torch.arange(-reach, reach + 1, device=crops.device, dtype=crops.dtype)
@@ -200,7 +200,7 @@ def blur(crops: Crops, deviations: Float[Tensor, " people"], reach: int = 5) -> 
 def _exchange(
     keypoints: Keypoints, visible: Visible, mirrored: Bool[Tensor, " people"], skeleton: Skeleton
 ) -> tuple[Keypoints, Visible]:
-    """Exchange left and right of those who were mirrored."""
+    """Exchange left and right keypoints of mirrored people."""
     if not mirrored.any():
         return keypoints, visible
     order = _beside(keypoints, torch.tensor(flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)))
@@ -210,5 +210,5 @@ def _exchange(
 
 
 def _beside(other: Tensor, values: Tensor) -> Tensor:
-    """Values on another tensor's device; a GPU is not waited for."""
+    """Values on the device of another tensor, without waiting for a GPU."""
     return values.to(other.device, non_blocking=True)
