@@ -21,8 +21,9 @@ import torch
 
 from tokenpose.evaluation.units import choose_unit
 from tokenpose.jobs.evaluation import measure_pck
-from tokenpose.jobs.training import make_trainee, train_model
+from tokenpose.jobs.training import train_model
 from tokenpose.jobs.training_data import read_training_data
+from tokenpose.jobs.training_model import make_trainee
 from tokenpose.models.create import load_model
 from tokenpose.training.recipes import read_recipe
 

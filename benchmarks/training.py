@@ -82,8 +82,9 @@ def write_row(row: dict[str, Any]) -> str:
 
 def measure(options: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
     from tokenpose.data.combine import read_datasets
-    from tokenpose.jobs.training import make_trainee, train_model
+    from tokenpose.jobs.training import train_model
     from tokenpose.jobs.training_data import TrainingData
+    from tokenpose.jobs.training_model import make_trainee
     from tokenpose.training.recipes import read_recipe
 
     samples, source = read_datasets(options.annotations, options.images)

@@ -8,7 +8,16 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from tokenpose.boxes import BoxFormat, read_boxes, read_numbers
-from tokenpose.data.augment import Augmentation, Batch, draw, draw_frames, draw_matrices, make_batch, recolor
+from tokenpose.data.augment import (
+    Augmentation,
+    Batch,
+    check_skeleton,
+    draw,
+    draw_frames,
+    draw_matrices,
+    make_batch,
+    recolor,
+)
 from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
 from tokenpose.geometry.boxes import center_and_scale, xyxy_to_xywh
 from tokenpose.geometry.crops import crop_image, normalise
@@ -163,7 +172,7 @@ def create_transform(
         return Transform(spec=model.spec, device=torch.device(device or weights.device), dtype=weights.dtype)
     values = {name: float(value) if isinstance(value, int) else value for name, value in augmentation.items()}
     settings = Augmentation(**cast(Any, values))
-    settings.check_skeleton(model.spec.skeleton)
+    check_skeleton(settings, model.spec.skeleton)
     return TrainingTransform(spec=model.spec, device=torch.device(device or "cpu"), augmentation=settings)
 
 

@@ -71,7 +71,7 @@ def test_model_that_was_trained_with_renamed_keypoints_is_measured_on_the_file_a
 
 def test_box_threshold_goes_with_boxes(labelled, photos):
     given = ("--data", labelled, "--images", photos, "--box-threshold", "0.5")
-    assert "labelled boxes have no scores" in run("evaluate", *given, exit_code=2).stderr
+    assert "box_threshold needs boxes: labeled boxes have no scores" in run("evaluate", *given, exit_code=1).stderr
 
 
 def test_figures_that_are_not_known_become_null(labelled, photos, weights):
@@ -123,14 +123,9 @@ def test_people_are_evaluated_in_a_detectors_boxes(labelled, photos, weights):
 
 EVALUATE_USAGE = {
     "a sheet is a .png or .jpg file; got sheet.txt": ("--sheet", "sheet.txt"),
-    "figures go to a .json or .csv file; got figures.txt": ("--output", "figures.txt"),
-    "people are drawn in their labelled boxes; leave --boxes out": ("--sheet", "sheet.png", "--boxes", "boxes.json"),
-    "one file is measured at a time; got labelled.json, labelled.json": ("--data", "labelled.json"),
-    "it is instead of --nms; give one of them": ("--nms", "0.8", "--soft-nms", "0.9"),
-    "--threshold: with --boxes only coco is measured": ("--boxes", "boxes.json", "--threshold", "0.1"),
-    "--unit: with --boxes only coco is measured": ("--boxes", "boxes.json", "--unit", "box"),
-    "--threshold: it goes with --metric pck": ("--metric", "epe", "--threshold", "0.1"),
-    "--unit: it goes with --metric pck or epe": ("--metric", "coco", "--unit", "box"),
+    "metrics are written to a .json or .csv file; got figures.txt": ("--output", "figures.txt"),
+    "people are drawn in their labeled boxes; omit --boxes": ("--sheet", "sheet.png", "--boxes", "boxes.json"),
+    "give one file; got labelled.json, labelled.json": ("--data", "labelled.json"),
     "--sheet-count: it needs --sheet": ("--sheet-count", "3"),
     "--sheet-order: it needs --sheet": ("--sheet-order", "worst"),
     "'arm' is not one of 'torso', 'head', 'box'": ("--unit", "arm"),
@@ -146,9 +141,14 @@ def test_wrong_option_of_evaluate_is_wrong_usage(labelled, photos, weights, mess
 
 EVALUATE_ERRORS = {
     "there is no boxes file none.json": ("--boxes", "none.json"),
-    "a PCK threshold must be a positive number of units; got 0.0": ("--threshold", "0"),
-    "nms is a threshold of OKS in (0, 1]; got 2.0": ("--nms", "2"),
-    "PCK, PCKh and EPE compare a person with their labels": ("--boxes", "none.json", "--metric", "pck"),
+    "each of thresholds must be above 0; got 0.0": ("--threshold", "0"),
+    "nms must be above 0 and at most 1; got 2.0": ("--nms", "2"),
+    "boxes of a detector allow only the metric coco": ("--boxes", "none.json", "--metric", "pck"),
+    "give nms or soft_nms, not both; got 0.8 and 0.9": ("--nms", "0.8", "--soft-nms", "0.9"),
+    "thresholds has no effect with boxes of a detector": ("--boxes", "boxes.json", "--threshold", "0.1"),
+    "unit has no effect with boxes of a detector": ("--boxes", "boxes.json", "--unit", "box"),
+    "thresholds needs the metric pck; got epe": ("--metric", "epe", "--threshold", "0.1"),
+    "unit needs the metric pck or epe; got coco": ("--metric", "coco", "--unit", "box"),
 }
 
 

@@ -46,13 +46,13 @@ def test_training_twice_from_one_seed_gives_the_same_weights(labelled, photos):
 TRAIN_USAGE = {
     "write a size as HEIGHTxWIDTH, for example 256x192; got '256'": ("--image-size", "256"),
     "write FIELD=VALUE, for example depth=6; got 'depth'": ("--spec", "depth"),
-    "whole numbers are needed, 4,5,6 for example; got '4;5'": ("--milestones", "4;5"),
+    "expected numbers, 4,5,6 for example; got '4;5'": ("--milestones", "4;5"),
     "write OLD=NEW, for example throat=neck; got 'neck'": ("--rename", "neck"),
     "write OLD=NEW, for example throat=neck; got 'neck='": ("--rename", "neck="),
     "'neck' gets two new names; give one": ("--rename", "neck=throat", "--rename", "neck=nape"),
-    "skeleton can't be set by it: the keypoints are the files'; --rename": ("--spec", "skeleton=3"),
-    "keypoints can't be set by it: the keypoints are the files'; --rename": ("--spec", "keypoints=3"),
-    "weights can't be set by it: give --weights": ("--spec", "weights=a.safetensors"),
+    "can't set skeleton: the keypoints are those of the files; --rename": ("--spec", "skeleton=3"),
+    "can't set keypoints: the keypoints are those of the files; --rename": ("--spec", "keypoints=3"),
+    "can't set weights: use --weights": ("--spec", "weights=a.safetensors"),
 }
 
 
@@ -70,7 +70,7 @@ def test_contradictions_and_places_of_train_are_refused_before_files_are_read(ph
     assert "give --weights or --pretrained, not both" in result.stderr
     Path("file").touch()
     said = run("train", *given, "--output", "file", exit_code=1).stderr
-    assert said == "error: the output file is a file, and a run needs a folder: give another\n"
+    assert said == "error: the output file is a file, but a run needs a folder: give another output\n"
     said = run("train", *given, "--output", "none", "--resume", exit_code=1).stderr
     assert said == f"error: there is no checkpoint {Path('none/checkpoint.pt')} to resume from\n"
     assert not Path("none").exists()
@@ -90,5 +90,8 @@ def test_settings_file_of_a_run_is_a_recipe_that_knows_how_its_data_were_read(la
 
 def test_setting_that_the_library_refuses_is_an_error(labelled, photos):
     given = ("--train", labelled, "--val", labelled, "--images", photos, "--output", "run")
-    assert run("train", *given, "--average", "1", exit_code=1).stderr == "error: average must be in [0, 1); got 1.0\n"
+    assert (
+        run("train", *given, "--average", "1", exit_code=1).stderr
+        == "error: average must be at least 0 and below 1; got 1.0\n"
+    )
     assert "ModelSpec has no field 'depht'" in run("train", *given, "--spec", "depht=2", exit_code=1).stderr

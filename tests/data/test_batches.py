@@ -209,7 +209,7 @@ def test_batches_are_the_same_with_two_workers(drawn, cache):
     assert all(equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-FULLER = Augmentation(color=0.3, blur=0.5, erasing=0.5, half_body=0.5)
+FULLER = Augmentation(color=0.3, blur=0.5, half_body=0.5)
 
 
 @pytest.mark.parametrize("processes", [2, 3])
@@ -228,7 +228,7 @@ def test_processes_share_the_batches_of_one(drawn, processes):
 
 
 def test_more_processes_than_people_in_a_batch_are_refused(drawn):
-    message = "3 processes need at least a person each in a batch; got batch_size 2 and 12 people"
+    message = "each of 3 processes needs at least one person in a batch; got batch_size 2 and 12 people"
     with pytest.raises(ValueError, match=message):
         batches(drawn, batch_size=2, processes=3)
 

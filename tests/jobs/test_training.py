@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from tokenpose.data.augment import Augmentation
@@ -17,70 +16,20 @@ from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
 from tokenpose.deploy.optimization import optimize
 from tokenpose.jobs.evaluation import evaluate, measure_pck
-from tokenpose.jobs.training import (
-    finetune,
-    make_accelerator,
-    make_batches,
-    make_trainee,
-    resolve_loss,
-    train_model,
-)
+from tokenpose.jobs.training import finetune, make_batches, train_model
 from tokenpose.jobs.training_data import read_training_data
+from tokenpose.jobs.training_model import make_trainee
 from tokenpose.models.create import create_model
 from tokenpose.models.recording import record_attention
-from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
-from tokenpose.models.weights import read_weights, save_pretrained, write_weights
-from tokenpose.models.zoo import architectures, register_model
-from tokenpose.skeletons import COCO, LSP
-from tokenpose.training.recipes import Recipe, read_recipe
+from tokenpose.models.weights import read_weights, write_weights
+from tokenpose.skeletons import LSP
+from tokenpose.training.accelerator import make_accelerator
+from tokenpose.training.recipes import read_recipe
 from tokenpose.training.settings import TrainingSettings
 
 from ..drawing import draw_people
-
-TINY = ModelSpec(
-    backbone="pixels", backbone_stride=1, image_size=(64, 48), patch_size=(16, 12), width=48, heads=4, depth=2,
-    heatmap_activation="softmax", sigma=1.0, skeleton=LSP,
-)  # fmt: skip
-SETTINGS = TrainingSettings(
-    epochs=3, batch_size=4, average=0.5, validate_every=2,
-    augmentation=Augmentation(scale=0.1, rotation=10.0),
-)  # fmt: skip
-CHANGES = {
-    **{name: value for name, value in vars(SETTINGS).items() if name != "augmentation"}, "scale": 0.1, "rotation": 10.0
-}  # fmt: skip
-
-
-def data_of(people):
-    return read_training_data(people, people, people.parent)
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    """The COCO file of eight drawn people; its folder holds the images."""
-    return draw_people(tmp_path_factory.mktemp("drawn"), 8)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    """accelerate keeps one state a process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.fixture(autouse=True)
-def _registered():
-    """ "tiny" knows LSP's keypoints, "other" COCO's; forgotten after each test."""
-    before = dict(architectures._parts)
-    register_model("tiny", TINY)
-    register_model("other", TINY.replace(skeleton=COCO))
-    yield
-    architectures._parts.clear()
-    architectures._parts.update(before)
-
-
-def measured(model: TokenPose, people) -> float:
-    return measure_pck(model, read_coco(people), ImageSource(people.parent)).mean
+from .small import CHANGES, SETTINGS, TINY, data_of
 
 
 def test_training_gives_a_weights_file_that_loads_and_measures_the_same(people, tmp_path, caplog):
@@ -152,7 +101,7 @@ def test_model_without_the_datas_keypoints_is_refused_before_training(people, tm
 def test_loss_that_does_not_go_with_the_activation_is_refused(people, tmp_path, loss, activation):
     model = TokenPose(TINY.replace(heatmap_activation=activation))
     settings = TrainingSettings(**{**vars(SETTINGS), "loss": loss})
-    message = f"loss '{loss}' does not go with heatmap_activation '{activation}'"
+    message = f"loss '{loss}' does not fit heatmap_activation '{activation}'"
     with pytest.raises(ValueError, match=message):
         train_model(model, data_of(people), tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
@@ -240,89 +189,7 @@ def test_the_card_of_the_weights_that_a_run_started_from_goes_on(people, tmp_pat
     assert read_weights(path).card["started_from"] == {"terms": "research"}
 
 
-# What a run starts from
-
-
-def test_random_weights_follow_from_the_seed_and_the_start(people):
-    skeleton = read_coco(people).skeleton
-    published, wide, again = (
-        make_trainee(Recipe(), {"start": start, "seed": 3}, skeleton, "tiny")[0].state_dict()
-        for start in ("published", "wide", "wide")
-    )
-    tokens = "tokenizer.keypoint_tokens"
-    assert 0.01 < published[tokens].std() < 0.03
-    assert 0.4 < wide[tokens].std() < 0.55
-    assert all(torch.equal(wide[name], again[name]) for name in wide)
-
-
-@pytest.mark.parametrize(
-    ("loss", "activation"), [(None, "softmax"), ("cross_entropy", "softmax"), ("squared_error", "identity")]
-)
-def test_new_model_has_the_activation_that_its_loss_needs(people, loss, activation):
-    changes = {} if loss is None else {"loss": loss}
-    model, settings = make_trainee(Recipe(), changes, read_coco(people).skeleton, "tiny")
-    assert model.spec.heatmap_activation == activation
-    assert resolve_loss(settings, model).loss == (loss or "cross_entropy")
-
-
-@pytest.mark.parametrize("activation", ["softmax", "identity"])
-def test_loss_that_is_left_open_is_that_of_the_weights(people, tmp_path, activation):
-    write_weights(TokenPose(TINY.replace(heatmap_activation=activation)), tmp_path / "some.safetensors")
-    model, settings = make_trainee(
-        read_recipe("finetune"), {}, read_coco(people).skeleton, "tiny", weights=tmp_path / "some.safetensors"
-    )
-    assert model.spec.heatmap_activation == activation
-    assert resolve_loss(settings, model).loss == {"softmax": "cross_entropy", "identity": "squared_error"}[activation]
-    assert model.newly_initialised == ()
-
-
-def test_recipe_names_the_model_and_changes_its_spec(people, tmp_path):
-    (tmp_path / "mine.toml").write_text('[model]\nname = "tiny"\ndepth = 3\nimage_size = [96, 72]\n')
-    model, _ = make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton)
-    assert (model.spec.depth, model.spec.image_size) == (3, (96, 72))
-    model, _ = make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton, depth=1)
-    assert model.spec.depth == 1
-
-
-def test_field_that_no_model_has_is_refused_with_the_recipes_name(people, tmp_path):
-    (tmp_path / "mine.toml").write_text('[model]\nname = "tiny"\nlayers = 3\nkeypoints = ["a"]\n')
-    with pytest.raises(ValueError, match=r"mine\.toml: model: there are no fields keypoints, layers"):
-        make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton)
-
-
-WRONG_MODELS = {
-    'depth = "x"': "model: depth must be a positive whole number; got 'x'",
-    "image_size = 3": r"model: image_size must be \(height, width\); got 3",
-    "heads = 7": "model: heads: width 48 does not divide into 7 heads; 6 or 8 would fit",
-    'block = "nope"': "model: block: there is no block named 'nope'",
-    'name = "nobody"': "model: name: there is no model named 'nobody'",
-    'weights = "nowhere.safetensors"': r"model: weights: there is no weights file nowhere\.safetensors",
-}
-
-
-@pytest.mark.parametrize("line", WRONG_MODELS)
-def test_wrong_field_of_a_recipes_model_is_refused_by_file_and_field(people, tmp_path, line, unchecked):
-    name = "" if "name" in line else 'name = "tiny"\n'
-    (tmp_path / "mine.toml").write_text(f"[model]\n{name}{line}\n")
-    with pytest.raises((TypeError, ValueError, LookupError, OSError), match=rf"mine\.toml: {WRONG_MODELS[line]}"):
-        make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton)
-
-
-def test_recipe_is_not_blamed_for_what_was_given(people, tmp_path):
-    (tmp_path / "mine.toml").write_text('[model]\nname = "tiny"\ndepth = 3\n')
-    with pytest.raises(ValueError, match=r"^depth must be a positive whole number; got 0$"):
-        make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton, depth=0)
-
-
-def test_weights_or_a_place_win_over_the_recipes_pretraining(people, tmp_path):
-    torch.manual_seed(0)
-    save_pretrained(TokenPose(TINY), tmp_path / "folder")
-    model, _ = make_trainee(read_recipe("finetune"), {}, read_coco(people).skeleton, f"local-dir:{tmp_path / 'folder'}")
-    assert model.newly_initialised == ()
-    assert model.spec.heatmap_activation == "softmax"
-
-
-# How it goes
+# How a run goes
 
 
 def test_frozen_backbone_stays_as_it_was_statistics_included(people, tmp_path):
@@ -356,7 +223,8 @@ def test_compiled_run_has_the_losses_of_one_that_is_not(people, tmp_path, run_py
     code = f"""
 import json, torch
 from pathlib import Path
-from tokenpose.jobs.training import make_trainee, train_model
+from tokenpose.jobs.training import train_model
+from tokenpose.jobs.training_model import make_trainee
 from tokenpose.jobs.training_data import read_training_data
 from tokenpose.training.recipes import Recipe
 people = {str(people)!r}
@@ -382,7 +250,7 @@ def test_synchronised_batch_norms_are_refused_without_a_gpu(people, tmp_path):
 
 
 def test_tracker_that_is_not_installed_is_refused(people, tmp_path):
-    message = r"trackers that aren't installed, or that accelerate doesn't know: tensorbored; there are "
+    message = r"trackers that aren't installed, or that accelerate doesn't know: tensorbored; available are "
     with pytest.raises(ValueError, match=message):
         train_model(TokenPose(TINY), data_of(people), tmp_path, replace(SETTINGS, trackers=("tensorbored",)))
     assert not (tmp_path / "settings.json").exists()
@@ -414,21 +282,6 @@ def test_same_people_are_drawn_after_each_epoch_and_the_curve_is_a_picture(peopl
 # Data of several files
 
 
-@pytest.fixture
-def two_sets(people, tmp_path):
-    """COCO files of the same people: without the head, and only the head under other names."""
-    content = json.loads(people.read_text())
-    for name, columns in (("body", slice(0, 12)), ("head", slice(12, 14))):
-        category = {**content["categories"][0], "skeleton": []}
-        category["keypoints"] = category["keypoints"][columns]
-        part = {**content, "categories": [category], "annotations": []}
-        for annotation in content["annotations"]:
-            triples = annotation["keypoints"][3 * columns.start : 3 * columns.stop]
-            part["annotations"].append({**annotation, "keypoints": triples})
-        (tmp_path / f"{name}.json").write_text(json.dumps(part))
-    return [f"{tmp_path / name}.json={people.parent}" for name in ("body", "head")]
-
-
 def test_several_files_are_trained_together_and_what_one_lacks_has_no_weight(people, two_sets, tmp_path):
     data = read_training_data(two_sets, people, people.parent)
     assert data.skeleton.keypoints == LSP.keypoints
@@ -439,16 +292,6 @@ def test_several_files_are_trained_together_and_what_one_lacks_has_no_weight(peo
     assert sorted(set(labelled.tolist())) == [2, 12]
     path = train_model(TokenPose(TINY), data, tmp_path / "run", SETTINGS)
     assert read_weights(path).card["train"] == "body.json, head.json"
-
-
-def test_keypoints_are_renamed_and_given_their_pairs(people):
-    names = {"right_ankle": "paw_a", "left_ankle": "paw_b"}
-    data = read_training_data(people, people, people.parent, rename=names)
-    assert data.skeleton.keypoints[0] == "paw_a"
-    assert data.held_out.skeleton.keypoints[5] == "paw_b"
-    pairs = "paw_a:paw_b,right_knee:left_knee"
-    data = read_training_data(people, people, people.parent, rename=names, flip_pairs=pairs)
-    assert data.skeleton.flip_pairs == ((0, 5), (1, 4))
 
 
 def test_mirroring_is_refused_with_the_reason_until_pairs_are_given_or_it_is_turned_off(people, tmp_path):
@@ -466,28 +309,7 @@ def test_mirroring_is_refused_with_the_reason_until_pairs_are_given_or_it_is_tur
     train_model(TokenPose(TINY.replace(skeleton=data.skeleton)), data, tmp_path / "pairs", replace(SETTINGS, epochs=1))
 
 
-def test_data_without_people_is_refused(people, tmp_path):
-    content = json.loads(people.read_text())
-    for annotation in content["annotations"]:
-        annotation["iscrowd"] = 1
-    (tmp_path / "crowd.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"crowd\.json has no labelled people; left out: 8 crowd"):
-        read_training_data(tmp_path / "crowd.json", people, people.parent)
-
-
-def test_people_held_out_with_other_keypoints_are_refused_by_file(people, tmp_path):
-    content = json.loads(people.read_text())
-    names = content["categories"][0]["keypoints"]
-    content["categories"][0]["keypoints"] = [f"other_{name}" for name in names]
-    (tmp_path / "others.json").write_text(json.dumps(content))
-    data = read_training_data(people, tmp_path / "others.json", people.parent, flip_pairs="none")
-    model = TokenPose(TINY.replace(skeleton=data.skeleton))
-    message = rf"{people.name} and .*others\.json share no keypoint name: the first has {names[0]}.*, the second other_"
-    with pytest.raises(ValueError, match=message):
-        train_model(model, data, tmp_path / "run", SETTINGS)
-
-
-# What a reader found
+# Regressions
 
 
 def test_settings_of_a_fine_tuned_run_repeat_its_start(people, tmp_path):
@@ -526,16 +348,8 @@ def test_image_that_a_worker_cannot_read_is_one_line(tmp_path):
         train_model(TokenPose(TINY), data_of(broken), tmp_path / "run", settings)
 
 
-def test_keypoints_are_renamed_where_the_validation_file_does_not_have_them(people, two_sets):
-    data = read_training_data(two_sets, two_sets[0], None, rename={"neck": "throat"})
-    assert "throat" in data.skeleton.keypoints
-    assert "neck" not in data.skeleton.keypoints
-    with pytest.raises(LookupError, match="has a keypoint 'tail' to rename"):
-        read_training_data(two_sets, two_sets[0], None, rename={"tail": "throat"})
-
-
 def test_skeleton_of_its_own_is_refused(people, tmp_path):
-    with pytest.raises(TypeError, match=r"finetune has no skeleton=\.\.\.: the keypoints are the data's"):
+    with pytest.raises(TypeError, match=r"finetune has no skeleton=\.\.\.: the keypoints are those of the data"):
         finetune("tiny", people, people, people.parent, tmp_path / "run", skeleton=LSP)
 
 
@@ -595,21 +409,6 @@ def test_runs_of_one_process_may_differ_in_precision(people, tmp_path):
         train_model(TokenPose(TINY), data_of(people), output, settings)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains in fp16")
-def test_half_precision_is_refused_on_a_cpu(tmp_path):
-    message = "precision fp16 needs a GPU, and this run is on a CPU: use fp32 or bf16"
-    with pytest.raises(ValueError, match=message):
-        make_accelerator(replace(SETTINGS, precision="fp16"), tmp_path)
-
-
-def test_precision_that_accelerate_was_launched_with_is_not_ignored(tmp_path, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    message = "accelerate was launched with mixed precision bf16, and the settings say fp32: give precision bf16"
-    with pytest.raises(ValueError, match=message):
-        make_accelerator(SETTINGS, tmp_path)
-    assert make_accelerator(replace(SETTINGS, precision="bf16"), tmp_path).mixed_precision == "bf16"
-
-
 def test_more_parts_than_people_are_refused(people, tmp_path):
     settings = replace(SETTINGS, batch_size=20, accumulate=9)
     with pytest.raises(ValueError, match="accumulate 9 needs as many people in each process; a step has 8 at least"):
@@ -660,7 +459,7 @@ def test_run_that_cannot_be_resumed_is_refused_before_anybody_is_decoded_and_mak
         train_model(TokenPose(TINY), data_of(people), tmp_path / "none", SETTINGS, resume=True)
     assert not (tmp_path / "none").exists()
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match="file is a file, and a run needs a folder: give another"):
+    with pytest.raises(NotADirectoryError, match="file is a file, but a run needs a folder: give another"):
         train_model(TokenPose(TINY), data_of(people), tmp_path / "file", SETTINGS)
 
 
@@ -673,7 +472,7 @@ def test_missing_image_is_told_before_anybody_is_decoded(people, tmp_path, whose
     (tmp_path / "some.json").write_text(json.dumps(content))
     files = {"train": people, "val": people, whose: tmp_path / "some.json"}
     data = read_training_data(files["train"], files["val"], people.parent)
-    message = r"there is no image gone-3\.png in .* \(annotation 3 of .*some\.json\); so it is with 1 other image$"
+    message = r"there is no image gone-3\.png in .* \(annotation 3 of .*some\.json\); 1 other image is also missing$"
     with pytest.raises(FileNotFoundError, match=message):
         train_model(TokenPose(TINY), data, tmp_path / "run", SETTINGS)
     assert not (tmp_path / "run").exists()
@@ -692,7 +491,7 @@ def test_second_run_in_a_folder_is_refused_while_the_first_is_at_work(people, tm
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(BlockingIOError, match=r"another run is at work in .*run: wait until it ends, or use"):
+        with pytest.raises(BlockingIOError, match=r"another run uses .*run: wait until it ends, or give"):
             train_model(TokenPose(TINY), data_of(people), tmp_path / "run", SETTINGS)
         other.kill()
     train_model(TokenPose(TINY), data_of(people), tmp_path / "run", replace(SETTINGS, epochs=1))
@@ -707,51 +506,6 @@ def test_weights_of_a_finished_run_are_written_again_if_they_are_gone(people, tm
     found = read_weights(path)
     assert found.card == expected.card
     assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in expected.tensors)
-
-
-# Whom the validation counts
-
-
-def hidden(people, names: tuple[str, ...], rows: slice) -> dict:
-    """The COCO file's content without some keypoints of some people."""
-    content = json.loads(people.read_text())
-    for annotation in content["annotations"][rows]:
-        for name in names:
-            annotation["keypoints"][3 * LSP.index(name) + 2] = 0
-    return content
-
-
-def test_people_that_validation_cannot_count_are_told_at_the_start(people, tmp_path, caplog):
-    (tmp_path / "some.json").write_text(json.dumps(hidden(people, ("left_hip", "right_hip"), slice(3))))
-    data = read_training_data(people, tmp_path / "some.json", people.parent)
-    with caplog.at_level(logging.INFO, logger="tokenpose"):
-        train_model(TokenPose(TINY), data, tmp_path / "run", replace(SETTINGS, epochs=1))
-    line = "validating on 8 people, by their torso: 5 count, the others lack it or what is trained"
-    assert [record.message for record in caplog.records].count(line) == 1
-    both = read_training_data(people, [people, tmp_path / "some.json"], people.parent).describe_validation()
-    assert both == (
-        "validating on 16 people, by their torso: 13 count, the others lack it or what is trained "
-        f"({people} 8 of 8, {tmp_path / 'some.json'} 5 of 8)"
-    )
-    assert data_of(people).describe_validation() == "validating on 8 people, by their torso"
-
-
-def test_validation_that_counts_nobody_is_refused_at_the_start(people, tmp_path):
-    # the head is all that is trained, and whom it is labelled of has no torso
-    content = json.loads(people.read_text())
-    category = content["categories"][0]
-    category["keypoints"], category["skeleton"] = category["keypoints"][12:], []
-    for annotation in content["annotations"]:
-        annotation["keypoints"] = annotation["keypoints"][36:]
-    (tmp_path / "heads.json").write_text(json.dumps(content))
-    (tmp_path / "bodies.json").write_text(json.dumps(hidden(people, ("neck", "head_top"), slice(8))))
-    data = read_training_data(tmp_path / "heads.json", tmp_path / "bodies.json", people.parent)
-    model = TokenPose(TINY.replace(skeleton=data.skeleton))
-    with pytest.raises(
-        ValueError, match=r"nobody in .*bodies\.json has a torso and a labelled keypoint that is trained"
-    ):
-        train_model(model, data, tmp_path / "run", replace(SETTINGS, augmentation=Augmentation(flip=0.0)))
-    assert not (tmp_path / "run").exists()
 
 
 # What settings.json says of the data

@@ -29,7 +29,7 @@ SPEC = ModelSpec(
 SETTINGS = TrainingSettings(
     epochs=4, batch_size=4, learning_rate=1e-3, average=0.5, validate_every=2, cache="device",
     checkpoint_seconds=1000.0, graph=True,
-    augmentation=Augmentation(scale=0.1, rotation=10.0, color=0.1, blur=0.3, erasing=0.3),
+    augmentation=Augmentation(scale=0.1, rotation=10.0, color=0.1, blur=0.3),
 )  # fmt: skip
 
 

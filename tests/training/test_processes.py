@@ -20,7 +20,7 @@ MODEL = (  # without batch norm, whose statistics are each process's own
 )
 RUN = (
     *("--epochs", "3", "--batch-size", "5", "--validate-every", "1", "--predictions", "2"),
-    *("--color", "0.2", "--blur", "0.3", "--erasing", "0.3", "--half-body", "0.3", "--average", "0.9"),
+    *("--color", "0.2", "--blur", "0.3", "--half-body", "0.3", "--average", "0.9"),
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 LAUNCHERS = {

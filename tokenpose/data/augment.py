@@ -1,23 +1,19 @@
-"""Augmentation: random maps and colours for a batch of people, on its device, from a generator that is passed in."""
+"""Augmentation: random crops and colors for a batch of people, on its device, from a generator that is passed in."""
 
-import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from tokenpose.data.settings import check_kinds
+from tokenpose.data.settings import Augmentation
 from tokenpose.geometry.affine import crop_matrices, resize_matrices, transform_points
 from tokenpose.geometry.boxes import grow_to_aspect
 from tokenpose.geometry.crops import normalise
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
 from tokenpose.skeletons import Skeleton
-
-HalfBodyCoin = Literal["published", "fair"]
 
 Crops = Float[Tensor, "people 3 height width"]
 Points = Float[Tensor, "people 2"]
@@ -28,7 +24,7 @@ Visible = Bool[Tensor, "people keypoints"]
 
 @runtime_checkable
 class Framing(Protocol):
-    """What of a model's spec the data needs."""
+    """The part of a model's spec that the data needs."""
 
     @property
     def image_size(self) -> tuple[int, int]: ...
@@ -47,66 +43,30 @@ class Framing(Protocol):
 
 
 class Batch(NamedTuple):
-    """What the network sees and should say."""
+    """The input of the network and its targets."""
 
     crops: Float[Tensor, "people 3 height width"]
-    """Normalised."""
+    """Normalized."""
     heatmaps: Float[Tensor, "people keypoints rows columns"]
     weights: Float[Tensor, "people keypoints"]
-    """1, or 0 where a keypoint is not labelled or lies far outside the heatmap."""
+    """1, or 0 if a keypoint is not labeled or lies far outside the heatmap."""
     keypoints: Float[Tensor, "people keypoints 2"]
-    """Heatmap cells."""
+    """In heatmap cells."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How far a person is turned, zoomed, cut and recoloured. Defaults: the published values for COCO, but for the
-    half body, which was published with 0.3 (MPII: scale 0.25, rotation 30, no half body).
-
-    ``scale``: the box is multiplied by 1 + scale x n, clipped to [1 - scale, 1 + scale], n a standard normal draw.
-    ``rotation``: n times that many degrees, clipped to twice as many, with ``rotation_probability``.
-    ``flip``: probability of mirroring. ``half_body``: probability of showing the upper or the lower half of a person of
-    whom more than 8 keypoints are labelled; ``half_body_coin``: "published" prefers the upper half in 69 % of the
-    draws, "fair" in 50 %. ``color``: brightness, contrast and saturation are each multiplied by a uniform draw from
-    [1 - color, 1 + color]. ``blur``: probability of a Gaussian blur of up to 2 crop pixels. ``erasing``: probability of
-    covering a rectangle of 2 to 20 % of the crop with one colour. The last three were not published.
-    """
-
-    scale: float = 0.35
-    rotation: float = 45.0
-    rotation_probability: float = 0.6
-    flip: float = 0.5
-    half_body: float = 0.0
-    half_body_coin: HalfBodyCoin = "published"
-    color: float = 0.0
-    blur: float = 0.0
-    erasing: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
-        if not 0 <= self.scale < 1 or not 0 <= self.color < 1:
-            raise ValueError(f"scale and color must be in [0, 1); got {self.scale} and {self.color}")
-        if not 0 <= self.rotation <= 180:
-            raise ValueError(f"rotation must be in 0..180 degrees; got {self.rotation}")
-        for name in ("rotation_probability", "flip", "half_body", "blur", "erasing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, in 0..1; got {getattr(self, name)}")
-        if self.half_body_coin not in ("published", "fair"):
-            raise ValueError(f'half_body_coin must be "published" or "fair"; got {self.half_body_coin!r}')
-
-    def check_skeleton(self, skeleton: Skeleton) -> None:
-        """Raise ValueError where the skeleton doesn't tell what mirroring or half bodies need to know."""
-        if self.flip:
-            flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
-        if self.half_body:
-            skeleton.upper_body()
+def check_skeleton(settings: Augmentation, skeleton: Skeleton) -> None:
+    """Raise ValueError if mirroring or half bodies need something that the skeleton's names don't tell."""
+    if settings.flip:
+        flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
+    if settings.half_body:
+        skeleton.upper_body()
 
 
 class Draws(NamedTuple):
-    """What was drawn for each person. Every draw is made whatever the settings: turning one on leaves the others.
+    """The random draws for each person. All are always made, so turning one on doesn't change the others.
 
-    They stay where the generator is and go to the people's device where they are needed: whether there is anything to
-    do is known without waiting for a GPU.
+    The draws stay on the generator's device until they are needed on the people's: checking whether there is anything
+    to do then doesn't wait for a GPU.
     """
 
     scale: Float[Tensor, " people"]
@@ -115,17 +75,13 @@ class Draws(NamedTuple):
     """Degrees."""
     flip: Bool[Tensor, " people"]
     half_body: Bool[Tensor, " people"]
-    """Whether half of the person is to be shown, if there is enough of them."""
+    """Whether only half of the person is shown, if enough keypoints are labeled."""
     upper: Bool[Tensor, " people"]
-    """Which half is preferred."""
+    """Whether the upper half is preferred."""
     color: Float[Tensor, "people 3"]
     """Factors of saturation, contrast and brightness."""
     blur: Float[Tensor, " people"]
     """Standard deviation in crop pixels; 0: none."""
-    erased: Float[Tensor, "people 4"]
-    """Left, top, right, bottom as shares of the crop; nothing where they are equal."""
-    fill: Float[Tensor, "people 3"]
-    """Colour of what is erased, 0..255."""
 
     def take(self, rows: slice) -> "Draws":
         """Some of the people."""
@@ -136,34 +92,23 @@ def draw(settings: Augmentation, people: int, generator: torch.Generator) -> Dra
     """Draw for each person, on the generator's device."""
     device = generator.device
     normal = torch.randn(3, people, generator=generator, device=device)
-    uniform = torch.rand(16, people, generator=generator, device=device)
+    uniform = torch.rand(8, people, generator=generator, device=device)
     rotation = (settings.rotation * normal[1]).clamp(-2 * settings.rotation, 2 * settings.rotation)
     return Draws(
         scale=(1 + settings.scale * normal[0]).clamp(1 - settings.scale, 1 + settings.scale),
         rotation=rotation * (uniform[0] < settings.rotation_probability),
         flip=uniform[1] < settings.flip,
         half_body=uniform[2] < settings.half_body,
-        upper=normal[2] < (0.5 if settings.half_body_coin == "published" else 0.0),
+        upper=normal[2] < 0.5,  # a normal draw, as published: 69 % prefer the upper half
         color=1 + settings.color * (2 * uniform[3:6].T - 1),
         blur=2 * uniform[6] * (uniform[7] < settings.blur),
-        erased=_rectangles(uniform[8:12].T) * (uniform[12] < settings.erasing).unsqueeze(-1),
-        fill=255 * uniform[13:16].T,
     )
-
-
-def _rectangles(uniform: Float[Tensor, "people 4"]) -> Float[Tensor, "people 4"]:
-    """2 to 20 % of the crop, up to three times as wide as high (in shares of the crop) or as high as wide."""
-    area = 0.02 + 0.18 * uniform[:, 0]
-    aspect = torch.exp(math.log(3) * (2 * uniform[:, 1] - 1))
-    extent = torch.stack(((area * aspect).sqrt(), (area / aspect).sqrt()), dim=-1).clamp(max=1)
-    corner = uniform[:, 2:] * (1 - extent)
-    return torch.cat((corner, corner + extent), dim=-1)
 
 
 def draw_frames(
     center: Points, scale: Points, keypoints: Keypoints, visible: Visible, drawn: Draws, framing: Framing
 ) -> tuple[Points, Points]:
-    """What is shown of each person, before zoom and turn: the padded box, or the half that was drawn. Image pixels."""
+    """Center and scale of each crop before scaling and rotation, from the padded box or a half body. Image pixels."""
     if not drawn.half_body.any():
         return center, scale
     half_center, half_scale, enough = half_bodies(keypoints, visible, _beside(center, drawn.upper), framing)
@@ -174,11 +119,11 @@ def draw_frames(
 def half_bodies(
     keypoints: Keypoints, visible: Visible, prefers_upper: Bool[Tensor, " people"], framing: Framing
 ) -> tuple[Points, Points, Bool[Tensor, " people"]]:
-    """Center and scale of each person's upper or lower half, as published, and whether there is enough of them.
+    """Center and scale of each person's upper or lower half, as published, and whether enough keypoints are labeled.
 
-    The preferred half counts where more than 2 of its keypoints are labelled, else the other; more than 8 keypoints
-    have to be labelled. Center: the mean of the half's keypoints; scale: their extent + 1, grown to the crop's aspect,
-    times 1.5.
+    The preferred half is used if more than 2 of its keypoints are labeled, otherwise the other half. More than 8
+    keypoints of the person must be labeled. Center: the mean of the half's keypoints. Scale: their extent + 1, grown to
+    the crop's aspect, times 1.5.
     """
     upper_body = _beside(keypoints, torch.tensor(framing.skeleton.upper_body()))
     upper, lower = visible & upper_body, visible & ~upper_body
@@ -196,7 +141,7 @@ def half_bodies(
 
 
 def draw_matrices(center: Points, scale: Points, drawn: Draws, crop_size: tuple[int, int]) -> Matrices:
-    """Image -> crop, zoomed, turned and mirrored as drawn."""
+    """Matrices from image to crop, scaled, rotated and mirrored as drawn."""
     zoom, rotation, flip = (_beside(center, values) for values in (drawn.scale, drawn.rotation, drawn.flip))
     matrices = crop_matrices(center, scale * zoom.unsqueeze(-1), crop_size, rotation)
     mirrored = matrices.clone()
@@ -213,7 +158,7 @@ def make_batch(
     mirrored: Bool[Tensor, " people"],
     framing: Framing,
 ) -> Batch:
-    """Normalised crops and their targets. ``keypoints`` in image pixels, ``matrices`` image -> crop."""
+    """Normalized crops and their targets. ``keypoints`` in image pixels, ``matrices`` from image to crop."""
     to_heatmap = resize_matrices(matrices, framing.image_size, framing.output_size)
     keypoints = transform_points(keypoints, to_heatmap)
     keypoints, visible = _exchange(keypoints, visible, mirrored, framing.skeleton)
@@ -222,27 +167,25 @@ def make_batch(
 
 
 def recolor(crops: Crops, drawn: Draws) -> Crops:
-    """Crops (0..255) with the colours, the blur and the rectangles that were drawn."""
+    """Crops (0..255) with the drawn colors and blur."""
     if (drawn.color != 1).any():
         crops = jitter_color(crops, _beside(crops, drawn.color))
     if drawn.blur.any():
         crops = blur(crops, drawn.blur)
-    if drawn.erased.any():
-        crops = erase(crops, _beside(crops, drawn.erased), _beside(crops, drawn.fill))
     return crops
 
 
 def jitter_color(crops: Crops, factors: Float[Tensor, "people 3"]) -> Crops:
-    """Saturation, contrast and brightness of crops (0..255), each times its factor."""
+    """Multiply saturation, contrast and brightness of crops (0..255) by their factors."""
     saturation, contrast, brightness = factors.view(-1, 3, 1, 1, 1).unbind(dim=1)
-    grey = crops.mean(dim=1, keepdim=True)
-    crops = grey + (crops - grey) * saturation
+    gray = crops.mean(dim=1, keepdim=True)
+    crops = gray + (crops - gray) * saturation
     mean = crops.mean(dim=(1, 2, 3), keepdim=True)
     return ((mean + (crops - mean) * contrast) * brightness).clamp(0, 255)
 
 
 def blur(crops: Crops, deviations: Float[Tensor, " people"], reach: int = 5) -> Crops:
-    """Each crop through its own Gaussian, cut off at ``reach`` pixels; 0 leaves it as it is."""
+    """Blur each crop with its own Gaussian, cut off at ``reach`` pixels. Deviation 0 leaves the crop unchanged."""
     rows = deviations.nonzero().squeeze(1)
     rows, deviations = _beside(crops, rows), _beside(crops, deviations[rows])
     offsets = torch.arange(-reach, reach + 1, device=crops.device, dtype=crops.dtype)
@@ -254,20 +197,10 @@ def blur(crops: Crops, deviations: Float[Tensor, " people"], reach: int = 5) -> 
     return crops.index_copy(0, rows, planes.view(len(rows), 3, *crops.shape[2:]).to(crops.dtype))
 
 
-def erase(crops: Crops, rectangles: Float[Tensor, "people 4"], fill: Float[Tensor, "people 3"]) -> Crops:
-    """Cover a rectangle of each crop with its colour; left, top, right, bottom as shares of the crop."""
-    height, width = crops.shape[-2:]
-    left, top, right, bottom = rectangles.view(-1, 4, 1, 1).unbind(dim=1)
-    x = (torch.arange(width, device=crops.device) + 0.5) / width
-    y = (torch.arange(height, device=crops.device) + 0.5).unsqueeze(-1) / height
-    covered = (x > left) & (x < right) & (y > top) & (y < bottom)
-    return torch.where(covered.unsqueeze(1), fill.view(-1, 3, 1, 1), crops)
-
-
 def _exchange(
     keypoints: Keypoints, visible: Visible, mirrored: Bool[Tensor, " people"], skeleton: Skeleton
 ) -> tuple[Keypoints, Visible]:
-    """Exchange left and right of those who were mirrored."""
+    """Exchange left and right keypoints of mirrored people."""
     if not mirrored.any():
         return keypoints, visible
     order = _beside(keypoints, torch.tensor(flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)))
@@ -277,5 +210,5 @@ def _exchange(
 
 
 def _beside(other: Tensor, values: Tensor) -> Tensor:
-    """Values on another tensor's device; a GPU is not waited for."""
+    """Values on the device of another tensor, without waiting for a GPU."""
     return values.to(other.device, non_blocking=True)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Int, UInt8
@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tokenpose.data.augment import (
-    Augmentation,
     Batch,
     Draws,
     Framing,
+    check_skeleton,
     draw,
     draw_frames,
     draw_matrices,
@@ -28,6 +28,7 @@ from tokenpose.data.augment import (
 )
 from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
+from tokenpose.data.settings import Augmentation, Cache
 from tokenpose.data.sources import Source
 from tokenpose.geometry.affine import compose, crop_matrices, invert
 from tokenpose.geometry.boxes import center_and_scale
@@ -35,17 +36,16 @@ from tokenpose.geometry.crops import crop_image, crop_images
 
 logger = logging.getLogger(__name__)
 
-Cache = Literal["none", "ram", "device"]
 Windows = UInt8[Tensor, "people 3 side side"]
 
 
 class WindowDataset(Dataset[tuple[Tensor, int]]):
     """A decoded square window around each person, wide enough for every zoom and turn: (uint8 (3, side, side), index).
 
-    A window has the crop's resolution, a quarter more where halves of bodies are to be shown, which magnifies.
-    ``cache``: "ram" keeps the windows of all people in memory once decoded, "device" on ``device`` (side x side x 3
-    bytes each), from `load` or the first look on; "none" decodes them each time. The windows are the same. Raises
-    ValueError where memory can't hold them.
+    A window has the crop's resolution, a quarter more with half bodies, which are magnified. ``cache``: "ram" keeps the
+    decoded windows of all people in memory, "device" on ``device`` (side x side x 3 bytes each), from `load` or the
+    first access on; "none" decodes them each time. The windows are the same. Raises ValueError if they don't fit into
+    memory.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def windows(self) -> Windows | None:
-        """Everybody's; None where they aren't kept."""
+        """The windows of all people; None if they aren't kept."""
         if self.cache == "none":
             return None
         return self._decode_all().to(self.device if self.cache == "device" else "cpu")
 
     def load(self) -> None:
-        """Decode everybody now, where windows are kept. Raises what `decode` raises."""
+        """Decode the windows of all people now, if they are kept. Raises what `decode` raises."""
         _ = self.windows
 
     def _decode_all(self) -> Windows:
-        """Everybody's window, decoded by as many threads as there are cores."""
+        """The windows of all people, decoded by one thread per core."""
         logger.info("decoding %d people: %.2f GB", len(self), self.bytes / 1e9)
         windows = torch.empty(len(self), 3, self.side, self.side, dtype=torch.uint8)
         with ThreadPoolExecutor(_usable_cores()) as pool:
@@ -110,9 +110,9 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """Batches of a permutation that follows from seed and epoch; ``start`` leaves out batches that were done before.
+    """Batches of a permutation that seed and epoch determine; ``start`` skips batches that are already done.
 
-    Of each batch the part of one process among several: contiguous, in order.
+    With several processes, each gets a contiguous part of every batch, in order.
     """
 
     def __init__(
@@ -132,17 +132,17 @@ class ShuffledBatches(Sampler[list[int]]):
 
 
 def process_rows(count: int, process: int, processes: int) -> slice:
-    """Which rows of a batch are one process's: the batch in ``processes`` parts, as equal as can be."""
+    """The rows of a batch that one process gets: the batch is split into ``processes`` parts of nearly equal size."""
     return slice(count * process // processes, count * (process + 1) // processes)
 
 
 class TrainingBatches:
-    """Epochs of augmented batches on a device; the same for a seed whatever the number of workers and processes.
+    """Epochs of augmented batches on a device; the seed determines them for any number of workers and processes.
 
-    ``batch_count`` batches an epoch: whole ones only, the rest of a permutation waits for another epoch. ``batch_size``
-    people are spread over ``processes``, of which this is number ``process``. ``workers`` read images, at most as many
-    as there are cores. Raises ValueError where a batch has fewer people than there are processes, and where the
-    skeleton doesn't tell what the augmentation needs.
+    An epoch has ``batch_count`` whole batches; the rest of the permutation is dropped. ``batch_size`` people are split
+    over ``processes``, of which this is number ``process``. ``workers`` processes read images, at most one per core.
+    Raises ValueError if a batch has fewer people than there are processes, and if the skeleton's names don't tell what
+    the augmentation needs.
     """
 
     def __init__(
@@ -158,10 +158,10 @@ class TrainingBatches:
         process: int = 0,
         processes: int = 1,
     ) -> None:
-        augmentation.check_skeleton(framing.skeleton)
+        check_skeleton(augmentation, framing.skeleton)
         if min(batch_size, len(dataset)) < processes:
             raise ValueError(
-                f"{processes} processes need at least a person each in a batch; got batch_size {batch_size} and "
+                f"each of {processes} processes needs at least one person in a batch; got batch_size {batch_size} and "
                 f"{len(dataset)} people"
             )
         self.dataset, self.framing, self.augmentation = dataset, framing, augmentation
@@ -198,7 +198,7 @@ class TrainingBatches:
             yield self._make(windows, index, drawn)
 
     def _windows(self, order: ShuffledBatches) -> Iterator[tuple[Windows, Int[Tensor, " people"]]]:
-        """Windows and who they are of, on the device."""
+        """Windows and the indices of their people, on the device."""
         cached = self.dataset.windows
         if cached is None:
             loader: Any = DataLoader(
@@ -213,7 +213,7 @@ class TrainingBatches:
                 if "DataLoader worker" not in str(error):
                     raise
                 raise ChildProcessError(
-                    "a process that reads images was killed, for lack of memory perhaps (then give fewer workers): "
+                    "a process that reads images was killed, perhaps for lack of memory (then use fewer workers): "
                     f"{' '.join(str(error).split())}"
                 ) from error
             return
@@ -234,10 +234,10 @@ class TrainingBatches:
 
 
 HALF_BODY_RESOLUTION = 1.25
-"""Pixels of a window per crop pixel where halves of bodies are shown, which magnifies them (by 1.7 in the median)."""
+"""Pixels of a window per crop pixel with half bodies, which are magnified (by 1.7 in the median)."""
 HALF_BODY_REACH = 1.25
-"""How much farther than whole bodies halves reach: their frames lie off the box's center (on LSPET all but one in
-800 reach no farther, the farthest 1.29; beyond is black)."""
+"""How much farther half bodies reach than whole ones, since their frames lie off the box's center. On LSPET one in 800
+reaches farther, at most 1.29; what lies beyond is black."""
 
 
 def _frame_windows(center: Tensor, scale: Tensor, framing: Framing, augmentation: Augmentation) -> tuple[int, Tensor]:
@@ -260,7 +260,7 @@ def _usable_cores() -> int:
 
 
 def _memory() -> float:
-    """Bytes of the whole machine; infinite where it doesn't tell."""
+    """Bytes of memory of the whole machine; infinite if the system doesn't say."""
     names = getattr(os, "sysconf_names", {})
     if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
         return math.inf
@@ -268,8 +268,8 @@ def _memory() -> float:
 
 
 def _iterate(loader: Any) -> Iterator[Any]:
-    """The loader's batches, without torch's handler of SIGCHLD, which raises wherever the main thread is when a worker
-    dies: within a step, and while a checkpoint is written, too. The loader asks for its workers every 5 seconds."""
+    """The loader's batches, without torch's handler of SIGCHLD. That one raises wherever the main thread is when a
+    worker dies, even while a checkpoint is written. The loader itself checks its workers every 5 seconds."""
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         return iter(loader)
     before: Any = signal.getsignal(signal.SIGCHLD)
@@ -280,7 +280,7 @@ def _iterate(loader: Any) -> Iterator[Any]:
 
 
 def _plain_error(error: OSError) -> OSError:
-    """What a worker process raised, without the traceback that the DataLoader writes around it: its last line."""
+    """The error of a worker process, without the traceback that the DataLoader puts around it: its last line."""
     last = str(error).strip().splitlines()[-1] if str(error).strip() else str(error)
     kind, colon, message = last.partition(": ")
     return OSError(message) if colon and kind.endswith("Error") else error

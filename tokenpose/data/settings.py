@@ -1,23 +1,173 @@
-"""Settings: frozen dataclasses whose fields are checked when made."""
+"""Settings: frozen dataclasses, each field declared once with its help and its limits. And those of augmentation."""
 
-from dataclasses import fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tokenpose.files import is_number
 
-_KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+Cache = Literal["none", "ram", "device"]
+Number = int | float
 
 
-def check_kinds(settings: Any) -> None:
-    """Of a dataclass's fields with plain defaults: whole numbers become floats where those are expected.
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What a field of settings says about itself, besides its name, type and default."""
 
-    Raises ValueError that names the field for every other kind of value.
+    help: str
+    panel: str | None
+    """The group of options that it belongs to in the help of a command."""
+    metavar: str | None
+    """What stands for its value in the help of a command."""
+    repeat: str | None
+    """The option that is repeated to give the entries of a list; None: one option, entries separated by commas."""
+    limits: Mapping[str, Number]
+    """Of a number, or of each number of a list: "at least", "above", "at most" and "below"."""
+
+
+def setting(
+    default: Any,
+    *,
+    help: str,
+    panel: str | None = None,
+    metavar: str | None = None,
+    repeat: str | None = None,
+    at_least: Number | None = None,
+    above: Number | None = None,
+    at_most: Number | None = None,
+    below: Number | None = None,
+) -> Any:
+    """A dataclass field with all that is known about it: `check_settings` and the command line read it from here.
+
+    ``help`` documents the field, in Python and on the command line.
     """
-    for entry in fields(settings):
-        value, kind = getattr(settings, entry.name), type(entry.default)
-        if kind is float and type(value) is int and is_number(value):
-            object.__setattr__(settings, entry.name, float(value))
-        elif kind in _KINDS and type(value) is not kind:
-            raise ValueError(f"{entry.name} must be {_KINDS[kind]}; got {value!r}")
-        if kind is float and not is_number(value):
-            raise ValueError(f"{entry.name} must be a finite number; got {value!r}")
+    given = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    limits = {words: limit for words, limit in given.items() if limit is not None}
+    declaration = Declaration(help=help, panel=panel, metavar=metavar, repeat=repeat, limits=limits)
+    return field(default=default, metadata={"declaration": declaration})
+
+
+def declarations(kind: type) -> dict[str, Declaration]:
+    """The fields of a settings class that `setting` declared, by name."""
+    declared = {entry.name: entry.metadata.get("declaration") for entry in fields(kind)}
+    return {name: declaration for name, declaration in declared.items() if declaration is not None}
+
+
+def value_types(kind: type) -> dict[str, tuple[Any, bool]]:
+    """For each field its type without None, and whether it may be None."""
+    types = {}
+    for name, hint in get_type_hints(kind).items():
+        others = tuple(entry for entry in get_args(hint) if entry is not NoneType)
+        is_optional = len(others) < len(get_args(hint)) and get_origin(hint) is not tuple
+        types[name] = (others[0] if is_optional else hint, is_optional)
+    return types
+
+
+def check_settings(settings: Any) -> None:
+    """Check each declared field against its type and limits; whole numbers become floats where floats are expected.
+
+    Raises ValueError that names the field, what was expected and what arrived.
+    """
+    types = value_types(type(settings))
+    for name, declaration in declarations(type(settings)).items():
+        value, (kind, is_optional) = getattr(settings, name), types[name]
+        if value is None and is_optional:
+            continue
+        _check_type(name, value, kind)
+        if kind is float:
+            object.__setattr__(settings, name, float(value))
+        for number in value if isinstance(value, tuple) else (value,):
+            _check_limits(f"each of {name}" if isinstance(value, tuple) else name, number, declaration.limits)
+
+
+_WORDS: dict[Any, tuple[str, str]] = {
+    bool: ("true or false", "true or false"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a finite number", "finite numbers"),
+    str: ("text", "names"),
+    Path: ("a path", "paths"),
+}
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    if get_origin(kind) is tuple:
+        entry = get_args(kind)[0]
+        if not (isinstance(value, tuple) and all(_is_of(part, entry) for part in value)):
+            raise ValueError(f"{name} must be a list of {_describe(entry, plural=True)}; got {value!r:.80}")
+    elif not _is_of(value, kind):
+        raise ValueError(f"{name} must be {_describe(kind)}; got {value!r:.80}")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        return is_number(value)
+    return isinstance(value, kind) if kind is Path else type(value) is kind
+
+
+def _describe(kind: Any, plural: bool = False) -> str:
+    if get_origin(kind) is not Literal:
+        return _WORDS[kind][plural]
+    *most, last = (f'"{choice}"' for choice in get_args(kind))
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+_KEEPS = {
+    "at least": lambda value, limit: value >= limit,
+    "above": lambda value, limit: value > limit,
+    "at most": lambda value, limit: value <= limit,
+    "below": lambda value, limit: value < limit,
+}
+
+
+def _check_limits(name: str, value: Any, limits: Mapping[str, Number]) -> None:
+    if not all(_KEEPS[words](value, limit) for words, limit in limits.items()):
+        expected = " and ".join(f"{words} {limit}" for words, limit in limits.items())
+        raise ValueError(f"{name} must be {expected}; got {value!r:.80}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How far a person is scaled, rotated, cut and recolored.
+
+    The defaults are the published values for COCO, except for half bodies, which were published with 0.3. MPII was
+    published with scale 0.25, rotation 30 and no half bodies. Color and blur were not published.
+    """
+
+    scale: float = setting(
+        0.35,
+        help="Scale people by up to this share: the factor is a normal draw around 1 with this deviation, clipped at "
+        "one deviation.",
+        panel="Augmentation", at_least=0, below=1,
+    )  # fmt: skip
+    rotation: float = setting(
+        45.0,
+        help="Rotate people by a normal draw with this deviation in degrees, clipped at twice as much.",
+        panel="Augmentation", at_least=0, at_most=180,
+    )  # fmt: skip
+    rotation_probability: float = setting(
+        0.6, help="Share of people that are rotated.", panel="Augmentation", at_least=0, at_most=1
+    )
+    flip: float = setting(0.5, help="Share of people that are mirrored.", panel="Augmentation", at_least=0, at_most=1)
+    half_body: float = setting(
+        0.0,
+        help="Share of people of whom only the upper or the lower half is shown, if more than 8 of their keypoints are "
+        "labeled.",
+        panel="Augmentation", at_least=0, at_most=1,
+    )  # fmt: skip
+    color: float = setting(
+        0.0,
+        help="Multiply brightness, contrast and saturation each by a random factor, up to this far from 1.",
+        panel="Augmentation", at_least=0, below=1,
+    )  # fmt: skip
+    blur: float = setting(
+        0.0,
+        help="Share of crops that are blurred, by a Gaussian of up to 2 pixels.",
+        panel="Augmentation", at_least=0, at_most=1,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_settings(self)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tokenpose.evaluation.settings import PCKH_THRESHOLD
 from tokenpose.evaluation.units import Keypoints, Lengths, Unit, UnitName, Visible, torso_lengths
 from tokenpose.skeletons import MPII, Skeleton
 
-PCKH_THRESHOLD = 0.5
 AUC_THRESHOLDS = tuple(step / 100 for step in range(51))  # as in MPII's own evaluation
 MPII_LEFT_OUT = ("pelvis", "thorax")  # of PCKh, as published
 

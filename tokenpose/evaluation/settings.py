@@ -1,58 +1,92 @@
-"""What is measured, and how."""
+"""Settings of an evaluation: frozen, checked when made."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from tokenpose.evaluation.pck import PCKH_THRESHOLD
-from tokenpose.evaluation.units import UnitName
-from tokenpose.files import is_number
+from tokenpose.data.settings import check_settings, setting
 
 Metric = Literal["coco", "pck", "pckh", "epe"]
+UnitName = Literal["torso", "head", "box"]
+
+PCK_THRESHOLD = 0.2
+PCKH_THRESHOLD = 0.5
+NMS = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """Options of an evaluation; ``metrics`` None: all that apply."""
+    """What an evaluation measures, and how. Raises ValueError that names the field."""
 
-    metrics: tuple[Metric, ...] | None = None
-    thresholds: tuple[float, ...] | None = None
-    """Of PCK, in units; None: 0.5 of a head, 0.2 of another unit."""
-    unit: UnitName | None = None
-    """Of PCK and of normalised errors; None: the torso where the skeleton has one, else the box."""
-    boxes: Path | None = None
-    """A detector's box file; None: the labelled boxes."""
-    box_threshold: float = 0.0
-    """Boxes of a lower score are left out."""
-    nms: float = 0.9
-    """Of two poses in one image with a higher OKS the one with the lower score goes."""
-    soft_nms: float | None = None
-    """Soft suppression instead, with this threshold."""
-    flip_test: bool = False
-    decoder: str = "dark"
-    batch_size: int = 64
+    metrics: tuple[Metric, ...] | None = setting(
+        None,
+        help="Metric to report. Repeatable. Default: every metric that applies to the data.",
+        panel="Metrics", repeat="--metric",
+    )  # fmt: skip
+    thresholds: tuple[float, ...] | None = setting(
+        None,
+        help="Threshold of PCK: the largest distance that counts as correct, relative to the size of the person "
+        "(--unit). Repeatable. Default: 0.5 for the head, 0.2 for other units.",
+        panel="Metrics", repeat="--threshold", above=0,
+    )  # fmt: skip
+    unit: UnitName | None = setting(
+        None,
+        help="Size of a person that PCK and errors are relative to. Default: torso, or box if the skeleton has no "
+        "torso.",
+        panel="Metrics",
+    )  # fmt: skip
+    boxes: Path | None = setting(
+        None,
+        help="File of a detector's boxes, in the form of COCO results. Default: the labeled boxes.",
+        panel="Boxes", metavar="FILE",
+    )  # fmt: skip
+    box_threshold: float = setting(0.0, help="Skip boxes of --boxes with a lower score.", panel="Boxes")
+    nms: float = setting(
+        NMS,
+        help="Before AP: of two poses in an image with a higher OKS, remove the one with the lower score.",
+        panel="Boxes", above=0, at_most=1,
+    )  # fmt: skip
+    soft_nms: float | None = setting(
+        None,
+        help="Use soft suppression with this OKS threshold instead of --nms.",
+        panel="Boxes", above=0, at_most=1,
+    )  # fmt: skip
+    flip_test: bool = setting(
+        False,
+        help="Average the heatmaps of each crop and its mirror image: twice the time, slightly more accurate.",
+        panel="Prediction",
+    )  # fmt: skip
+    decoder: str = setting(
+        "dark",
+        help='How keypoints are read from heatmaps: "dark", "shifted", "argmax" or "soft-argmax".',
+        panel="Prediction",
+    )  # fmt: skip
+    batch_size: int = setting(
+        64, help="People in each batch that goes through the network.", panel="Prediction", at_least=1
+    )
 
     def __post_init__(self) -> None:
-        _check_names("metric", self.metrics or (), get_args(Metric))
-        _check_names("unit", () if self.unit is None else (self.unit,), get_args(UnitName))
-        for threshold in self.thresholds or ():
-            if not is_number(threshold) or threshold <= 0:
-                raise ValueError(f"a PCK threshold must be a positive number of units; got {threshold!r:.80}")
-        for name, value in (("nms", self.nms), ("soft_nms", 1.0 if self.soft_nms is None else self.soft_nms)):
-            if not 0 < value <= 1:
-                raise ValueError(f"{name} is a threshold of OKS in (0, 1]; got {value}")
-        if self.box_threshold != self.box_threshold:
-            raise ValueError("box_threshold must be a number; got nan")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {self.batch_size}")
+        check_settings(self)
+        if self.boxes is None and self.box_threshold != 0:
+            raise ValueError("box_threshold needs boxes: labeled boxes have no scores")
+        if self.soft_nms is not None and self.nms != NMS:
+            raise ValueError(f"give nms or soft_nms, not both; got {self.nms} and {self.soft_nms}")
         if self.boxes is not None and set(self.metrics or ()) - {"coco"}:
             raise ValueError(
-                "PCK, PCKh and EPE compare a person with their labels, which a detector's boxes do not tell: "
-                "measure them without boxes, or ask for the metric coco alone"
+                "boxes of a detector allow only the metric coco: pck, pckh and epe compare each person with their own "
+                f"labels; got {', '.join(self.metrics or ())}"
             )
-        if self.boxes is not None and (self.thresholds or self.unit):
-            raise ValueError("thresholds and unit are of PCK and EPE, which a detector's boxes don't tell: omit them")
+        self._refuse_unused("thresholds", self.thresholds, ("pck",))
+        self._refuse_unused("unit", self.unit, ("pck", "epe"))
+
+    def _refuse_unused(self, name: str, value: object, needed: tuple[Metric, ...]) -> None:
+        """Raise ValueError for a setting of metrics that aren't reported."""
+        if not value:
+            return
+        if self.boxes is not None:
+            raise ValueError(f"{name} has no effect with boxes of a detector, which allow only the metric coco")
+        if not any(map(self.may, needed)):
+            raise ValueError(f"{name} needs the metric {' or '.join(needed)}; got {', '.join(self.metrics or ())}")
 
     def wants(self, metric: Metric) -> bool:
         """Whether the metric was asked for by name; if not and ``metrics`` is None, it is measured where it applies."""
@@ -63,12 +97,6 @@ class EvaluationSettings:
         return self.metrics is None or metric in self.metrics
 
     def pck_thresholds(self, unit: UnitName) -> tuple[float, ...]:
-        """Those that were asked for, else the usual one of the unit, in order and each once."""
-        usual = PCKH_THRESHOLD if unit == "head" else 0.2
+        """The given thresholds, or the usual one of the unit, in increasing order without repeats."""
+        usual = PCKH_THRESHOLD if unit == "head" else PCK_THRESHOLD
         return tuple(sorted(set(self.thresholds or (usual,))))
-
-
-def _check_names(kind: str, given: Iterable[str], known: tuple[str, ...]) -> None:
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise ValueError(f"a {kind} is one of {', '.join(known)}; got {', '.join(map(repr, unknown))}")

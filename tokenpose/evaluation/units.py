@@ -1,15 +1,14 @@
 """Units: lengths of people's bodies that distances are measured by."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from tokenpose.data.samples import Samples
+from tokenpose.evaluation.settings import UnitName
 from tokenpose.skeletons import Skeleton
-
-UnitName = Literal["torso", "head", "box"]
 
 TORSO = (("right_shoulder", "left_hip"), ("left_shoulder", "right_hip"))
 HEAD = ("head_top", ("upper_neck", "neck"))

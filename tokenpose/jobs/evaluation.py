@@ -1,4 +1,4 @@
-"""Jobs: evaluate puts the rooms of the package together; `tokenpose.jobs.training` does so for training."""
+"""Evaluation of a model on annotation files: people, images, predictor and metrics put together."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -16,8 +16,8 @@ from tokenpose.evaluation.pck import PckResult, pck
 from tokenpose.evaluation.processes import join_processes
 from tokenpose.evaluation.result import Evaluation
 from tokenpose.evaluation.run import BoxesToPredict, PredictMany, predict_boxes
-from tokenpose.evaluation.settings import EvaluationSettings, Metric
-from tokenpose.evaluation.units import UnitName, choose_unit
+from tokenpose.evaluation.settings import NMS, EvaluationSettings, Metric, UnitName
+from tokenpose.evaluation.units import choose_unit
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import PosePredictor
 
@@ -36,7 +36,7 @@ def evaluate(
     unit: UnitName | None = None,
     boxes: str | Path | None = None,
     box_threshold: float = 0.0,
-    nms: float = 0.9,
+    nms: float = NMS,
     soft_nms: float | None = None,
     flip_test: bool = False,
     decoder: str = "dark",
@@ -45,32 +45,31 @@ def evaluate(
     category: str | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> Evaluation:
-    """Measure a model on an annotation file's labelled people; prints as a table, becomes JSON and CSV.
+    """Evaluate a model on the labeled people of an annotation file. The result prints as a table, JSON or CSV.
 
-    ``metrics``: "coco" (AP and AR through pycocotools), "pck", "pckh" (at 0.5 of the head, and its AUC) and "epe", the
-    error in pixels; None: all that apply. ``thresholds`` of PCK, in units of the "torso", the "head" or the "box"
-    (its longer side); None: 0.2 of the torso (the head: 0.5), or of the box where the skeleton has no torso. People
-    whose unit isn't labelled are left out of what needs it, and the result says how many.
+    ``metrics``: "coco" (AP and AR, computed by pycocotools), "pck", "pckh" (at 0.5 of the head, and its AUC) and "epe",
+    the error in pixels; None: all that apply. ``thresholds`` of PCK are relative to the ``unit``: the "torso", the
+    "head" or the "box" (its longer side). Default: 0.2 of the torso (of the head 0.5), or of the box if the skeleton
+    has no torso. People whose unit isn't labeled are skipped where it is needed, and the result says how many.
 
-    ``boxes``: a detector's file, in COCO's results form; None: the labelled boxes. With a detector's only COCO's
-    figures can be told. Boxes of a score under ``box_threshold`` are left out; of two poses with an OKS above ``nms``
-    the worse goes, or ``soft_nms`` is the threshold of soft suppression. Sigmas are the skeleton's, estimated where it
-    has none (`tokenpose.data.sigmas.estimate_sigmas`), and the result says so.
+    ``boxes``: a file of a detector's boxes, in the form of COCO results; None: the labeled boxes. With a detector's
+    boxes only COCO's metrics can be reported. Boxes with a score below ``box_threshold`` are skipped. Of two poses with
+    an OKS above ``nms`` the one with the lower score is removed; ``soft_nms`` is the threshold of soft suppression
+    instead. Sigmas are the skeleton's. If it has none they are estimated (`tokenpose.data.sigmas.estimate_sigmas`),
+    and the result says so.
 
-    ``category``: the name of the one to measure, where a COCO file has several with keypoints. ``rename``: other names
-    for the file's keypoints, {"throat": "neck"}, as in training; the figures go by these.
-    ``ground_truth``: for MPII's files, the MATLAB file with the head sizes that the published PCKh is measured by.
+    ``category``: required if several categories of a COCO file have keypoints. ``rename``: other names for the
+    keypoints of the file, {"throat": "neck"}, as in training; the metrics use the new names.
+    ``ground_truth``: for MPII's files, the MATLAB file with the head sizes of the published PCKh.
 
-    Keypoints are matched by name; those that the model doesn't have are left out, and COCO's figures with them. Under
-    `torchrun` or `accelerate launch` the processes share the images and each gets the same result.
+    Keypoints are matched by name. If the model lacks some, the others are measured, without COCO's metrics. Under
+    `torchrun` or `accelerate launch` the processes share the images, and every process gets the result.
     Raises FileNotFoundError, LookupError for names to rename that the file doesn't have, TypeError, and ValueError that
-    names file and record, also where a metric doesn't apply.
+    names file and record, or a metric that doesn't apply.
     """
-    if not isinstance(data, str | Path):
-        raise TypeError(f"data is the path of one annotation file; got {data!r:.80}")
     settings = EvaluationSettings(
-        metrics=_tuple("metrics", metrics, ["pck"]),
-        thresholds=_tuple("thresholds", thresholds, [0.1, 0.2]),
+        metrics=_tuple(metrics),
+        thresholds=_tuple(thresholds),
         unit=unit,
         boxes=None if boxes is None else Path(boxes),
         box_threshold=box_threshold,
@@ -80,7 +79,23 @@ def evaluate(
         decoder=decoder,
         batch_size=batch_size,
     )
-    predict_many = _predict_many(PosePredictor(model, decoder, flip_test), batch_size)
+    return evaluate_with(settings, model, data, images, ground_truth=ground_truth, category=category, rename=rename)
+
+
+def evaluate_with(
+    settings: EvaluationSettings,
+    model: TokenPose,
+    data: str | Path,
+    images: Places,
+    *,
+    ground_truth: str | Path | None = None,
+    category: str | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> Evaluation:
+    """The same as `evaluate`, with settings that were made before."""
+    if not isinstance(data, str | Path):
+        raise TypeError(f"data must be the path of one annotation file; got {data!r:.80}")
+    predict_many = _predict_many(PosePredictor(model, settings.decoder, settings.flip_test), settings.batch_size)
     people, columns = read_with_columns(data, category, ground_truth)
     people = rename_keypoints(people, rename or {})
     source, processes = ImageSource(images), join_processes()
@@ -93,25 +108,21 @@ def read_people(
     ground_truth: str | Path | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> Samples:
-    """The labelled people of an annotation file, as `evaluate` takes them. Raises what it raises."""
+    """The labeled people of an annotation file, as `evaluate` reads them. Raises what it raises."""
     return rename_keypoints(read_annotations(data, category, ground_truth), rename or {})
 
 
-def _tuple(name: str, values: Any, example: list[Any]) -> tuple[Any, ...] | None:
-    """What was given as a list; None for None."""
-    if values is None:
-        return None
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} is a list, {name}={example} for example; got {values!r:.80}")
-    return tuple(values)
+def _tuple(values: Any) -> Any:
+    """A list as a tuple; text and what can't be iterated as they are, for the settings to refuse."""
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else values
 
 
 def measure_pck(
     model: TokenPose, samples: Samples, source: Source, threshold: float = 0.2, flip_test: bool = False
 ) -> PckResult:
-    """PCK of a model on labelled people, cropped by their labelled boxes, in torsos or, without one, in boxes.
+    """PCK of a model on labeled people, cropped by their labeled boxes: by torso, or by box without a torso.
 
-    Processes that were launched together share the people, and all of them have to call it.
+    Processes that were launched together share the people, and every process must call this.
     """
     predict_many = _predict_many(PosePredictor(model, flip_test=flip_test), batch_size=64)
     skeleton = model.spec.skeleton

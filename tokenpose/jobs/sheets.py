@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tokenpose.data.augment import Batch
+from tokenpose.data.augment import Batch, check_skeleton
 from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
@@ -64,7 +64,7 @@ def _draw_half(image: RgbImage, poses: Poses, threshold: float) -> Picture:
 
 def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSettings) -> Picture:
     """Draw the first people of a run's first batch, augmented, with the targets as heat and the labels as a pose."""
-    settings.augmentation.check_skeleton(spec.skeleton)
+    check_skeleton(settings.augmentation, spec.skeleton)
     dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, cache="none")
     batches = TrainingBatches(dataset, spec, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
     return draw_batch(next(batches.epoch(0)), spec)

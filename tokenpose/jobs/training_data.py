@@ -1,4 +1,4 @@
-"""Who is trained on, who is held out, and where their images are."""
+"""The people to train on and to validate on, and their images."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,25 +16,26 @@ from tokenpose.evaluation.units import choose_unit
 from tokenpose.jobs.evaluation import Places
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import Skeleton, read_flip_pairs
+from tokenpose.training.recipes import Recipe
 
 Annotations = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """Who is trained on, who is held out, and where their images are."""
+    """The people to train on, the people held out for validation, and the sources of their images."""
 
     people: Samples
     source: Source
     held_out: Samples
     held_out_source: Source
     given: Mapping[str, Any] = field(default_factory=dict)
-    """What it was read from, as plain values, for settings.json."""
+    """What the data was read from, as plain values, for settings.json."""
 
     def __post_init__(self) -> None:
         for samples in (self.people, self.held_out):
             if not len(samples):
-                raise ValueError(f"{samples.origin} has no labelled people; left out: {samples.left_out}")
+                raise ValueError(f"{samples.origin} has no labeled people; left out: {samples.left_out}")
 
     @property
     def skeleton(self) -> Skeleton:
@@ -42,7 +43,7 @@ class TrainingData:
         return self.people.skeleton
 
     def check_model(self, model: TokenPose) -> None:
-        """Raise ValueError for a model of other keypoints than the people's, and where no held-out one is known."""
+        """Raise ValueError if the model has other keypoints than the data, or shares none with the held-out people."""
         keypoints = model.spec.skeleton.keypoints
         if self.skeleton.keypoints != keypoints:
             raise ValueError(
@@ -56,25 +57,25 @@ class TrainingData:
             )
 
     def check_images(self) -> None:
-        """Raise FileNotFoundError for the first image that isn't there, as far as the sources know their images."""
+        """Raise FileNotFoundError for the first missing image, in sources that know their images."""
         for samples, source in ((self.people, self.source), (self.held_out, self.held_out_source)):
             if isinstance(source, CheckedSource):
                 _check_images(samples, source)
 
     def describe_validation(self) -> str:
-        """Whom PCK counts, in one line. Raises ValueError where it counts nobody."""
+        """Say in one line which people PCK counts. Raises ValueError if it counts nobody."""
         unit, samples = choose_unit(self.held_out), self.held_out
         shared = [name in self.skeleton.keypoints for name in samples.skeleton.keypoints]
         counted = np.isfinite(unit.lengths) & samples.visible[:, shared].any(axis=1)
         if not counted.any():
             raise ValueError(
-                f"nobody in {samples.origin} has a {unit.name} and a labelled keypoint that is trained, which PCK "
-                "needs: validate on others"
+                f"nobody in {samples.origin} has both a {unit.name} and a labeled keypoint that is trained, and PCK "
+                "needs both: validate on other people"
             )
         line = f"validating on {len(samples)} people, by their {unit.name}"
         if counted.all():
             return line
-        return f"{line}: {counted.sum()} count, the others lack it or what is trained{_by_file(samples, counted)}"
+        return f"{line}: {counted.sum()} count, the others lack it or a trained keypoint{_by_file(samples, counted)}"
 
 
 def read_training_data(
@@ -86,16 +87,16 @@ def read_training_data(
     flip_pairs: str | None = None,
     category: str | None = None,
 ) -> TrainingData:
-    """Read annotation files, one or several for each; images are opened when they are needed.
+    """Read one or several annotation files each for training and validation. Images are opened when they are needed.
 
-    Each file may name its own images, "FILE=PLACE"; the others' are in ``images``. Keypoints of the same name are one;
-    ``rename`` gives keypoints of the training files, and of those to validate on that have them, other names.
-    ``flip_pairs``: which change sides, "left_a:right_a,left_b:right_b" or "none", where the names don't tell.
-    ``category``: the name of the one to learn, where COCO files have several with keypoints.
+    A file can name its own images, "FILE=PLACE"; ``images`` holds those of the other files. Keypoints with the same
+    name are the same keypoint; ``rename`` gives keypoints of the training files other names, and also those of the
+    validation files if they have them. ``flip_pairs``: left and right keypoints, "left_a:right_a,left_b:right_b" or
+    "none", needed if the names don't tell. ``category``: required if several categories of a COCO file have keypoints.
     Raises what `tokenpose.data.combine.read_datasets` raises.
     """
     if images is not None:
-        images = [images] if isinstance(images, str | Path) else list(images)  # which may be read once only
+        images = [images] if isinstance(images, str | Path) else list(images)  # an iterator can be read only once
     given = {
         "train": _plain_paths(train),
         "val": _plain_paths(val),
@@ -118,8 +119,13 @@ def read_training_data(
     )
 
 
+def choose_reading(recipe: Recipe, **given: Any) -> dict[str, Any]:
+    """``rename``, ``flip_pairs`` and ``category`` for `read_training_data`: the recipe's where None is given."""
+    return {name: recipe.data.get(name) if value is None else value for name, value in given.items()}
+
+
 def digest(samples: Samples) -> str:
-    """What tells data apart: a hash of whose boxes and keypoints are in which files."""
+    """A hash of files, boxes and keypoints, which tells data sets apart."""
     files = samples.files
     if samples.origin_index is not None:  # datasets may have different images of one name
         files = tuple(f"{number}:{file}" for number, file in zip(samples.origin_index, files, strict=True))
@@ -142,7 +148,7 @@ def _check_images(samples: Samples, source: CheckedSource) -> None:
             failures.append(type(error)(f"{error} ({samples.name_of(index)})"))
     if failures:
         count = len(failures) - 1
-        others = f"; so it is with {count} other image{'s' if count > 1 else ''}" if count else ""
+        others = f"; {count} other image{' is' if count == 1 else 's are'} also missing" if count else ""
         raise type(failures[0])(f"{failures[0]}{others}") from failures[0]
 
 

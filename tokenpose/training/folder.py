@@ -47,7 +47,7 @@ class RunFolder:
         """The folder, made where it isn't there, for one run at a time. Raises BlockingIOError for a second one."""
         is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
-        refusal = f"another run is at work in {self.path}: wait until it ends, or use another output"
+        refusal = f"another run uses {self.path}: wait until it ends, or give another output"
         try:
             with locked(self.path / ".lock", refusal):
                 yield
@@ -147,9 +147,9 @@ class RunFolder:
 
 
 def check_output(output: Path, resume: bool = False) -> None:
-    """Raise NotADirectoryError for a file, FileNotFoundError where there is no run to resume."""
+    """Raise NotADirectoryError for a file, FileNotFoundError if there is no run to resume."""
     if output.exists() and not output.is_dir():
-        raise NotADirectoryError(f"the output {output} is a file, and a run needs a folder: give another")
+        raise NotADirectoryError(f"the output {output} is a file, but a run needs a folder: give another output")
     checkpoint = output / "checkpoint.pt"
     if resume and not checkpoint.exists():
         raise FileNotFoundError(f"there is no checkpoint {checkpoint} to resume from")

@@ -1,4 +1,4 @@
-"""Recipes: settings of a run with a name, in the package as TOML, or in a file of one's own."""
+"""Recipes: named settings of a run, from the package or from the user's own TOML file."""
 
 import json
 import tomllib
@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tokenpose.data.augment import Augmentation
+from tokenpose.data.settings import Augmentation
 from tokenpose.training.settings import TrainingSettings
 
 _TRAINING = frozenset(entry.name for entry in fields(TrainingSettings)) - {"augmentation"}
@@ -17,7 +17,7 @@ _AUGMENTATION = frozenset(entry.name for entry in fields(Augmentation))
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a run is made of, as far as the recipe says: the rest has its defaults."""
+    """Settings, model and data of a run. What a recipe leaves open has its default."""
 
     name: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -27,12 +27,12 @@ class Recipe:
     model: Mapping[str, Any] = field(default_factory=dict)
     """``name``, ``pretrained``, and changes of the model's spec."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """What a run's files were: its ``rename``, ``flip_pairs``, ``category`` and ``keypoints`` hold for others, too."""
+    """An earlier run's data. Its ``rename``, ``flip_pairs``, ``category`` and ``keypoints`` apply to new data too."""
 
     def settings(self, changes: Mapping[str, Any] | None = None) -> TrainingSettings:
-        """The recipe's settings, changed; ``changes`` are fields of TrainingSettings and of Augmentation by name.
+        """The recipe's settings with ``changes``, fields of TrainingSettings and of Augmentation by name.
 
-        Raises ValueError for other names and for values that make no sense.
+        Raises ValueError for unknown names and invalid values.
         """
         changes = changes or {}
         if unknown := sorted(changes.keys() - _TRAINING - _AUGMENTATION):
@@ -44,18 +44,18 @@ class Recipe:
 
 
 def list_recipes() -> list[str]:
-    """The names of those in the package."""
+    """The names of the recipes in the package."""
     folder = files("tokenpose") / "recipes"
     return sorted(Path(str(entry)).stem for entry in folder.iterdir() if str(entry).endswith(".toml"))
 
 
 def read_recipe(name: str | Path) -> Recipe:
-    """A recipe of the package by name, or a file: TOML, or the settings.json of a run.
+    """Read a recipe: a name from the package, a TOML file, or the settings.json of a run.
 
-    At the top level stand fields of TrainingSettings, under ``augmentation`` those of Augmentation, under ``model`` the
-    model's name, ``pretrained``, ``weights`` (a file) and changes of its spec, under ``data`` what a run was made from.
-    Raises LookupError for an unknown name,
-    FileNotFoundError, and ValueError that names file and field.
+    The top level has fields of TrainingSettings and the table ``augmentation`` those of Augmentation. The table
+    ``model`` has the model's ``name``, ``pretrained``, ``weights`` (a file) and changes of its spec, and ``data`` has
+    the data of an earlier run.
+    Raises LookupError for an unknown name, FileNotFoundError, and ValueError that names file and field.
     """
     path = Path(name)
     if path.suffix not in (".toml", ".json"):
@@ -70,7 +70,7 @@ def read_recipe(name: str | Path) -> Recipe:
     augmentation, model, data = (content.pop(name, {}) for name in ("augmentation", "model", "data"))
     for place, given, known in (("", content, _TRAINING), ("augmentation: ", augmentation, _AUGMENTATION)):
         if not isinstance(given, dict):
-            raise ValueError(f"{path}: augmentation is a table of settings; got {given!r}")
+            raise ValueError(f"{path}: augmentation must be a table of settings; got {given!r}")
         if unknown := sorted(given.keys() - known):
             raise ValueError(f"{path}: {place}there are no settings {', '.join(unknown)}")
     _check_model(model, path)
@@ -85,7 +85,7 @@ def read_recipe(name: str | Path) -> Recipe:
 
 def _check_model(model: Any, path: Path) -> None:
     if not isinstance(model, dict):
-        raise ValueError(f"{path}: model is a table of name, pretrained and changes of the spec; got {model!r}")
+        raise ValueError(f"{path}: model must be a table of name, pretrained and changes of the spec; got {model!r}")
     truth, text = (bool, "true or false"), (str, "text")
     kinds = {"name": text, "weights": text, "pretrained": truth, "backbone_pretrained": truth}
     for name, (kind, what) in kinds.items():
@@ -95,7 +95,7 @@ def _check_model(model: Any, path: Path) -> None:
 
 def _check_data(data: Any, path: Path) -> None:
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: data is a table of rename, flip_pairs and category; got {data!r:.60}")
+        raise ValueError(f"{path}: data must be a table of rename, flip_pairs and category; got {data!r:.60}")
     names = data.get("rename") or {}
     if not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
         raise ValueError(f"{path}: data: rename must be a table of names; got {names!r:.60}")

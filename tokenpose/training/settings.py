@@ -1,11 +1,9 @@
 """Settings of a training run: frozen, checked when made, saved with the run."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
-from tokenpose.data.augment import Augmentation
-from tokenpose.data.batches import Cache
-from tokenpose.data.settings import check_kinds
+from tokenpose.data.settings import Augmentation, Cache, check_settings, setting
 
 Loss = Literal["squared_error", "hard_keypoints", "cross_entropy"]
 Optimizer = Literal["adamw", "adam"]
@@ -18,120 +16,138 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class TrainingSettings:
     """How a model is trained. Raises ValueError that names the field."""
 
-    epochs: int = 100
-    batch_size: int = 128
-    """People an optimizer step, over all processes."""
-    accumulate: int = 1
-    """Parts that each process goes through one after another for a step: less memory, the same gradient (batch norms
-    see the parts)."""
-    optimizer: Optimizer = "adamw"
-    """ "adam" as published: the decay is added to the gradient, of every parameter. "adamw": only matrices and kernels
-    decay."""
-    learning_rate: float = 1e-3
-    backbone_rate: float = 1.0
-    """The backbone's share of the learning rate."""
-    token_rate: float = 1.0
-    """The keypoint tokens' share of it: far above 1 they learn new keypoints while all else hardly changes."""
-    freeze_backbone: bool = False
-    """Leave the backbone, its batch-norm statistics included, as it is."""
-    weight_decay: float = 0.05
-    schedule: Schedule = "cosine"
-    """To zero over the whole run; or, as published, a tenth of the rate from each of ``milestones`` on."""
-    milestones: tuple[int, ...] = (200, 260)
-    """Epochs."""
-    clip: float = 1.0
-    """Largest norm of the gradient; 0: any."""
-    average: float = 0.999
-    """Decay of the moving average of the weights, which is what is validated and saved; 0: no average."""
-    start: Start = "wide"
-    """Of a new model: "wide" tokens and attention, or as "published"."""
-    loss: Loss | None = None
-    """ "squared_error" as published, its variant "hard_keypoints", or "cross_entropy" over the cells of each heatmap,
-    for models whose spec has a softmax activation. None: what goes with the model."""
-    hardest: int = 8
-    """How many keypoints of each person count for "hard_keypoints"."""
-    guidance: float = 0.5
-    """Weight of the cross-entropy between a keypoint token's attention over the visual tokens, in all blocks but the
-    first third, and where the keypoint is."""
-    patches: float = 1.0
-    """Weight of the loss on heatmaps that a linear layer, dropped afterwards, reads off the visual tokens halfway
-    and before the last block."""
-    precision: Precision = "fp32"
-    compile: bool = False
-    """Compile backbone, blocks and heads."""
-    graph: bool = False
-    """Record a step as a CUDA graph and replay it, so that Python doesn't keep a GPU waiting: on one GPU, in fp32 or
-    bf16."""
-    channels_last: bool = True
-    sync_batch_norm: bool = False
-    """Batch norms over all processes, on GPUs."""
-    seed: int = 0
-    workers: int = 0
-    """Processes that read images where they aren't cached; at most as many as there are cores."""
-    cache: Cache = "ram"
-    """Everybody's decoded window in memory ("ram"; of each process), on the "device", or "none": about 140 KB a person
-    for 128x96 crops, 560 KB for 256x192; with half bodies 2.4 times as much."""
-    validate_every: int = 5
-    """Epochs between validations; the last epoch is always validated."""
-    checkpoint_seconds: float = 120.0
-    """Most seconds of work that an interruption loses."""
-    predictions: int = 8
-    """People of the validation file whose predictions are drawn after each epoch."""
-    trackers: tuple[str, ...] = ()
-    """Names that accelerate knows: "tensorboard", "wandb", ..."""
+    epochs: int = setting(100, help="Number of passes over the training people.", panel="Optimization", at_least=1)
+    batch_size: int = setting(
+        128, help="People in each optimizer step, over all processes.", panel="Optimization", at_least=1
+    )
+    accumulate: int = setting(
+        1,
+        help="Split each step into this many parts, to save memory. The gradient is the same, but batch norms see "
+        "only the parts.",
+        panel="Optimization", at_least=1,
+    )  # fmt: skip
+    optimizer: Optimizer = setting(
+        "adamw",
+        help='"adam" is the published one: it adds the weight decay to the gradient, for every parameter. "adamw" '
+        "decays only matrices and kernels.",
+        panel="Optimization",
+    )  # fmt: skip
+    learning_rate: float = setting(1e-3, help="Peak learning rate.", panel="Optimization", above=0)
+    backbone_rate: float = setting(
+        1.0, help="Learning rate of the backbone, relative to --learning-rate.", panel="Optimization", above=0
+    )
+    token_rate: float = setting(
+        1.0,
+        help="Learning rate of the keypoint tokens, relative to --learning-rate. With a value far above 1 they learn "
+        "new keypoints while everything else hardly changes.",
+        panel="Optimization", above=0,
+    )  # fmt: skip
+    freeze_backbone: bool = setting(
+        False, help="Keep the backbone as it is, including its batch-norm statistics.", panel="Optimization"
+    )
+    weight_decay: float = setting(0.05, help="Weight decay of the optimizer.", panel="Optimization", at_least=0)
+    schedule: Schedule = setting(
+        "cosine",
+        help='"cosine" lowers the learning rate to zero over the whole run. "multi_step" is the published schedule: it '
+        "divides the learning rate by 10 at each of --milestones.",
+        panel="Optimization",
+    )  # fmt: skip
+    milestones: tuple[int, ...] = setting(
+        (200, 260),
+        help="Epochs at which multi_step divides the learning rate by 10.",
+        panel="Optimization", metavar="N,N,...", at_least=1,
+    )  # fmt: skip
+    clip: float = setting(
+        1.0, help="Clip the norm of the gradient to this value; 0 turns clipping off.", panel="Optimization", at_least=0
+    )
+    average: float = setting(
+        0.999,
+        help="Decay of the moving average of the weights, which is validated and saved; 0 turns the average off.",
+        panel="Optimization", at_least=0, below=1,
+    )  # fmt: skip
+    start: Start = setting(
+        "wide",
+        help='Initialization of a new model: "wide" keypoint tokens and attention, or "published".',
+        panel="Model",
+    )  # fmt: skip
+    loss: Loss | None = setting(
+        None,
+        help='"squared_error" is the published loss, "hard_keypoints" its published variant. "cross_entropy" is over '
+        "the cells of each heatmap, for models whose heatmap_activation is softmax. Default: the loss that fits the "
+        "model; for a new model cross_entropy.",
+        panel="Optimization",
+    )  # fmt: skip
+    hardest: int = setting(
+        8,
+        help="Number of keypoints of each person, those with the largest error, that hard_keypoints counts.",
+        panel="Optimization", at_least=1,
+    )  # fmt: skip
+    guidance: float = setting(
+        0.5,
+        help="Weight of the auxiliary loss that pulls each keypoint token's attention to its keypoint, in all blocks "
+        "except the first third; 0 turns it off.",
+        panel="Optimization", at_least=0,
+    )  # fmt: skip
+    patches: float = setting(
+        1.0,
+        help="Weight of the auxiliary loss on heatmaps that a linear layer, dropped after training, predicts from the "
+        "visual tokens halfway and before the last block; 0 turns it off.",
+        panel="Optimization", at_least=0,
+    )  # fmt: skip
+    precision: Precision = setting("fp32", help="Precision of the forward and backward pass.", panel="Run")
+    compile: bool = setting(False, help="Compile backbone, blocks and heads with torch.compile.", panel="Run")
+    graph: bool = setting(
+        False,
+        help="Record a step as a CUDA graph and replay it, to save Python's overhead: on one GPU, in fp32 or bf16.",
+        panel="Run",
+    )
+    channels_last: bool = setting(True, help="Use the channels-last memory format for convolutions.", panel="Run")
+    sync_batch_norm: bool = setting(
+        False, help="Compute batch-norm statistics over all processes. Needs GPUs.", panel="Run"
+    )
+    seed: int = setting(
+        0,
+        help="Seed of the initial weights, the order of people and the augmentation.",
+        panel="Run", above=-(2**63), below=2**63,
+    )  # fmt: skip
+    workers: int = setting(
+        0,
+        help="Processes that read images when they are not cached; at most one for each core is started.",
+        panel="Data", at_least=0,
+    )  # fmt: skip
+    cache: Cache = setting(
+        "ram",
+        help='Where decoded people are kept: in memory ("ram", once for each process), on the "device", or "none". A '
+        "person takes about 140 KB for 128x96 crops and 560 KB for 256x192; with half bodies 2.4 times as much.",
+        panel="Data",
+    )  # fmt: skip
+    validate_every: int = setting(
+        5, help="Epochs from one validation to the next. The last epoch is always validated.", panel="Run", at_least=1
+    )
+    checkpoint_seconds: float = setting(
+        120.0, help="Seconds from one checkpoint to the next: the most that a crash can lose.", panel="Run", at_least=0
+    )
+    predictions: int = setting(
+        8,
+        help="Number of validation people whose predictions are drawn to predictions/ after each epoch.",
+        panel="Run", at_least=0,
+    )  # fmt: skip
+    trackers: tuple[str, ...] = setting(
+        (),
+        help="Also log to these trackers, which accelerate must know: tensorboard, wandb, ...",
+        panel="Run", metavar="NAME,...",
+    )  # fmt: skip
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        self._check_lists()
-        self._check_numbers()
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                *most, last = (f'"{choice}"' for choice in choices if choice is not None)
-                raise ValueError(f"{name} must be {', '.join(most)} or {last}; got {getattr(self, name)!r}")
-        if list(self.milestones) != sorted(set(self.milestones)) or any(epoch < 1 for epoch in self.milestones):
-            raise ValueError(f"milestones must be rising epochs, from 1 on; got {self.milestones}")
-
-    def _check_lists(self) -> None:
-        for name, kind, what in _LISTS:
-            value = getattr(self, name)
-            if not (isinstance(value, tuple) and all(type(entry) is kind for entry in value)):
-                raise ValueError(f"{name} must be a list of {what}; got {value!r}")
-
-    def _check_numbers(self) -> None:
-        for name in _AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
-        for name in _NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
-        if abs(self.seed) >= 2**63:
-            raise ValueError(f"seed must be a whole number of at most 63 bits; got {self.seed}")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average must be in [0, 1); got {self.average}")
+        check_settings(self)
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must increase; got {self.milestones}")
         if self.graph and self.precision == "fp16":
-            raise ValueError("graph goes with fp32 and bf16: fp16 asks the GPU at each step whether to take it")
+            raise ValueError('graph does not work with precision "fp16", which decides at each step; use "bf16"')
         if self.accumulate > self.batch_size:
-            raise ValueError(f"accumulate can't be more than batch_size; got {self.accumulate} and {self.batch_size}")
+            raise ValueError(f"accumulate must be at most batch_size; got {self.accumulate} and {self.batch_size}")
 
-
-_AT_LEAST_ONE = ("epochs", "batch_size", "accumulate", "hardest", "validate_every")
-_POSITIVE = ("learning_rate", "backbone_rate", "token_rate")
-_NOT_NEGATIVE = (
-    "weight_decay", "clip", "guidance", "patches", "workers", "checkpoint_seconds", "predictions",
-)  # fmt: skip
-_LISTS = (("milestones", int, "epochs"), ("trackers", str, "names"))
-_CHOICES = {
-    "optimizer": get_args(Optimizer),
-    "schedule": get_args(Schedule),
-    "start": get_args(Start),
-    "loss": (None, *get_args(Loss)),
-    "precision": get_args(Precision),
-    "cache": get_args(Cache),
-}
 
 WITHOUT_EFFECT = frozenset({"workers", "cache", "checkpoint_seconds", "predictions", "trackers"})
-"""Fields that don't change what comes out: a run may be resumed with others."""
+"""Fields that don't change the result: a resumed run may have other values."""

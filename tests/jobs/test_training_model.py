@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from tokenpose.data.coco import read_coco
+from tokenpose.jobs.training_model import make_trainee, resolve_loss
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.weights import save_pretrained, write_weights
+from tokenpose.training.recipes import Recipe, read_recipe
+
+from .small import TINY
+
+
+def test_random_weights_follow_from_the_seed_and_the_start(people):
+    skeleton = read_coco(people).skeleton
+    published, wide, again = (
+        make_trainee(Recipe(), {"start": start, "seed": 3}, skeleton, "tiny")[0].state_dict()
+        for start in ("published", "wide", "wide")
+    )
+    tokens = "tokenizer.keypoint_tokens"
+    assert 0.01 < published[tokens].std() < 0.03
+    assert 0.4 < wide[tokens].std() < 0.55
+    assert all(torch.equal(wide[name], again[name]) for name in wide)
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation"), [(None, "softmax"), ("cross_entropy", "softmax"), ("squared_error", "identity")]
+)
+def test_new_model_has_the_activation_that_its_loss_needs(people, loss, activation):
+    changes = {} if loss is None else {"loss": loss}
+    model, settings = make_trainee(Recipe(), changes, read_coco(people).skeleton, "tiny")
+    assert model.spec.heatmap_activation == activation
+    assert resolve_loss(settings, model).loss == (loss or "cross_entropy")
+
+
+@pytest.mark.parametrize("activation", ["softmax", "identity"])
+def test_loss_that_is_left_open_is_that_of_the_weights(people, tmp_path, activation):
+    write_weights(TokenPose(TINY.replace(heatmap_activation=activation)), tmp_path / "some.safetensors")
+    model, settings = make_trainee(
+        read_recipe("finetune"), {}, read_coco(people).skeleton, "tiny", weights=tmp_path / "some.safetensors"
+    )
+    assert model.spec.heatmap_activation == activation
+    assert resolve_loss(settings, model).loss == {"softmax": "cross_entropy", "identity": "squared_error"}[activation]
+    assert model.newly_initialised == ()
+
+
+def test_recipe_names_the_model_and_changes_its_spec(people, tmp_path):
+    (tmp_path / "mine.toml").write_text('[model]\nname = "tiny"\ndepth = 3\nimage_size = [96, 72]\n')
+    model, _ = make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton)
+    assert (model.spec.depth, model.spec.image_size) == (3, (96, 72))
+    model, _ = make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton, depth=1)
+    assert model.spec.depth == 1
+
+
+def test_field_that_no_model_has_is_refused_with_the_recipes_name(people, tmp_path):
+    (tmp_path / "mine.toml").write_text('[model]\nname = "tiny"\nlayers = 3\nkeypoints = ["a"]\n')
+    with pytest.raises(ValueError, match=r"recipe .*mine\.toml: model has no fields keypoints, layers"):
+        make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton)
+
+
+WRONG_MODELS = {
+    'depth = "x"': "depth must be a positive whole number; got 'x'",
+    "image_size = 3": r"image_size must be \(height, width\); got 3",
+    "heads = 7": "width 48 does not divide into 7 heads; 6 or 8 would fit",
+    'block = "nope"': "there is no block named 'nope'",
+    'name = "nobody"': "there is no model named 'nobody'",
+    'weights = "nowhere.safetensors"': r"there is no weights file nowhere\.safetensors",
+}
+
+
+@pytest.mark.parametrize("line", WRONG_MODELS)
+def test_wrong_field_of_a_recipes_model_is_refused_by_file_and_field(people, tmp_path, line, unchecked):
+    name = "" if "name" in line else 'name = "tiny"\n'
+    (tmp_path / "mine.toml").write_text(f"[model]\n{name}{line}\n")
+    message = rf"recipe .*mine\.toml: {WRONG_MODELS[line]}"
+    with pytest.raises((TypeError, ValueError, LookupError, OSError), match=message):
+        make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton)
+
+
+def test_error_of_a_changed_recipe_names_the_changes_too(people, tmp_path):
+    (tmp_path / "mine.toml").write_text('[model]\nname = "tiny"\ndepth = 3\n')
+    message = r"^recipe .*mine\.toml with depth=0: depth must be a positive whole number; got 0$"
+    with pytest.raises(ValueError, match=message):
+        make_trainee(read_recipe(tmp_path / "mine.toml"), {}, read_coco(people).skeleton, depth=0)
+
+
+def test_weights_or_a_place_win_over_the_recipes_pretraining(people, tmp_path):
+    torch.manual_seed(0)
+    save_pretrained(TokenPose(TINY), tmp_path / "folder")
+    model, _ = make_trainee(read_recipe("finetune"), {}, read_coco(people).skeleton, f"local-dir:{tmp_path / 'folder'}")
+    assert model.newly_initialised == ()
+    assert model.spec.heatmap_activation == "softmax"

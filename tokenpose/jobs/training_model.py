@@ -1,0 +1,109 @@
+"""The model that a training starts from: what the recipe says, with changes."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokenpose.models.create import create_model
+from tokenpose.models.spec import ModelSpec
+from tokenpose.models.supervised import widen_start
+from tokenpose.models.tokenpose import TokenPose
+from tokenpose.skeletons import Skeleton
+from tokenpose.training.recipes import Recipe
+from tokenpose.training.settings import Loss, TrainingSettings
+
+_MODEL = {"name", "pretrained", "weights", "backbone_pretrained"} | {entry.name for entry in fields(ModelSpec)} - {
+    "skeleton"
+}
+"""What a recipe's table ``model`` can hold."""
+
+
+def make_trainee(
+    recipe: Recipe,
+    changes: Mapping[str, Any],
+    skeleton: Skeleton,
+    name: str | None = None,
+    *,
+    pretrained: bool | None = None,
+    weights: str | Path | None = None,
+    **model_changes: Any,
+) -> tuple[TokenPose, TrainingSettings]:
+    """The model that a training starts from, and the settings of the training.
+
+    ``changes`` override the recipe's settings. ``name``, ``pretrained``, ``weights`` and ``model_changes`` are as in
+    `tokenpose.create_model`, and override the recipe's model. The seed determines random weights.
+    """
+    settings = recipe.settings(changes)
+    start = choose_start(recipe, name, pretrained=pretrained, weights=weights, **model_changes)
+    given = {"name": name, "pretrained": pretrained, "weights": weights, **model_changes}
+    name, pretrained, weights = start.pop("name"), start.pop("pretrained"), start.pop("weights", None)
+    is_new = not pretrained and weights is None and ":" not in name
+    if settings.loss is not None or is_new:  # cross-entropy makes the outputs logits, and the spec has to say so
+        fitting = "softmax" if settings.loss in (None, "cross_entropy") else "identity"
+        start.setdefault("heatmap_activation", fitting)
+    keypoints = start.pop("keypoints", skeleton)
+    torch.manual_seed(settings.seed)
+    with _naming(recipe, given):
+        model = create_model(name, pretrained, weights=weights, keypoints=keypoints, **start)
+    if model.spec.skeleton.keypoints == skeleton.keypoints:  # the data's skeleton knows more than names: flip pairs
+        model.spec = model.spec.replace(skeleton=skeleton)
+    if is_new and settings.start == "wide":
+        widen_start(model)
+    return model, settings
+
+
+@contextmanager
+def _naming(recipe: Recipe, given: Mapping[str, Any]) -> Iterator[None]:
+    """Put the recipe's name, and what was given in place of its values, in front of errors about its model."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, OSError) as error:
+        changes = {name: value for name, value in given.items() if value is not None}
+        if isinstance(error, KeyError | IndexError) or recipe.model.keys() <= changes.keys():
+            raise
+        kinds = (FileNotFoundError, OSError, LookupError, TypeError, ValueError)
+        kind = next(kind for kind in kinds if isinstance(error, kind))
+        changed = ", ".join(f"{name}={value}" for name, value in changes.items())
+        raise kind(f"recipe {recipe.name}{f' with {changed}' if changed else ''}: {error}") from error
+
+
+def choose_start(
+    recipe: Recipe,
+    name: str | None = None,
+    *,
+    pretrained: bool | None = None,
+    weights: str | Path | None = None,
+    **model_changes: Any,
+) -> dict[str, Any]:
+    """The arguments of `create_model`: the recipe's model, with changes. All but ``keypoints`` are plain values."""
+    if unknown := sorted(recipe.model.keys() - _MODEL):
+        raise ValueError(f"recipe {recipe.name}: model has no fields {', '.join(unknown)}")
+    chosen: dict[str, Any] = {"name": "tokenpose_s_v1", "pretrained": False, **recipe.model}
+    chosen |= {name: value for name, value in recipe.data.items() if name == "keypoints"}
+    chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
+    given = {"name": name, "pretrained": pretrained, "weights": None if weights is None else str(weights)}
+    chosen |= {key: value for key, value in given.items() if value is not None} | model_changes
+    if weights is not None:
+        chosen["pretrained"] = False
+    elif pretrained:
+        chosen.pop("weights", None)
+    return chosen
+
+
+def resolve_loss(settings: TrainingSettings, model: TokenPose) -> TrainingSettings:
+    """The settings with a loss: if they leave it open, the one that fits the model.
+
+    Raises ValueError for a loss that doesn't fit it.
+    """
+    fitting: Loss = "cross_entropy" if model.spec.heatmap_activation == "softmax" else "squared_error"
+    settings = replace(settings, loss=settings.loss or fitting)
+    if (settings.loss == "cross_entropy") != (fitting == "cross_entropy"):
+        raise ValueError(
+            f"loss {settings.loss!r} does not fit heatmap_activation {model.spec.heatmap_activation!r}: "
+            'cross_entropy needs "softmax", the other losses "identity"; change the loss or the model'
+        )
+    return settings
