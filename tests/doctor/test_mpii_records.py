@@ -1,6 +1,7 @@
 """The data doctor on MPII's JSON files: drawn people as such a file has them, with one fault planted at a time."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,16 @@ def test_each_planted_fault_is_found(content, check, fault):
     found = [finding for finding in check(content) if finding.check == name]
     assert [message in finding.message for finding in found] == [True], found
     assert "7" in found[0].record
+
+
+@pytest.mark.parametrize("fault", [name for name, (_, check, _) in FAULTS.items() if check == "records"])
+def test_training_stops_at_the_first_error_with_the_same_words(content, check, tmp_path, fault):
+    FAULTS[fault][0](content)
+    content[9] = None
+    first, second = (str(finding) for finding in check(content))
+    with pytest.raises(ValueError, match=re.escape(first)):
+        read_mpii(tmp_path / "valid.json")
+    assert second.startswith(f"{tmp_path / 'valid.json'}: record 9: a record must be an object; got None")
 
 
 def test_people_without_center_or_scale_are_one_note(content, check):

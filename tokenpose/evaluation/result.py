@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The figures of a model on labelled people; prints as a table. What was not measured is None or empty.
+    """The figures of a model on labelled people; prints as a table. Figures that were not measured are None or empty.
 
     PCK, PCKh and AUC are percentages, AP and AR from 0 to 1, errors in pixels and in units.
     """
@@ -40,7 +40,7 @@ class Evaluation:
     images: int
     """Those with a box."""
     boxes: str
-    """Whose: "labelled", or a detector's file."""
+    """Which boxes people were cropped by: "labelled", or the name of a detector's file."""
     box_count: int
     flip_test: bool
     decoder: str
@@ -50,9 +50,9 @@ class Evaluation:
     pckh: PckhResult | None
     epe: EpeResult | None
     notes: tuple[str, ...]
-    """What was left out or made up, and why."""
+    """What is left out or completed, and why."""
     person_errors: Float[np.ndarray, " people"] | None = field(default=None, repr=False, compare=False)
-    """Everybody's mean error in longer sides of their labelled boxes, in the data's order; NaN where nothing can be
+    """The mean error of each person in longer sides of the labelled box, in the data's order; NaN where nothing can be
     compared. None with a detector's boxes."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Evaluation:
         return [f"{title}\n{names}\n" + "  ".join(f"{_write(figure, 3):>5}" for figure in figures.values())]
 
     def _units(self) -> list[str]:
-        """What the columns are relative to, and who has no such length."""
+        """What the columns are relative to, and how many people have no such length."""
         lines = [
             f"{kind} by {result.unit}: {result.people} people, {result.keypoint_count} keypoints"
             + (f", {result.people_left_out} people without a {result.part} left out" if result.people_left_out else "")
@@ -161,7 +161,7 @@ def _write(figure: int | float, decimals: int) -> str:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: None instead."""
+    """The value with None in place of NaN, which JSON doesn't have."""
     if isinstance(value, Mapping):
         return {name: _without_nan(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
