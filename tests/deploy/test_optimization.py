@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tokenpose.attention.maps import attention_maps
 from tokenpose.deploy import optimization
+from tokenpose.deploy.chunks import ChunkRunner
 from tokenpose.deploy.fusion import FusedBackbone, FusedConvolution
 from tokenpose.deploy.optimization import optimize
 from tokenpose.geometry.decode import decode
@@ -112,11 +113,10 @@ def test_the_model_stays_as_it_was():
     before = copy.deepcopy(model.state_dict())
     fast = optimize(model)
     assert model.training
-    assert not model.is_optimized
-    assert model.chunk is None
+    assert model.runner is None
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
-    assert fast.is_optimized
+    assert isinstance(fast.runner, ChunkRunner)
     assert not fast.training
     assert not any(parameter.requires_grad for parameter in fast.parameters())
 
@@ -152,7 +152,7 @@ def test_recording_holds_everybody_when_a_batch_goes_through_in_chunks(generator
     with record_attention(model) as expected:
         model(crops)
     for chunk in (None, 1, 3, 4, 7):  # with and without a rest
-        fast.chunk = chunk
+        fast.runner = ChunkRunner(chunk)
         with record_attention(fast) as recording:
             fast(crops[:5])
             heatmaps = fast(crops)
@@ -165,7 +165,7 @@ def test_recording_holds_everybody_when_a_batch_goes_through_in_chunks(generator
 @torch.no_grad()
 def test_recording_goes_on_after_an_error_between_chunks(generator):
     model, crops = make(), torch.randn(3, 3, 64, 48, generator=generator)
-    model.chunk = 1
+    model.runner = ChunkRunner(1)
     calls: list[int] = []
 
     def fail_once(*_: object) -> None:
@@ -232,7 +232,7 @@ def test_batches_are_split_and_joined_in_order():
     crops = torch.randn(7, 3, 64, 48)
     together = {}
     for chunk in (None, 1, 2, 7):
-        fast.chunk = chunk
+        fast.runner = ChunkRunner(chunk)
         together[chunk] = fast(crops)
     for chunk, heatmaps in together.items():
         assert difference(heatmaps, together[None]) <= 1e-5, chunk
@@ -338,7 +338,7 @@ def test_backbone_that_torch_fx_cannot_follow_is_left_and_named(caplog):
     model = make(SMALL.replace(backbone="branching", backbone_stride=1, patch_size=(16, 12)))
     with caplog.at_level(logging.WARNING, "tokenpose"):
         fast = optimize(model)
-    assert "backbone 'branching' stays as it is" in caplog.text
+    assert "backbone 'branching' is left unfused" in caplog.text
     crops = torch.randn(2, 3, 64, 48)
     assert difference(fast(crops), model(crops)) <= 1e-4
 
@@ -420,7 +420,7 @@ def test_backbones_whose_fused_form_fails_stay_as_they_are(kind, reason, caplog)
     model = make(SMALL.replace(backbone=name, backbone_stride=1, patch_size=(16, 12)))
     with caplog.at_level(logging.WARNING, "tokenpose"):
         fast = optimize(model)
-    assert f"backbone '{name}' stays as it is" in caplog.text
+    assert f"backbone '{name}' is left unfused" in caplog.text
     assert reason in caplog.text
     crops = torch.randn(2, 3, 64, 48)
     assert difference(fast(crops), model(crops)) <= 1e-4
@@ -447,7 +447,7 @@ def test_what_cannot_be_optimised_says_so():
     fast = optimize(model)
     with pytest.raises(TypeError, match=r"TokenPose is needed.*got Linear"):
         optimize(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="optimised already"):
+    with pytest.raises(ValueError, match="optimized already"):
         optimize(fast)
     with pytest.raises(ValueError, match=r"given to torch\.compile"):
         optimize(torch.compile(model))
@@ -460,7 +460,7 @@ def test_what_cannot_be_optimised_says_so():
 def test_optimised_models_are_not_written(tmp_path):
     fast = optimize(make())
     for write in (lambda: write_weights(fast, tmp_path / "x.safetensors"), lambda: save_pretrained(fast, tmp_path)):
-        with pytest.raises(ValueError, match=r"optimised model can't be written.*tokenpose\.optimize"):
+        with pytest.raises(ValueError, match=r"optimized model can't be written.*tokenpose\.optimize"):
             write()
     assert list(tmp_path.iterdir()) == []
 
@@ -738,7 +738,7 @@ def test_optimising_under_autocast_is_no_reason_to_refuse(caplog):
     model, crops = make(), torch.randn(1, 3, 64, 48)
     with torch.autocast("cpu", dtype=torch.bfloat16), caplog.at_level(logging.WARNING, "tokenpose"):
         fast = optimize(model)
-    assert "stays as it is" not in caplog.text
+    assert "is left unfused" not in caplog.text
     assert difference(fast(crops), model(crops)) <= 1e-5
 
 
@@ -765,7 +765,7 @@ def test_weights_that_are_not_finite_are_named():
         optimize(model)
     model = make()
     model.head.register_buffer("mask", torch.full((1,), float("-inf")))
-    assert optimize(model).is_optimized
+    assert optimize(model).runner is not None
 
 
 @pytest.mark.parametrize("made", [False, True])

@@ -171,7 +171,7 @@ def test_saved_folder_is_loaded_by_its_place(model, folder, pretrained):
     again = create_model(f"local-dir:{folder}", pretrained)
     assert digest(again) == digest(model)
     assert again.card == CARD
-    assert again.newly_initialised == ()
+    assert again.newly_initialized == ()
 
 
 @pytest.mark.parametrize("name", ["local-dir:saved", "local-dir:./saved/", "local-dir:~/saved"])
@@ -221,7 +221,7 @@ def test_uploaded_model_comes_back_to_the_bit_with_its_card(hub, client, model, 
     assert hub.files("user/beast").keys() == {".gitattributes", "README.md", "config.json", "model.safetensors"}
     said = client.run(
         "model = tokenpose.create_model('hf-hub:user/beast')\n"
-        "print(digest(model), model.card, model.newly_initialised, model.training)"
+        "print(digest(model), model.card, model.newly_initialized, model.training)"
     )
     assert said == [f"{digest(model)} {CARD} () False"]
 

@@ -223,7 +223,7 @@ def test_a_checkpoint_gives_the_model_that_it_was_saved_from(tmp_path):
         "tokenpose_t.coco_256x192", weights=tmp_path / "ours.pt", keypoints=["nose", "tail"], image_size=(128, 96),
         depth=2, width=48, heads=4,
     )  # fmt: skip
-    assert fewer.newly_initialised == ("tokenizer.keypoint_tokens[tail]",)
+    assert fewer.newly_initialized == ("tokenizer.keypoint_tokens[tail]",)
     assert fewer(torch.zeros(1, 3, 128, 96)).shape == (1, 2, 32, 24)
 
 
@@ -429,7 +429,7 @@ def test_a_dict_may_rename_and_add_at_once(written):
         "tokenpose_t", weights=written, keypoints={"crown": "nose", "tail": None, "nose": None},
         **{"heads": 4, "width": 48, "depth": 3},
     )  # fmt: skip
-    assert model.newly_initialised == ("tokenizer.keypoint_tokens[tail]", "tokenizer.keypoint_tokens[nose]")
+    assert model.newly_initialized == ("tokenizer.keypoint_tokens[tail]", "tokenizer.keypoint_tokens[nose]")
     again = create_model("tokenpose_t", skeleton=model.spec.skeleton)
     assert again.spec.skeleton == model.spec.skeleton
 

@@ -161,7 +161,7 @@ def finetune(
     choice: dict[str, Any] = {"name": name, "pretrained": pretrained, **model_changes}
     model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)
     trained = load_model(train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice)))
-    trained.newly_initialised = model.newly_initialised
+    trained.newly_initialized = model.newly_initialized
     return trained
 
 

@@ -29,7 +29,7 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
 
     Keypoint tokens come by name: ``sources`` maps the model's keypoint names to the file's (None: the same names).
     Learnable positions and the head's last layer are resampled as the 2-D maps that they are. What is new stays as
-    initialised, is logged, and is named in ``model.newly_initialised``.
+    initialised, is logged, and is named in ``model.newly_initialized``.
 
     Raises ValueError that lists the tensors which don't fit; the model is then as it was.
     """
@@ -49,9 +49,9 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
             rows = carried[name]
             carried[name] = torch.where(rows.isnan(), expected[name].to(rows), rows)
     model.load_state_dict({**expected, **carried})
-    model.newly_initialised, model.card = tuple(new), weights.card
+    model.newly_initialized, model.card = tuple(new), weights.card
     if new:
-        logger.info("newly initialised: %s", ", ".join(new))
+        logger.info("newly initialized: %s", ", ".join(new))
     _warn_of_spellings(new, weights, model.spec)
 
 

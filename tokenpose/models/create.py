@@ -57,7 +57,7 @@ def create_model(
     ``keypoints``: a count, a list of names, a dict from new names to the names whose tokens they start from (None: from
     none), or a Skeleton. ``spec_changes``: any of ModelSpec's fields, ``backbone="timm/resnet18", depth=6``.
     Weights survive changed keypoints (tokens are carried over by name; a count has none), image size (the head and
-    learnable positions are resampled) and positions; ``model.newly_initialised`` names what they did not bring.
+    learnable positions are resampled) and positions; ``model.newly_initialized`` names what they did not bring.
     ``backbone_pretrained`` starts a timm backbone from timm's weights.
 
     Raises LookupError for unknown names (with the closest) and for ``pretrained`` where nothing ships (with the names

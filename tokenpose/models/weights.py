@@ -150,8 +150,8 @@ def _plain(model: nn.Module) -> TokenPose:
     plain = model._orig_mod if isinstance(model, torch._dynamo.eval_frame.OptimizedModule) else model
     if not isinstance(plain, TokenPose):
         raise TypeError(f"a TokenPose is needed; got {type(plain).__name__}: of a wrapper give the model inside")
-    if plain.is_optimized:
-        raise ValueError("an optimised model can't be written: write the model that was given to tokenpose.optimize")
+    if plain.runner is not None:
+        raise ValueError("an optimized model can't be written: write the model that was given to tokenpose.optimize")
     return plain
 
 
