@@ -389,15 +389,14 @@ def attention_maps(
         )
     pixels, xyxy, matrices = transform.frame(image, _one_box(box), box_format)
     people = transform.crop(pixels, matrices)
-    rows: list[Tensor] = []
     tokens: list[Tensor] = []
-    with _in_eval_mode(model), observe_attention(model, None, rows, queries=None):
+    with _in_eval_mode(model), observe_attention(model, queries=None) as recording:
         logits = model.read(model.backbone(people), watch=lambda _, after: tokens.append(after))
     heatmaps = activate(logits, model.spec)
     cells, scores = decode(heatmaps, decoder)
     keypoints, (down, across) = len(model.spec.skeleton), model.spec.grid_size
-    of_keypoints = torch.stack([block[0, :, :keypoints] for block in rows])
-    rollout = _roll_out([block[0].mean(dim=0) for block in rows])[:, :keypoints]
+    of_keypoints = torch.stack([block[0, :, :keypoints] for block in recording.rows])
+    rollout = _roll_out([block[0].mean(dim=0) for block in recording.rows])[:, :keypoints]
     formed = torch.cat([*_heatmaps_of(model, tokens[:-1]), heatmaps.float()])
     crop = crop_image(pixels, matrices, model.spec.image_size)[0]
     return AttentionMaps(
