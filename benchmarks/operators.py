@@ -1,4 +1,4 @@
-"""What a pass of an optimised model consists of: time, operations and bytes of each operator, and the floor under them.
+"""What a pass of an optimized model consists of: time, operations and bytes of each operator, and the floor under them.
 
 Usage: python benchmarks/operators.py [--models tokenpose_s_v1 ...] [--batches 1 8] [--output operators.json]
 

@@ -779,7 +779,7 @@ def test_settings_file_says_how_the_data_were_read_and_repeats_it(people, tmp_pa
     assert json.loads((tmp_path / "again" / "settings.json").read_text())["data"]["keypoints"] == names
 
 
-def test_models_that_are_optimised_or_being_recorded_are_not_trained(people, tmp_path):
+def test_models_that_are_optimized_or_being_recorded_are_not_trained(people, tmp_path):
     model = TokenPose(TINY)
     with pytest.raises(ValueError, match="optimized already and can't be trained: train the one that was given to"):
         train_model(optimize(model), data_of(people), tmp_path / "run", SETTINGS)

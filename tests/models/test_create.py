@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tokenpose.models.create import create_model, load_model
+from tokenpose.models.create import create_model, read_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import save_pretrained, write_weights
@@ -235,7 +235,7 @@ def test_weights_from_a_saved_folder_give_the_same_heatmaps(beast, tmp_path, gen
 @torch.no_grad()
 def test_model_in_a_file_is_loaded_whatever_its_name(beast, weights, generator):
     images = torch.randn(2, 3, 64, 48, generator=generator)
-    model = load_model(weights)
+    model = read_model(weights)
     assert torch.equal(model(images), beast(images))
     assert (model.spec, model.training, model.newly_initialized) == (beast.spec, False, ())
 
@@ -317,12 +317,12 @@ def test_registered_models_are_forgotten_after_each_test():
 
 @pytest.mark.parametrize("name", ["run/model.safetensors", "weights.pth", "user/name", "C:\\models\\run"])
 def test_a_path_in_place_of_a_name_is_refused_with_the_ways_to_give_one(name):
-    with pytest.raises(LookupError, match=r"is no model's name: a folder is named 'local-dir:.*weights=file"):
+    with pytest.raises(LookupError, match=r"is not a model's name: for a folder, use 'local-dir:.*weights=file"):
         create_model(name)
 
 
 def test_a_models_own_weights_and_others_do_not_go_together(tmp_path):
-    with pytest.raises(ValueError, match="brings its own weights"):
+    with pytest.raises(ValueError, match="has its own weights"):
         create_model(f"local-dir:{tmp_path}", weights=tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"give pretrained=True or weights=\.\.\., not both"):
         create_model("tokenpose_t", pretrained=True, weights=tmp_path / "a.safetensors")

@@ -181,12 +181,12 @@ def choose_device(name: str | None) -> str:
 def load_model(name: str | None, weights: Path | None, device: str, optimized: bool = False) -> "TokenPose":
     """A pretrained model by name, or the one in a weights file, which a name only confirms."""
     from tokenpose.deploy.optimization import optimize
-    from tokenpose.models.create import create_model, load_model
+    from tokenpose.models.create import create_model, read_model
 
     if weights is None:
         network = create_model(name or DEFAULT_MODEL, pretrained=True, device=device)
     else:
-        network = load_model(weights, device) if name is None else create_model(name, weights=weights, device=device)
+        network = read_model(weights, device) if name is None else create_model(name, weights=weights, device=device)
     return optimize(network) if optimized else network
 
 

@@ -17,7 +17,7 @@ from tokenpose.deploy.comparison import require_plain
 from tokenpose.files import locked
 from tokenpose.jobs.evaluation import Places, measure_pck
 from tokenpose.jobs.training_data import Annotations, TrainingData, digest, read_training_data
-from tokenpose.models.create import create_model, load_model
+from tokenpose.models.create import create_model, read_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised, widen_start
 from tokenpose.models.tokenpose import TokenPose
@@ -55,7 +55,7 @@ def train_model(
     of the latest validation. Under ``accelerate launch`` or ``torchrun`` every process calls this with the same
     arguments, and the main one writes.
 
-    Raises ModuleNotFoundError without the `train` extra, ValueError for a model that is optimised, compiled or being
+    Raises ModuleNotFoundError without the `train` extra, ValueError for a model that is optimized, compiled or being
     recorded and where the data's keypoints or the loss aren't the model's, BlockingIOError where another run is at work
     in ``output``, and what `tokenpose.training.loop.Trainer` raises. Images are decoded once all else is checked.
     """
@@ -160,7 +160,7 @@ def finetune(
     data = read_training_data(train, val, images, **of_data)
     choice: dict[str, Any] = {"name": name, "pretrained": pretrained, **model_changes}
     model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)
-    trained = load_model(train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice)))
+    trained = read_model(train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice)))
     trained.newly_initialized = model.newly_initialized
     return trained
 
