@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tokenpose.attention.maps import AttentionMaps, attention_maps
+from tokenpose.attention.computation import attention_maps
+from tokenpose.attention.maps import AttentionMaps
 from tokenpose.cli import app
 from tokenpose.commands.options import DEFAULT_DETECTOR
 from tokenpose.commands.training import train_command

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tokenpose.attention.maps import attention_maps
+from tokenpose.attention.computation import attention_maps
 from tokenpose.deploy import optimization
 from tokenpose.deploy.chunks import ChunkRunner
 from tokenpose.deploy.fusion import FusedBackbone
