@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tokenpose.attention.maps import attention_maps, keypoint_similarity
+from tokenpose.attention.computation import attention_maps, keypoint_similarity
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
 from tokenpose.geometry.boxes import xywh_to_xyxy

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenpose.attention.maps import AttentionMaps, attention_maps
+from tokenpose.attention.computation import attention_maps
+from tokenpose.attention.maps import AttentionMaps
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
 from tokenpose.evaluation.units import torso_lengths

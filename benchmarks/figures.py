@@ -15,8 +15,8 @@ import skimage.data
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tokenpose.attention.computation import attention_maps, keypoint_similarity
 from tokenpose.attention.figures import draw_matrix
-from tokenpose.attention.maps import attention_maps, keypoint_similarity
 from tokenpose.models.create import create_model
 
 BOX = [20.0, 10.0, 420.0, 512.0]

@@ -24,7 +24,7 @@ from tokenpose.jobs.evaluation import measure_pck
 from tokenpose.jobs.training import train_model
 from tokenpose.jobs.training_data import read_training_data
 from tokenpose.jobs.training_model import make_trainee
-from tokenpose.models.create import load_model
+from tokenpose.models.create import read_model
 from tokenpose.training.recipes import read_recipe
 
 NEW_NAMES = {
@@ -122,7 +122,7 @@ def train_base(options: argparse.Namespace, files: dict[str, Path]) -> Path:
 def measure_base(options: argparse.Namespace, files: dict[str, Path], base: Path) -> None:
     """The base as it is: over all 14 keypoints, and over the four that are renamed elsewhere."""
     data = read_training_data(files["val"], files["val"], places(options.data))
-    score, people = measure_pck(load_model(base), data.held_out, data.held_out_source), data.held_out
+    score, people = measure_pck(read_model(base), data.held_out, data.held_out_source), data.held_out
     counted = people.visible[np.isfinite(choose_unit(people).lengths)].sum(axis=0)
     labelled = dict(zip(people.skeleton.keypoints, counted.tolist(), strict=True))
     four = sum(score.per_keypoint[name] * labelled[name] for name in NEW_NAMES)
@@ -151,7 +151,7 @@ def run(
         changes |= {name: recipe.training[name] for name in ("epochs", "batch_size", "average")}
         model, settings = make_trainee(read_recipe("lsp"), changes, data.skeleton, ARCHITECTURE, **common(options))
     fresh = (folder / "checkpoint.pt").exists()
-    trained = load_model(train_model(model, data, folder, settings, resume=fresh))
+    trained = read_model(train_model(model, data, folder, settings, resume=fresh))
     score = measure_pck(trained, data.held_out, data.held_out_source)
     line = {
         **key, "pck": round(score.mean, 2), "epochs": settings.epochs,

@@ -1,4 +1,4 @@
-"""What a pass of an optimised model consists of: time, operations and bytes of each operator, and the floor under them.
+"""What a pass of an optimized model consists of: time, operations and bytes of each operator, and the floor under them.
 
 Usage: python benchmarks/operators.py [--models tokenpose_s_v1 ...] [--batches 1 8] [--output operators.json]
 
@@ -119,7 +119,7 @@ def measure(name: str, batch: int) -> dict[str, Any]:
             * (counts["operations"] / peak + counts["exponentials"] * exponential + counts["gelus"] * gelu),
         })  # fmt: skip
     rows.sort(key=lambda row: -row["ms"])
-    return {"model": name, "batch": batch, "chunk": model.chunk, "peak_gflops": peak / 1e9, "rows": rows}
+    return {"model": name, "batch": batch, "chunk": model.runner.chunk, "peak_gflops": peak / 1e9, "rows": rows}
 
 
 def print_table(measured: dict[str, Any], most: int = 9) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import tokenpose
-from tokenpose.attention.maps import attention_maps
+from tokenpose.attention.computation import attention_maps
 from tokenpose.attention.page import Panel, write_page
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--no-first-run",

@@ -1,4 +1,4 @@
-"""What other precisions and the optimised copy change: keypoints in heatmap cells, and PCK, of the weights that ship.
+"""What other precisions and the optimized copy change: keypoints in heatmap cells, and PCK, of the weights that ship.
 
 Usage: python benchmarks/precision.py ANNOTATIONS.json IMAGES [--model tokenpose_s_v1] [--weights FILE] [--people 500]
            [--device cuda]
@@ -38,9 +38,9 @@ def main() -> None:
         "| precision | way | moved, median | 99 % | most | beyond 0.3 cells | PCK@0.2 |\n|---|---|---|---|---|---|---|"
     )
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
-        for way in ("eager", "optimised"):
+        for way in ("eager", "optimized"):
             other = tokenpose.create_model(options.model, device=options.device, dtype=dtype, **start)
-            if way == "optimised":
+            if way == "optimized":
                 other = tokenpose.optimize(other)
             moved = (run(other, crops.to(dtype)) - expected).norm(dim=-1).flatten()
             score = measure_pck(other, samples, source).mean

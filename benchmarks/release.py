@@ -19,7 +19,7 @@ import torch
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
 from tokenpose.jobs.evaluation import measure_pck
-from tokenpose.models.create import load_model
+from tokenpose.models.create import read_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights
 
@@ -39,18 +39,18 @@ def stored_outputs(model: TokenPose) -> dict[str, list[Any]]:
 def main(name: str, trained: Path, card_file: Path, val: Path, places: list[str]) -> None:
     file = ROOT / "tokenpose" / "checkpoints" / f"{name}.safetensors"
     file.parent.mkdir(exist_ok=True)
-    write_weights(load_model(trained), file, half=True)
-    model, people, source = load_model(file), read_coco(val), ImageSource(places)
+    write_weights(read_model(trained), file, half=True)
+    model, people, source = read_model(file), read_coco(val), ImageSource(places)
     card = {"name": name, **json.loads(card_file.read_text()), "scores": {}}
     for label, flip_test in (("PCK@0.2", False), ("PCK@0.2, flip test", True)):
         result = measure_pck(model, people, source, flip_test=flip_test)
         print(f"{label}\n{result}\n")
         card["scores"][label] = {"mean": round(result.mean, 2), "people": result.people}
         card["scores"][label] |= {point: round(value, 2) for point, value in result.per_keypoint.items()}
-    write_weights(load_model(trained), file, card, half=True)
+    write_weights(read_model(trained), file, card, half=True)
     stored = json.loads(OUTPUTS.read_text()) if OUTPUTS.exists() else {}
     first = measure_pck(model, people.take(slice(0, 100)), source).mean
-    stored[name] = {**stored_outputs(load_model(file)), "pck_of_first_100": round(first, 2)}
+    stored[name] = {**stored_outputs(read_model(file)), "pck_of_first_100": round(first, 2)}
     OUTPUTS.write_text(json.dumps(stored, indent=1) + "\n")
     print(f"{file.name}: {file.stat().st_size / 2**20:.1f} MiB, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
 

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/scaling.py [--output scaling.json] [--picture scaling.png] [--seconds 1]
 
-The published way (benchmarks/published.py) and the optimised model take turns. Memory is what a pass takes beside
+The published way (benchmarks/published.py) and the optimized model take turns. Memory is what a pass takes beside
 weights and crops. Both share a process, and so the memory that `optimize` leads glibc to keep, which helps both. For
 tokens the patch shrinks: from 8x6 backbone cells (64 visual tokens) to 1x2 (1,536); S-v1 has 256 and S-v2 768. "people"
 is the predictor's whole way for so many people on one photograph of 640x480, by stages. What OUTPUT holds already is
@@ -34,7 +34,7 @@ PATCHES = ((8, 6), (8, 3), (4, 3), (2, 3), (2, 2), (1, 2))
 KEYPOINTS = (17, 133, 500)
 PEOPLE = (1, 2, 4, 8, 16, 32, 64)
 STAGES = ("crop", "forward", "decode heatmaps", "map back")
-WAYS = ("published", "optimised")
+WAYS = ("published", "optimized")
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def by_keypoints(seconds: float) -> list[dict[str, Any]]:
 def by_people(seconds: float) -> list[dict[str, Any]]:
     from tokenpose.images import read_image
 
-    model = make_ways()["optimised"]
+    model = make_ways()["optimized"]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         photograph = draw_photograph(Path(folder) / "photograph.jpg")
@@ -92,7 +92,7 @@ def make_ways(**changes: Any) -> dict[str, Any]:
 
     torch.manual_seed(0)
     model = with_weights(tokenpose.create_model("tokenpose_s_v1.coco_256x192", **changes)).to(choose_device())
-    return {"published": Published(model), "optimised": tokenpose.optimize(model)}
+    return {"published": Published(model), "optimized": tokenpose.optimize(model)}
 
 
 def compare(ways: dict[str, Any], batch: int, row: dict[str, int], seconds: float) -> dict[str, Any]:

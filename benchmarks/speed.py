@@ -1,6 +1,6 @@
 """How fast models run, beside the published way, other runtimes and another model, side by side in one run.
 
-Usage: python benchmarks/speed.py [--models tokenpose_t ...] [--batches 1 8 64] [--ways eager optimised ...]
+Usage: python benchmarks/speed.py [--models tokenpose_t ...] [--batches 1 8 64] [--ways eager optimized ...]
            [--precisions fp32 bf16 fp16] [--photograph photo.jpg] [--output speed.json]
 
 Each way has a process of its own, and they take turns: some calls each, round after round, while the others sleep, so
@@ -9,8 +9,8 @@ floating-point operations over the time, as a share of what a matrix product of 
 CPU: 512) reaches in the same precision, turn by turn. "memory": the most that a pass takes beside weights and crops.
 "differs": the largest difference from the published way's float32 heatmaps, as a share of their largest value.
 
-Ways: "published" (benchmarks/published.py), "eager" (create_model), "optimised" (tokenpose.optimize), "compiled"
-(torch.compile with frozen weights; on a GPU of the optimised model, with CUDA graphs), "onnxruntime" and "openvino" on
+Ways: "published" (benchmarks/published.py), "eager" (create_model), "optimized" (tokenpose.optimize), "compiled"
+(torch.compile with frozen weights; on a GPU of the optimized model, with CUDA graphs), "onnxruntime" and "openvino" on
 what export_onnx writes (CPU; OpenVINO for each size of batch), "vitpose" (transformers' VitPose-B, random weights, same
 crops). Then the stages of a photograph's way through the predictor, for 1, 8 and 64 people. What OUTPUT holds already
 is not measured again; where a way is missing, all ways of that model, precision and batch are, and with --photograph
@@ -39,7 +39,7 @@ import torch
 from published import Published, count_operations, decode_dark
 
 ARCHITECTURES = ["tokenpose_t", "tokenpose_s_v1", "tokenpose_s_v2", "tokenpose_b", "tokenpose_l_d6", "tokenpose_l_d24"]
-WAYS = ["published", "eager", "optimised", "compiled", "onnxruntime", "openvino", "vitpose"]
+WAYS = ["published", "eager", "optimized", "compiled", "onnxruntime", "openvino", "vitpose"]
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PEOPLE = (1, 8, 64)
 ROUNDS = 4
@@ -241,7 +241,7 @@ def make_way(name: str, model: Any, folder: Path) -> Way:
         return Published(model)
     if name == "eager":
         return model
-    if name == "optimised":
+    if name == "optimized":
         return tokenpose.optimize(model)
     if name == "compiled":
         if next(model.parameters()).is_cuda:
@@ -298,7 +298,7 @@ def make_openvino(path: Path) -> Way:
 
 
 def measure_stages(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Where the time goes for 1, 8 and 64 people on one photograph: TokenPose-S, optimised; milliseconds for all."""
+    """Where the time goes for 1, 8 and 64 people on one photograph: TokenPose-S, optimized; milliseconds for all."""
     import tokenpose
     from tokenpose.images import read_image
 

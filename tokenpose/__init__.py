@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tokenpose.attention.computation import attention_maps as attention_maps
+    from tokenpose.attention.computation import keypoint_similarity as keypoint_similarity
     from tokenpose.attention.maps import AttentionMaps as AttentionMaps
-    from tokenpose.attention.maps import attention_maps as attention_maps
-    from tokenpose.attention.maps import keypoint_similarity as keypoint_similarity
     from tokenpose.deploy.export import export_onnx as export_onnx
     from tokenpose.deploy.optimization import optimize as optimize
     from tokenpose.detection import detect as detect
@@ -39,7 +39,7 @@ _MODULES = {
     "PosePredictor": "predictor",
     "Poses": "poses",
     "Skeleton": "skeletons",
-    "attention_maps": "attention.maps",
+    "attention_maps": "attention.computation",
     "convert_official": "models.official",
     "create_model": "models.create",
     "create_transform": "transforms",
@@ -48,7 +48,7 @@ _MODULES = {
     "evaluate": "jobs.evaluation",
     "export_onnx": "deploy.export",
     "finetune": "jobs.training",
-    "keypoint_similarity": "attention.maps",
+    "keypoint_similarity": "attention.computation",
     "list_models": "models.zoo",
     "optimize": "deploy.optimization",
     "predict": "predictor",

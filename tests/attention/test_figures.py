@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from tokenpose import visualize
 from tokenpose.attention import figures
+from tokenpose.attention.computation import attention_maps, keypoint_similarity
 from tokenpose.attention.figures import draw_constraints, draw_heatmaps, draw_layers, draw_matrix, draw_pose
-from tokenpose.attention.maps import AttentionMaps, attention_maps, keypoint_similarity
+from tokenpose.attention.maps import AttentionMaps
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
@@ -409,7 +410,7 @@ def test_what_can_not_be_plotted_is_refused(maps, arguments, error, message):
 
 def test_another_kind_is_refused_by_name(run_python):
     code = (  # without the hook, which refuses it first
-        "import numpy, tokenpose\nfrom tokenpose.attention.maps import attention_maps\n"
+        "import numpy, tokenpose\nfrom tokenpose.attention.computation import attention_maps\n"
         "model = tokenpose.create_model('tokenpose_t', depth=1, width=32)\n"
         "maps = attention_maps(model, numpy.zeros((40, 30, 3), numpy.uint8))\n"
         "try: maps.plot('pie')\nexcept ValueError as error: print(error)\n"

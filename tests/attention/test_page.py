@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from tokenpose.attention.maps import AttentionMaps, attention_maps
+from tokenpose.attention.computation import attention_maps
+from tokenpose.attention.maps import AttentionMaps
 from tokenpose.attention.page import Panel, choose_people, write_page
 from tokenpose.images import read_image
 from tokenpose.models.create import create_model

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokenpose.attention.maps import AttentionMaps, attention_maps
+from tokenpose.attention.computation import attention_maps
+from tokenpose.attention.maps import AttentionMaps
 from tokenpose.detection import detect
 from tokenpose.models.create import create_model
 from tokenpose.skeletons import LSP

@@ -5,7 +5,6 @@ import json
 import logging
 import pickle
 import threading
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +14,10 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tokenpose.attention.maps import attention_maps
+from tokenpose.attention.computation import attention_maps
 from tokenpose.deploy import optimization
-from tokenpose.deploy.fusion import FusedBackbone, FusedConvolution
+from tokenpose.deploy.chunks import ChunkRunner
+from tokenpose.deploy.fusion import FusedBackbone
 from tokenpose.deploy.optimization import optimize
 from tokenpose.geometry.decode import decode
 from tokenpose.models.attention import PATHS, Attention
@@ -31,45 +31,11 @@ from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import save_pretrained, write_weights
 from tokenpose.models.zoo import find_tag
 from tokenpose.predictor import predict
-from tokenpose.skeletons import Skeleton
 
 from ..models.reference import random_weight, sine_table
+from .small_models import SMALL, Own, difference, make, with_statistics
 
 pytestmark = pytest.mark.usefixtures("unchecked")
-
-SMALL = ModelSpec(
-    backbone="stem", image_size=(64, 48), skeleton=Skeleton.from_count(5), width=48, heads=4, depth=3
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _few_chunks(monkeypatch) -> None:
-    """Measuring large batches takes most of an optimisation's time."""
-    monkeypatch.setattr(optimization, "_CHUNKS", (1, 2))
-
-
-def with_statistics(model: TokenPose) -> TokenPose:
-    """Batch norms that do something, as if they had been trained; biases too."""
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 2.0, generator=generator)
-            module.weight.data.uniform_(0.5, 1.5, generator=generator)
-            module.bias.data.normal_(0, 0.2, generator=generator)
-        elif isinstance(module, nn.Linear) and module.bias is not None:
-            module.bias.data.normal_(0, 0.2, generator=generator)
-    return model
-
-
-def make(spec: ModelSpec = SMALL) -> TokenPose:
-    torch.manual_seed(0)
-    return with_statistics(TokenPose(spec)).eval()
-
-
-def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """As a share of the largest value."""
-    return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
 @pytest.mark.slow
@@ -94,7 +60,7 @@ def test_heatmaps_of_every_architecture_are_the_models(name, generator):
     [("t", "tokenpose_t"), ("s_v1", "tokenpose_s_v1"), ("b", "tokenpose_b"), ("l_d24", "tokenpose_l_d24")],
 )
 @torch.inference_mode()
-def test_optimised_heatmaps_are_the_golden_ones(golden, case, name):
+def test_optimized_heatmaps_are_the_golden_ones(golden, case, name):
     keys = json.loads((golden / f"{case}.keys.json").read_text())
     gain = 4.0 if case.startswith("s") else 1.8
     state = {key: random_weight(key, tuple(shape), gain) for key, shape in keys["state_dict"].items()}
@@ -112,11 +78,10 @@ def test_the_model_stays_as_it_was():
     before = copy.deepcopy(model.state_dict())
     fast = optimize(model)
     assert model.training
-    assert not model.is_optimized
-    assert model.chunk is None
+    assert model.runner is None
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
-    assert fast.is_optimized
+    assert isinstance(fast.runner, ChunkRunner)
     assert not fast.training
     assert not any(parameter.requires_grad for parameter in fast.parameters())
 
@@ -145,45 +110,6 @@ def test_attention_of_the_copy_is_the_models():
     assert torch.equal(recorded, fast(crops))
 
 
-@torch.inference_mode()
-def test_recording_holds_everybody_when_a_batch_goes_through_in_chunks(generator):
-    model = make()
-    fast, crops = optimize(model), torch.randn(8, 3, 64, 48, generator=generator)
-    with record_attention(model) as expected:
-        model(crops)
-    for chunk in (None, 1, 3, 4, 7):  # with and without a rest
-        fast.chunk = chunk
-        with record_attention(fast) as recording:
-            fast(crops[:5])
-            heatmaps = fast(crops)
-        assert heatmaps.shape[0] == 8
-        assert [rows.shape for rows in recording.rows] == [(8, 4, 5, 5 + 16)] * 3, chunk
-        for found, rows in zip(recording.rows, expected.rows, strict=True):
-            assert (found - rows).abs().max() <= 1e-5, chunk
-
-
-@torch.no_grad()
-def test_recording_goes_on_after_an_error_between_chunks(generator):
-    model, crops = make(), torch.randn(3, 3, 64, 48, generator=generator)
-    model.chunk = 1
-    calls: list[int] = []
-
-    def fail_once(*_: object) -> None:
-        calls.append(1)
-        if len(calls) == 2:
-            raise RuntimeError("on purpose")
-
-    handle = model.encoder.groups[0][1].register_forward_hook(fail_once)
-    with record_attention(model) as recording:
-        with pytest.raises(RuntimeError, match="on purpose"):
-            model(crops)
-        model(crops)
-        assert [rows.shape[0] for rows in recording.rows] == [3, 3, 3]
-        model.read(model.backbone(crops[:2]))  # a pass of its own
-        assert [rows.shape[0] for rows in recording.rows] == [2, 2, 2]
-    handle.remove()
-
-
 @pytest.mark.parametrize("path", PATHS)
 def test_each_way_of_attention_is_the_same(path):
     model, crops = make(), torch.randn(2, 3, 64, 48)
@@ -194,8 +120,8 @@ def test_each_way_of_attention_is_the_same(path):
     assert difference(other(crops), model(crops)) <= 1e-5
 
 
-@pytest.mark.parametrize("optimised", [False, True])
-def test_no_matrix_of_tokens_by_tokens_is_made(optimised):
+@pytest.mark.parametrize("optimized", [False, True])
+def test_no_matrix_of_tokens_by_tokens_is_made(optimized):
     class Shapes(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             result = func(*args, **(kwargs or {}))
@@ -205,7 +131,7 @@ def test_no_matrix_of_tokens_by_tokens_is_made(optimised):
 
     seen: set[tuple[int, ...]] = set()
     model = make(SMALL.replace(image_size=(256, 192), patch_size=(2, 2)))
-    model = optimize(model) if optimised else model
+    model = optimize(model) if optimized else model
     for group in model.encoder.groups:
         for block in group:
             block.attention.path = "fused"  # "explicit" makes one for as long as a block lasts
@@ -225,18 +151,6 @@ def test_chunk_grows_until_an_image_takes_no_less_two_times_in_a_row(costs, chos
     seconds = iter([cost * chunk for cost, chunk in zip(costs, optimization._CHUNKS, strict=False)])
     monkeypatch.setattr(optimization, "_time", lambda run, calls: next(seconds))
     assert optimization._choose_chunk(make()) == chosen
-
-
-def test_batches_are_split_and_joined_in_order():
-    fast = optimize(make())
-    crops = torch.randn(7, 3, 64, 48)
-    together = {}
-    for chunk in (None, 1, 2, 7):
-        fast.chunk = chunk
-        together[chunk] = fast(crops)
-    for chunk, heatmaps in together.items():
-        assert difference(heatmaps, together[None]) <= 1e-5, chunk
-    assert fast(crops[:0]).shape == (0, 5, 16, 12)
 
 
 def test_copy_can_be_copied_and_pickled():
@@ -338,51 +252,9 @@ def test_backbone_that_torch_fx_cannot_follow_is_left_and_named(caplog):
     model = make(SMALL.replace(backbone="branching", backbone_stride=1, patch_size=(16, 12)))
     with caplog.at_level(logging.WARNING, "tokenpose"):
         fast = optimize(model)
-    assert "backbone 'branching' stays as it is" in caplog.text
+    assert "backbone 'branching' is left unfused" in caplog.text
     crops = torch.randn(2, 3, 64, 48)
     assert difference(fast(crops), model(crops)) <= 1e-4
-
-
-class Own(nn.Module):
-    """A backbone of one's own; what it does with its convolutions is for the kinds below to say."""
-
-    channels, stride = 4, 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
-
-
-class ByName(Own):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.second(input=self.first(input=images)))
-
-
-class Expanded(Own):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.second(self.first(images))
-        return maps.mean(dim=(2, 3), keepdim=True).expand_as(maps)
-
-
-class InPlace(Own):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        first = self.first(images)
-        first.add_(self.second(first))
-        return first + torch.relu(first)
-
-
-@pytest.mark.parametrize("kind", [ByName, Expanded, InPlace])
-def test_backbones_of_ones_own_are_fused(kind, generator):
-    torch.manual_seed(0)
-    backbone, images = kind().eval(), torch.randn(2, 3, 16, 12, generator=generator)
-    with torch.no_grad():
-        fused = FusedBackbone(backbone, images)
-        fused.pack(images)
-        assert sum(isinstance(module, FusedConvolution) for module in fused.modules()) == 2
-        assert difference(fused(images), backbone(images)) <= 1e-5
-        images[1, 0, 0, 0] = float("nan")
-        assert fused(images)[1, 0].isnan().any()
-        assert not fused(images)[0].isnan().any()
 
 
 class Overtaken(Own):
@@ -420,34 +292,18 @@ def test_backbones_whose_fused_form_fails_stay_as_they_are(kind, reason, caplog)
     model = make(SMALL.replace(backbone=name, backbone_stride=1, patch_size=(16, 12)))
     with caplog.at_level(logging.WARNING, "tokenpose"):
         fast = optimize(model)
-    assert f"backbone '{name}' stays as it is" in caplog.text
+    assert f"backbone '{name}' is left unfused" in caplog.text
     assert reason in caplog.text
     crops = torch.randn(2, 3, 64, 48)
     assert difference(fast(crops), model(crops)) <= 1e-4
 
 
-def test_a_block_with_parts_of_ones_own_stays_as_it_is(generator):
-    class Half(nn.Module):
-        def __init__(self, attention: Attention) -> None:
-            super().__init__()
-            self.inner = attention
-
-        def forward(self, tokens: torch.Tensor, queries: int | None = None) -> torch.Tensor:
-            return 0.5 * self.inner(tokens, queries)
-
-    model, crops = make(), torch.randn(1, 3, 64, 48, generator=generator)
-    first, second = model.encoder.groups[0][:2]
-    first.attention, second.mlp = Half(first.attention), nn.Linear(48, 48)
-    with torch.no_grad():
-        assert difference(optimize(model)(crops), model(crops)) <= 1e-5
-
-
-def test_what_cannot_be_optimised_says_so():
+def test_what_cannot_be_optimized_says_so():
     model = make()
     fast = optimize(model)
     with pytest.raises(TypeError, match=r"TokenPose is needed.*got Linear"):
         optimize(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="optimised already"):
+    with pytest.raises(ValueError, match="optimized already"):
         optimize(fast)
     with pytest.raises(ValueError, match=r"given to torch\.compile"):
         optimize(torch.compile(model))
@@ -457,152 +313,18 @@ def test_what_cannot_be_optimised_says_so():
         optimize(model)
 
 
-def test_optimised_models_are_not_written(tmp_path):
+def test_optimized_models_are_not_written(tmp_path):
     fast = optimize(make())
     for write in (lambda: write_weights(fast, tmp_path / "x.safetensors"), lambda: save_pretrained(fast, tmp_path)):
-        with pytest.raises(ValueError, match=r"optimised model can't be written.*tokenpose\.optimize"):
+        with pytest.raises(ValueError, match=r"optimized model can't be written.*tokenpose\.optimize"):
             write()
     assert list(tmp_path.iterdir()) == []
-
-
-class Toy(nn.Module):
-    """What follows convolutions in all ways that fusion must tell apart."""
-
-    channels, stride = 8, 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = (nn.Conv2d(c, 8, 3, padding=1, bias=False) for c in (3, 8))
-        self.third, self.fourth = (nn.Conv2d(8, 8, 1) for _ in range(2))
-        self.norm1, self.norm2, self.norm3 = (nn.BatchNorm2d(8) for _ in range(3))
-        self.scale = nn.Parameter(torch.full((8, 1, 1), 0.5))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        first = torch.relu(self.norm1(self.first(images)))  # all three
-        second = self.second(first)
-        normed = self.norm2(second)  # and read again: the norm can't be folded
-        third = self.third(normed) + second  # an addition without ReLU
-        fourth = torch.relu(self.fourth(third) + third)  # its other side is read later: not to be overwritten
-        shifted = self.fourth(fourth) + self.scale  # not a map of the same shape; a convolution used twice
-        return self.norm3(shifted + third)
-
-
-@torch.inference_mode()
-def test_fusion_goes_as_far_as_nothing_else_reads_between(generator):
-    torch.manual_seed(0)
-    toy = with_statistics(Toy()).eval()
-    images = torch.randn(2, 3, 16, 12, generator=generator)
-    expected = toy(images)
-    fused = FusedBackbone(toy, images)
-    assert difference(fused(images), expected) <= 1e-5
-    fused.pack(images)
-    assert difference(fused(images), expected) <= 1e-5
-    assert difference(toy(images), expected) <= 1e-6
-    assert sum(isinstance(module, nn.BatchNorm2d) for module in fused.modules()) == 2
-    convolutions = [module for module in fused.modules() if isinstance(module, FusedConvolution)]
-    assert len(convolutions) == 5
-    assert sum(module.relu for module in convolutions) == 2
-
-
-class Residuals(nn.Module):
-    """Additions whose other map can, or must not, be overwritten."""
-
-    channels, stride = 64, 1
-
-    def __init__(self, dropout: bool) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 64, 3, padding=1)
-        self.second, self.third, self.fourth, self.fifth = (nn.Conv2d(64, 64, 3, padding=1) for _ in range(4))
-        self.between = nn.Dropout() if dropout else nn.Identity()
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        first = self.first(images)
-        second = self.second(first) + first  # into its own input: not to be overwritten
-        kept = self.between(second)  # in eval mode the same map under another name
-        third = self.third(torch.relu(self.fourth(second))) + second  # may be, unless `kept` is that map
-        return self.fifth(third) + kept
-
-
-@pytest.mark.parametrize("dropout", [False, True])
-@torch.inference_mode()
-def test_only_maps_that_nobody_reads_any_more_are_overwritten(dropout, generator):
-    torch.manual_seed(0)
-    backbone = Residuals(dropout).eval()
-    images = torch.randn(2, 3, 32, 24, generator=generator)
-    fused = FusedBackbone(backbone, images)
-    fused.pack(images)
-    convolutions = {
-        name: module for name, module in fused.graph.named_modules() if isinstance(module, FusedConvolution)
-    }
-    assert all(module.packed is not None for module in convolutions.values())
-    assert difference(fused(images), backbone(images)) <= 1e-5
-    # without the dropout `second` is read last by `fifth`, and by FusedConvolutions only
-    assert [name for name, module in convolutions.items() if module.may_overwrite] == (
-        [] if dropout else ["fifth_fifth"]
-    )
-
-
-def test_a_module_that_is_called_relu_is_none_unless_it_is_one(generator):
-    class Named(nn.Module):
-        channels, stride = 4, 1
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution, self.relu, self.add = nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Bilinear(6, 6, 6)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            maps = self.relu(self.convolution(images))
-            return self.add(maps, maps)
-
-    named, images = Named(), 30 * torch.randn(1, 3, 6, 6, generator=generator)
-    with torch.no_grad():
-        assert difference(FusedBackbone(named, images)(images), named(images)) <= 1e-5
-
-
-def test_weights_that_a_copy_reads_are_those_that_it_uses():
-    first, second = optimize(make()), optimize(make())
-    for parameter in second.parameters():
-        parameter.data.mul_(1.1)
-    crops = torch.randn(1, 3, 64, 48)
-    first.load_state_dict(second.state_dict())
-    assert difference(first(crops), copy.deepcopy(second)(crops)) <= 1e-5
-
-
-def test_changed_weights_of_a_copy_are_those_that_it_uses(generator):
-    fast, crops = optimize(make()), torch.randn(1, 3, 64, 48, generator=generator)
-    before = fast(crops)
-    larger = {name: 3 * parameter for name, parameter in fast.named_parameters() if "convolution" in name}
-    assert difference(torch.func.functional_call(fast, larger, (crops,)), before) > 0.01
-    assert difference(fast(crops), before) <= 1e-6
-    with torch.no_grad():
-        for name in larger:
-            fast.get_parameter(name).mul_(3)
-    expected = copy.deepcopy(fast)(crops)
-    assert difference(expected, before) > 0.01
-    assert difference(fast(crops), expected) <= 1e-5
-
-
-def test_weights_of_a_copy_may_ask_for_gradients(generator):
-    fast, crops = optimize(make()).requires_grad_(), torch.randn(1, 3, 64, 48, generator=generator)
-    fast(crops).square().sum().backward()
-    gradients = {name: parameter.grad for name, parameter in fast.backbone.named_parameters()}
-    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients.values())
 
 
 @torch.inference_mode()
 def test_a_copy_may_be_copied_in_inference_mode(generator):
     fast, crops = optimize(make()), torch.randn(1, 3, 64, 48, generator=generator)
     assert difference(copy.deepcopy(fast)(crops), fast(crops)) <= 1e-6
-
-
-def test_gradients_of_the_crops_are_the_models():
-    model, crops = make(), torch.randn(1, 3, 64, 48)
-    gradients = []
-    for one in (model, optimize(model)):
-        asked = crops.clone().requires_grad_()
-        one(asked).square().sum().backward()
-        gradients.append(asked.grad)
-    assert difference(gradients[1], gradients[0]) <= 1e-4
 
 
 def test_modules_keep_their_own_modes():
@@ -614,95 +336,7 @@ def test_modules_keep_their_own_modes():
     assert model.encoder.training
 
 
-@pytest.mark.parametrize(("name", "shape"), [("output", (48, 48)), ("qkv", (48, 144))])
-def test_adapted_linear_layers_are_not_passed_by(name, shape):
-    class Adapted(nn.Linear):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            return super().forward(inputs) + 1
-
-    model = make()
-    attention = model.encoder.groups[0][0].attention
-    adapted = Adapted(*shape, bias=getattr(attention, name).bias is not None)
-    adapted.load_state_dict(getattr(attention, name).state_dict())
-    setattr(attention, name, adapted)
-    crops = torch.randn(1, 3, 64, 48)
-    with torch.no_grad():
-        assert difference(optimize(model)(crops), model(crops)) <= 1e-5
-
-
-class Spread(nn.Module):
-    """Adds what a convolution makes of a map's mean, a single cell, to the whole map."""
-
-    channels, stride = 4, 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.first(images)
-        return maps + self.second(maps.mean((2, 3), keepdim=True))
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_cell_that_is_added_to_a_whole_map_is_no_residual(packed, generator):
-    torch.manual_seed(0)
-    backbone, images = Spread().eval(), torch.randn(2, 3, 8, 6, generator=generator)
-    with torch.no_grad():
-        fused = FusedBackbone(backbone, images)
-        if packed:
-            fused.pack(images)
-        assert difference(fused(images), backbone(images)) <= 1e-5
-
-
-def test_weights_of_other_than_four_dimensions_stay_as_they_lie(generator):
-    class Volumes(nn.Module):
-        channels, stride = 4, 1
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution = nn.Conv2d(3, 4, 1)
-            self.shift = nn.Parameter(torch.ones(1, 1, 4, 1, 1))
-            self.register_buffer("scale", torch.full((1, 1, 4, 1, 1), 2.0))
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return (self.convolution(images).unsqueeze(0) * self.scale + self.shift)[0]
-
-    volumes, images = Volumes().eval(), torch.randn(1, 3, 8, 6, generator=generator)
-    with torch.no_grad():
-        assert difference(FusedBackbone(volumes, images)(images), volumes(images)) <= 1e-5
-
-
-def test_models_in_other_threads_work_while_one_is_traced(generator):
-    serving, images = nn.Conv2d(3, 4, 1), torch.randn(1, 3, 8, 6, generator=generator)
-    results: list[Any] = []
-
-    def serve() -> None:
-        try:
-            results.append(serving(images))
-        except Exception as error:
-            results.append(error)
-
-    class Served(nn.Module):
-        channels, stride = 4, 1
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution = nn.Conv2d(3, 4, 1)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            thread = threading.Thread(target=serve)  # while the trace lasts
-            thread.start()
-            thread.join()
-            return self.convolution(images)
-
-    with torch.no_grad():
-        FusedBackbone(Served().eval(), images)
-    assert len(results) == 1
-    assert torch.equal(results[0], serving(images))
-
-
-def test_two_threads_may_optimise_at_once():
+def test_two_threads_may_optimize_at_once():
     models, fast = [make(), make()], {}
     threads = [threading.Thread(target=lambda i=i: fast.update({i: optimize(models[i])})) for i in range(2)]
     for thread in threads:
@@ -734,38 +368,12 @@ def test_attention_is_timed_on_the_tokens_that_reach_it(generator):
         assert difference(optimize(model)(crops), model(crops)) <= 1e-5
 
 
-def test_optimising_under_autocast_is_no_reason_to_refuse(caplog):
+def test_optimizing_under_autocast_is_no_reason_to_refuse(caplog):
     model, crops = make(), torch.randn(1, 3, 64, 48)
     with torch.autocast("cpu", dtype=torch.bfloat16), caplog.at_level(logging.WARNING, "tokenpose"):
         fast = optimize(model)
-    assert "stays as it is" not in caplog.text
+    assert "is left unfused" not in caplog.text
     assert difference(fast(crops), model(crops)) <= 1e-5
-
-
-def test_heatmaps_of_zeros_are_equal():
-    model, crops = make(), torch.randn(1, 3, 64, 48)
-    last = next(module for module in reversed(list(model.head.modules())) if isinstance(module, nn.Linear))
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    assert not optimize(model)(crops).any()
-
-
-def test_weights_that_are_not_finite_are_named():
-    model = make()
-    model.backbone.conv2.weight.data[0, 0, 0, 0] = float("nan")
-    with pytest.raises(ValueError, match=r"weights aren't finite: 'backbone\.conv2\.weight' holds NaN"):
-        optimize(model)
-    model = make()
-    model.backbone.bn1.running_var[3] = float("nan")
-    with pytest.raises(ValueError, match=r"weights aren't finite: 'backbone\.bn1\.running_var' holds NaN"):
-        optimize(model)
-    model = make()
-    model.backbone.bn1.running_var[3] = -1
-    with pytest.raises(ValueError, match="heatmaps aren't finite, though its weights are"):
-        optimize(model)
-    model = make()
-    model.head.register_buffer("mask", torch.full((1,), float("-inf")))
-    assert optimize(model).is_optimized
 
 
 @pytest.mark.parametrize("made", [False, True])
@@ -783,7 +391,7 @@ def test_a_copy_made_in_inference_mode_takes_weights_and_gradients(made):
     "part", ["", "backbone", "backbone.layer1.0", "backbone.conv1", "encoder.groups.0.1",
              "encoder.groups.0.0.attention", "encoder.groups.0.0.mlp", "head"]
 )  # fmt: skip
-def test_parts_with_hooks_are_named_and_not_optimised(part):
+def test_parts_with_hooks_are_named_and_not_optimized(part):
     model = make()
     model.get_submodule(part).register_forward_hook(lambda module, inputs, outputs: None)
     with pytest.raises(ValueError, match=rf"^{repr(part) if part else 'the model'} has a hook.*remove it"):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenpose.attention.maps import AttentionMaps, attention_maps
+from tokenpose.attention.computation import attention_maps
+from tokenpose.attention.maps import AttentionMaps
 from tokenpose.attention.page import choose_people
 from tokenpose.jobs.pages import write_attention
 from tokenpose.models.create import create_model

@@ -321,7 +321,7 @@ def test_settings_of_a_fine_tuned_run_repeat_its_start(people, tmp_path):
     assert recipe.model == {"name": "tiny", "pretrained": False, "weights": str(tmp_path / "some.safetensors")}
     again, settings = make_trainee(recipe, {}, read_coco(people).skeleton)
     assert settings.epochs == 1
-    assert again.newly_initialised == ()
+    assert again.newly_initialized == ()
     expected = read_weights(tmp_path / "some.safetensors").tensors
     assert torch.equal(again.state_dict()["tokenizer.keypoint_tokens"], expected["tokenizer.keypoint_tokens"])
 
@@ -366,7 +366,7 @@ def test_flip_pairs_hold_where_new_names_start_from_old_tokens(people, tmp_path)
         flip_pairs="point_0:point_5,point_1:point_4", settings={**CHANGES, "epochs": 1},
     )  # fmt: skip
     assert model.spec.skeleton.flip_pairs == ((0, 5), (1, 4))
-    assert model.newly_initialised == ()
+    assert model.newly_initialized == ()
 
 
 def test_resuming_with_other_people_is_refused(people, tmp_path):
@@ -533,9 +533,9 @@ def test_settings_file_says_how_the_data_were_read_and_repeats_it(people, tmp_pa
     assert json.loads((tmp_path / "again" / "settings.json").read_text())["data"]["keypoints"] == names
 
 
-def test_models_that_are_optimised_or_being_recorded_are_not_trained(people, tmp_path):
+def test_models_that_are_optimized_or_being_recorded_are_not_trained(people, tmp_path):
     model = TokenPose(TINY)
-    with pytest.raises(ValueError, match="optimised already and can't be trained: train the one that was given to"):
+    with pytest.raises(ValueError, match="optimized already and can't be trained: train the one that was given to"):
         train_model(optimize(model), data_of(people), tmp_path / "run", SETTINGS)
     with record_attention(model) as recording:
         with pytest.raises(ValueError, match="is being recorded: train it before or afterwards"):

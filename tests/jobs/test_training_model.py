@@ -40,7 +40,7 @@ def test_loss_that_is_left_open_is_that_of_the_weights(people, tmp_path, activat
     )
     assert model.spec.heatmap_activation == activation
     assert resolve_loss(settings, model).loss == {"softmax": "cross_entropy", "identity": "squared_error"}[activation]
-    assert model.newly_initialised == ()
+    assert model.newly_initialized == ()
 
 
 def test_recipe_names_the_model_and_changes_its_spec(people, tmp_path):
@@ -87,5 +87,5 @@ def test_weights_or_a_place_win_over_the_recipes_pretraining(people, tmp_path):
     torch.manual_seed(0)
     save_pretrained(TokenPose(TINY), tmp_path / "folder")
     model, _ = make_trainee(read_recipe("finetune"), {}, read_coco(people).skeleton, f"local-dir:{tmp_path / 'folder'}")
-    assert model.newly_initialised == ()
+    assert model.newly_initialized == ()
     assert model.spec.heatmap_activation == "softmax"

@@ -192,7 +192,7 @@ def test_name_like_nothing_of_timms_says_where_to_look():
 @pytest.mark.parametrize("name", ["hf-hub:timm/resnet18", "local-dir:weights", "hf_hub:a/b", "../resnet18", "a\\b:c"])
 def test_places_to_load_from_are_no_timm_names(name, monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda *args, **options: pytest.fail("timm was asked"))
-    message = re.escape(f"timm/ takes names that timm.list_models() lists, no places to load from; got {name!r}")
+    message = re.escape(f"timm/ takes names that timm.list_models() lists, not locations to load from; got {name!r}")
     with pytest.raises(LookupError, match=message):
         make_backbone(spec(f"timm/{name}"))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tokenpose.models.create import create_model, load_model
+from tokenpose.models.create import create_model, read_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import save_pretrained, write_weights
@@ -43,7 +43,7 @@ def test_model_comes_in_eval_mode_with_its_spec():
     model = create_model("tokenpose_t.coco_256x192")
     assert not model.training
     assert model.spec == find_tag("tokenpose_t.coco_256x192")[2]
-    assert model.newly_initialised == ()
+    assert model.newly_initialized == ()
 
 
 def test_name_without_a_tag_means_the_default_tag():
@@ -183,7 +183,7 @@ def test_pretrained_and_weights_together_are_refused(tmp_path):
 @pytest.mark.parametrize("name", list_models(pretrained=True))
 def test_shipped_weights_load_and_fit_their_name(name):
     model = create_model(name, pretrained=True)
-    assert model.newly_initialised == ()
+    assert model.newly_initialized == ()
     heatmaps = model(torch.zeros(1, 3, *model.spec.image_size))
     assert torch.isfinite(heatmaps).all()
     if "." in name:  # its size is part of the name
@@ -222,7 +222,7 @@ def test_weights_from_a_file_give_the_same_heatmaps(beast, weights, generator, n
     model = create_model(name, weights=weights)
     assert torch.equal(model(images), beast(images))
     assert not model.training
-    assert model.newly_initialised == ()
+    assert model.newly_initialized == ()
 
 
 @torch.no_grad()
@@ -235,9 +235,9 @@ def test_weights_from_a_saved_folder_give_the_same_heatmaps(beast, tmp_path, gen
 @torch.no_grad()
 def test_model_in_a_file_is_loaded_whatever_its_name(beast, weights, generator):
     images = torch.randn(2, 3, 64, 48, generator=generator)
-    model = load_model(weights)
+    model = read_model(weights)
     assert torch.equal(model(images), beast(images))
-    assert (model.spec, model.training, model.newly_initialised) == (beast.spec, False, ())
+    assert (model.spec, model.training, model.newly_initialized) == (beast.spec, False, ())
 
 
 def test_weights_of_another_architecture_are_refused(weights):
@@ -268,18 +268,18 @@ def test_tokens_come_by_name(beast, weights, generator):
     images = torch.randn(2, 3, 64, 48, generator=generator)
     again = create_model("beast", weights=weights, keypoints=["paw", "head", "tail", "hand", "foot"])
     torch.testing.assert_close(again(images), beast(images)[:, [4, 0, 3, 1, 2]], rtol=0, atol=1e-5)
-    assert again.newly_initialised == ()
+    assert again.newly_initialized == ()
 
 
 def test_a_count_brings_no_token(weights):
     model = create_model("beast", weights=weights, keypoints=2)
-    assert model.newly_initialised == tuple(f"tokenizer.keypoint_tokens[keypoint_{index}]" for index in range(2))
+    assert model.newly_initialized == tuple(f"tokenizer.keypoint_tokens[keypoint_{index}]" for index in range(2))
 
 
 def test_a_dict_says_whose_tokens_new_names_start_from(beast, weights):
     model = create_model("beast", weights=weights, keypoints={"crown": "head", "paw": "paw"})
     assert torch.equal(model.tokenizer.keypoint_tokens, beast.tokenizer.keypoint_tokens[:, [0, 4]])
-    assert model.newly_initialised == ()
+    assert model.newly_initialized == ()
 
 
 def test_a_dict_that_starts_from_unknown_names_is_refused(weights):
@@ -317,12 +317,12 @@ def test_registered_models_are_forgotten_after_each_test():
 
 @pytest.mark.parametrize("name", ["run/model.safetensors", "weights.pth", "user/name", "C:\\models\\run"])
 def test_a_path_in_place_of_a_name_is_refused_with_the_ways_to_give_one(name):
-    with pytest.raises(LookupError, match=r"is no model's name: a folder is named 'local-dir:.*weights=file"):
+    with pytest.raises(LookupError, match=r"is not a model's name: for a folder, use 'local-dir:.*weights=file"):
         create_model(name)
 
 
 def test_a_models_own_weights_and_others_do_not_go_together(tmp_path):
-    with pytest.raises(ValueError, match="brings its own weights"):
+    with pytest.raises(ValueError, match="has its own weights"):
         create_model(f"local-dir:{tmp_path}", weights=tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"give pretrained=True or weights=\.\.\., not both"):
         create_model("tokenpose_t", pretrained=True, weights=tmp_path / "a.safetensors")

@@ -171,7 +171,7 @@ def test_saved_folder_is_loaded_by_its_place(model, folder, pretrained):
     again = create_model(f"local-dir:{folder}", pretrained)
     assert digest(again) == digest(model)
     assert again.card == CARD
-    assert again.newly_initialised == ()
+    assert again.newly_initialized == ()
 
 
 @pytest.mark.parametrize("name", ["local-dir:saved", "local-dir:./saved/", "local-dir:~/saved"])
@@ -194,7 +194,7 @@ def test_keypoints_of_a_folders_model_can_be_changed(folder):
 @pytest.mark.parametrize("place", ["", "nowhere", "saved/config.json"])
 def test_missing_folder_is_refused(folder, monkeypatch, place):
     monkeypatch.chdir(folder.parent)
-    message = f"'local-dir:{place}' names no folder: give local-dir: and one that save_pretrained wrote"
+    message = f"'local-dir:{place}' is not an existing folder: give local-dir: and a folder that save_pretrained wrote"
     with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
         create_model(f"local-dir:{place}")
 
@@ -207,7 +207,7 @@ def test_folder_without_weights_is_refused(folder):
 
 @pytest.mark.parametrize("name", ["local-dir:saved", "hf-hub:user/beast"])
 def test_other_weights_for_a_place_are_refused(name):
-    message = f"{name} brings its own weights; give weights=... with an architecture's name"
+    message = f"{name} has its own weights; give weights=... with an architecture's name"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         create_model(name, weights="other.safetensors")
 
@@ -221,7 +221,7 @@ def test_uploaded_model_comes_back_to_the_bit_with_its_card(hub, client, model, 
     assert hub.files("user/beast").keys() == {".gitattributes", "README.md", "config.json", "model.safetensors"}
     said = client.run(
         "model = tokenpose.create_model('hf-hub:user/beast')\n"
-        "print(digest(model), model.card, model.newly_initialised, model.training)"
+        "print(digest(model), model.card, model.newly_initialized, model.training)"
     )
     assert said == [f"{digest(model)} {CARD} () False"]
 
@@ -477,7 +477,9 @@ def test_model_without_weights_or_config_is_refused(hub, client, folder, missing
 )
 def test_somebody_elses_config_is_refused_before_the_weights_are_downloaded(hub, client, folder, config, said):
     hub.put("user/other", {**content(folder), "config.json": config})
-    expected = f"ValueError: hf-hub:user/other is no model that this tokenpose reads, by its config.json: {said}"
+    expected = (
+        f"ValueError: hf-hub:user/other is not a model that this version of tokenpose reads; its config.json: {said}"
+    )
     assert client.load_error("hf-hub:user/other").startswith(expected)
     assert [request.path for request in hub.asked("GET")] == ["/user/other/resolve/main/config.json"]
 
@@ -560,7 +562,8 @@ def test_upload_without_a_right_to_it_is_refused(uploaded, client, folder):
 
 @pytest.mark.parametrize("name", ["a b", "", "a/b/c", "a/b/c@main", "user/--", "user/name.git"])
 def test_names_that_no_hub_could_have_are_refused(hub, client, folder, name):
-    said = f"ValueError: {'hf-hub:' + name!r} names no model of a hub: hf-hub:user/name or hf-hub:user/name@revision"
+    said = f"ValueError: {'hf-hub:' + name!r} is not a model on a hub: give hf-hub:user/name or "
+    said += "hf-hub:user/name@revision"
     assert client.load_error(f"hf-hub:{name}") == said
     assert client.error(push(folder, name)) == said
     assert hub.requests == []

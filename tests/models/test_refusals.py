@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tokenpose.models.create import create_model, load_model
+from tokenpose.models.create import create_model, read_model
 from tokenpose.models.recording import record_attention
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import save_pretrained, write_weights
@@ -46,6 +46,6 @@ def test_recordings_do_not_nest(tiny, build):
 
 def test_the_card_goes_along_with_the_weights(tiny, build, tmp_path):
     write_weights(build(tiny), tmp_path / "one.safetensors", {"data": "drawn", "terms": "research"})
-    save_pretrained(load_model(tmp_path / "one.safetensors"), tmp_path / "again")
-    assert load_model(tmp_path / "again").card == {"data": "drawn", "terms": "research"}
+    save_pretrained(read_model(tmp_path / "one.safetensors"), tmp_path / "again")
+    assert read_model(tmp_path / "again").card == {"data": "drawn", "terms": "research"}
     assert "- terms: research" in (tmp_path / "again" / "README.md").read_text()

@@ -58,7 +58,7 @@ def test_taken_name_is_refused(pets):
 
 
 def test_unknown_name_may_be_one_that_is_not_registered_yet(pets):
-    with pytest.raises(LookupError, match=r"One of your own has to be registered first \(tokenpose.register_pet\)$"):
+    with pytest.raises(LookupError, match=r"Register your own first \(tokenpose.register_pet\)$"):
         pets.find("hamstre")
 
 

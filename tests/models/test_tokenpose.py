@@ -106,8 +106,8 @@ def test_state_dict_holds_no_sine_table(model):
     assert ("tokenizer.positions" in model.state_dict()) == (model.spec.positions == "learnable")
 
 
-def test_new_models_have_nothing_newly_initialised(model):
-    assert model.newly_initialised == ()
+def test_new_models_have_nothing_newly_initialized(model):
+    assert model.newly_initialized == ()
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ def test_truncated_file_is_refused(tmp_path, tiny, build, keep):
 
 def test_file_without_a_spec_is_refused(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match=r"a\.safetensors carries no model spec in its metadata"):
+    with pytest.raises(ValueError, match=r"a\.safetensors has no model spec in its metadata"):
         read_weights(tmp_path / "a.safetensors")
 
 
@@ -191,7 +191,7 @@ def test_permuted_names_give_permuted_heatmaps(tmp_path, tiny, build, images, po
     new = carried(tmp_path, model, skeleton=named("d", "a", "e", "b", "c"))
     assert torch.equal(new.tokenizer.keypoint_tokens, model.tokenizer.keypoint_tokens[:, [3, 0, 4, 1, 2]])
     torch.testing.assert_close(new(images), model(images)[:, [3, 0, 4, 1, 2]], rtol=0, atol=1e-5)
-    assert new.newly_initialised == ()
+    assert new.newly_initialized == ()
 
 
 @torch.no_grad()
@@ -199,8 +199,8 @@ def test_new_keypoints_are_named_logged_and_start_as_a_new_models(tmp_path, tiny
     model = build(tiny.replace(skeleton=named("a", "b", "c", "d", "e"), positions="learnable"))
     with caplog.at_level(logging.INFO, logger="tokenpose"):
         new = carried(tmp_path, model, skeleton=named("x", "c", "y"))
-    assert new.newly_initialised == ("tokenizer.keypoint_tokens[x]", "tokenizer.keypoint_tokens[y]")
-    assert "newly initialised: tokenizer.keypoint_tokens[x], tokenizer.keypoint_tokens[y]" in caplog.text
+    assert new.newly_initialized == ("tokenizer.keypoint_tokens[x]", "tokenizer.keypoint_tokens[y]")
+    assert "newly initialized: tokenizer.keypoint_tokens[x], tokenizer.keypoint_tokens[y]" in caplog.text
     tokens, positions = new.tokenizer.keypoint_tokens[0], new.tokenizer.positions[0]
     assert torch.equal(tokens[1], model.tokenizer.keypoint_tokens[0, 2])
     assert torch.equal(positions[1], model.tokenizer.positions[0, 2])
@@ -214,11 +214,12 @@ def test_keypoints_that_the_weights_spell_otherwise_are_told(tmp_path, tiny, bui
     model = build(tiny.replace(skeleton=named("left_eye", "right_eye", "nose")))
     carried(tmp_path, model, skeleton=named("Eye L", "right_eye", "tail"))
     assert (
-        "keypoints 'Eye L' start anew, though 'left_eye' read the same: keypoints={'Eye L': 'left_eye'}" in caplog.text
+        "keypoints 'Eye L' start at random, though the weights have 'left_eye': "
+        "keypoints={'Eye L': 'left_eye'}" in caplog.text
     )
     caplog.clear()
     carried(tmp_path, model, sources={"Eye L": "left_eye"}, skeleton=named("Eye L", "right_eye", "tail"))
-    assert "read the same" not in caplog.text
+    assert "start at random" not in caplog.text
 
 
 @torch.no_grad()
@@ -226,7 +227,7 @@ def test_renamed_keypoints_bring_their_tokens(tmp_path, tiny, build, images):
     model = build(tiny.replace(skeleton=named("a", "b", "c", "d", "e")))
     new = carried(tmp_path, model, {"crown": "e", "foot": "a", "b": "b"}, skeleton=named("crown", "foot", "b", "c"))
     assert torch.equal(new.tokenizer.keypoint_tokens, model.tokenizer.keypoint_tokens[:, [4, 0, 1, 2]])
-    assert new.newly_initialised == ()
+    assert new.newly_initialized == ()
 
 
 @torch.no_grad()
@@ -255,7 +256,7 @@ def test_head_of_another_image_size_puts_out_the_same_constant_map(tmp_path, tin
     new = carried(tmp_path, model, image_size=(128, 96))
     heatmaps = new(torch.randn(1, 3, 128, 96))
     torch.testing.assert_close(heatmaps, torch.full((1, 5, 32, 24), 0.7), rtol=1e-6, atol=0)
-    assert new.newly_initialised == ()
+    assert new.newly_initialized == ()
 
 
 @torch.no_grad()
@@ -296,7 +297,7 @@ def test_learnable_positions_are_resampled_over_the_grid(tmp_path, tiny, build):
         new.tokenizer.positions[0, 5:], finer.flatten()[:, None].expand(-1, 48), rtol=0, atol=1e-4
     )
     assert torch.equal(new.tokenizer.positions[0, :5], model.tokenizer.positions[0, :5])
-    assert new.newly_initialised == ()
+    assert new.newly_initialized == ()
 
 
 @torch.no_grad()
@@ -309,9 +310,9 @@ def test_sine_positions_are_computed_for_the_new_size(tmp_path, tiny, build):
 @torch.no_grad()
 def test_positions_may_change_their_mode(tmp_path, tiny, build):
     from_sine = carried(tmp_path, build(tiny), positions="learnable")
-    assert from_sine.newly_initialised == ("tokenizer.positions",)
+    assert from_sine.newly_initialized == ("tokenizer.positions",)
     from_learnable = carried(tmp_path, build(tiny.replace(positions="learnable")), positions="none")
-    assert from_learnable.newly_initialised == ()
+    assert from_learnable.newly_initialized == ()
     assert torch.isfinite(from_sine(torch.zeros(1, 3, 64, 48))).all()
 
 
@@ -341,9 +342,9 @@ def test_weights_of_every_architecture_serve_other_keypoints_at_another_size(tmp
     write_weights(model, tmp_path / "a.safetensors")
     options = {**SMALL, "head_layers": head_layers, "image_size": (192, 144), "weights": tmp_path / "a.safetensors"}
     new = create_model(name, **options, keypoints={"crown": "nose", "left_hip": "left_hip"})
-    assert new.newly_initialised == ()
+    assert new.newly_initialized == ()
     named = create_model(name, **options, keypoints=["crown", "left_hip", "right_hip", "tail"])
-    assert named.newly_initialised == ("tokenizer.keypoint_tokens[crown]", "tokenizer.keypoint_tokens[tail]")
+    assert named.newly_initialized == ("tokenizer.keypoint_tokens[crown]", "tokenizer.keypoint_tokens[tail]")
     coco, tokens = model.spec.skeleton, model.tokenizer.keypoint_tokens
     assert torch.equal(new.tokenizer.keypoint_tokens[0, 0], tokens[0, coco.index("nose")])
     assert torch.equal(named.tokenizer.keypoint_tokens[0, 1], tokens[0, coco.index("left_hip")])

@@ -136,7 +136,7 @@ def test_taken_and_dotted_model_names_are_refused():
     with pytest.raises(ValueError, match="a model named 'tokenpose_b' is registered already"):
         register_model("tokenpose_b", spec)
     for name in ("my.model", "hub:model"):
-        with pytest.raises(ValueError, match=rf"holds no dot .*, colon or slash; got '{name}'"):
+        with pytest.raises(ValueError, match=rf"must have no dot .*, colon or slash; got '{name}'"):
             register_model(name, spec)
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from tokenpose.models.create import create_model, load_model
+from tokenpose.models.create import create_model, read_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.weights import read_weights, save_pretrained, write_weights
 from tokenpose.models.zoo import register_model
@@ -70,7 +70,7 @@ def with_tensors(written: Path, path: Path, **changes: torch.Tensor) -> Path:
 
 
 def test_the_file_as_it_should_be_loads(written):
-    assert load_model(written).card == {"data": "drawn"}
+    assert read_model(written).card == {"data": "drawn"}
 
 
 CLAIMS = [
@@ -89,7 +89,7 @@ CLAIMS = [
     ({"image_size": (2**20, 2**20)}, r"image_size must have at most 64000000 pixels; got \(1048576, 1048576\)"),
     ({"image_size": (4_096, 4_096), "patch_size": (2, 2)}, "gives 4194304 tokens; at most 65536: use larger patches"),
     ({"image_size": [float("inf"), 48]}, "image_size must be two positive whole numbers"),
-    ({"mlp_ratio": 0.005}, "mlp_ratio 0.005 leaves nothing of a width of 48"),
+    ({"mlp_ratio": 0.005}, "mlp_ratio 0.005 makes the hidden width of width 48 zero"),
     ({"sigma": float("nan")}, "sigma must be a positive number; got nan"),
     ({"mean": ["0", 0, 0]}, "mean must be three numbers"),
     ({"mean": [float("nan"), 0, 0]}, "mean must be three numbers"),
@@ -107,7 +107,7 @@ def test_a_spec_that_lies_is_refused_before_a_model_of_it_is_built(tmp_path, wri
     path = rewritten(written, tmp_path / "lie.safetensors", **changes)
     tracemalloc.start()
     with pytest.raises(ValueError, match=message) as refusal:
-        load_model(path)
+        read_model(path)
     assert tracemalloc.get_traced_memory()[1] < 5e6
     tracemalloc.stop()
     assert str(path) in str(refusal.value)
@@ -120,7 +120,7 @@ def test_a_spec_without_its_skeleton_is_refused(tmp_path, written):
     header["__metadata__"]["spec"] = json.dumps(spec)
     (tmp_path / "a.safetensors").write_bytes(join(header, body))
     with pytest.raises(ValueError, match="not a valid model spec: it has no 'skeleton'"):
-        load_model(tmp_path / "a.safetensors")
+        read_model(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{" * 100_000, "9" * 10_000, '{"a":' * 50_000, "", "null", "3", '"x"'])
@@ -133,25 +133,25 @@ def test_json_made_to_break_readers_is_refused(text):
 def test_types_that_weights_do_not_have_are_refused(tmp_path, written, dtype):
     path = with_tensors(written, tmp_path / "a.safetensors", **{"head.3.bias": torch.zeros(192).to(dtype)})
     with pytest.raises(ValueError, match=r"holds types that weights don't have: head\.3\.bias is .*expected F16"):
-        load_model(path)
+        read_model(path)
 
 
 def test_whole_numbers_in_place_of_weights_are_refused(tmp_path, written):
     path = with_tensors(written, tmp_path / "a.safetensors", **{"head.3.bias": torch.zeros(192, dtype=torch.int64)})
     with pytest.raises(ValueError, match=r"head\.3\.bias is \(192,\) of whole numbers, expected \(192,\)"):
-        load_model(path)
+        read_model(path)
 
 
 def test_tensors_that_no_part_of_the_model_has_are_refused(tmp_path, written):
     path = with_tensors(written, tmp_path / "a.safetensors", **{"head.9.weight": torch.zeros(3)})
     with pytest.raises(ValueError, match=r"head\.9\.weight is not part of this model"):
-        load_model(path)
+        read_model(path)
 
 
 def test_bytes_after_the_end_are_refused(tmp_path, written):
     (tmp_path / "a.safetensors").write_bytes(written.read_bytes() + b"more")
     with pytest.raises(ValueError, match=r"a\.safetensors is not a whole safetensors file"):
-        load_model(tmp_path / "a.safetensors")
+        read_model(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("card", ["[1]", "3", '"text"', "{", "[" * 100_000])
@@ -160,23 +160,23 @@ def test_a_card_that_is_no_json_object_is_refused(tmp_path, written, card):
     header["__metadata__"]["card"] = card
     (tmp_path / "a.safetensors").write_bytes(join(header, body))
     with pytest.raises(ValueError, match="has a card that is no"):
-        load_model(tmp_path / "a.safetensors")
+        read_model(tmp_path / "a.safetensors")
 
 
 def test_a_spec_whose_backbone_nobody_registered_is_refused_by_its_name(tmp_path, written):
     with pytest.raises(LookupError, match="there is no backbone named 'resnet_of_mine'"):
-        load_model(rewritten(written, tmp_path / "a.safetensors", backbone="resnet_of_mine"))
+        read_model(rewritten(written, tmp_path / "a.safetensors", backbone="resnet_of_mine"))
 
 
 @pytest.mark.parametrize("name", ["hf-hub:user/name", "local-dir:/etc", "resnet*", "../x", "hf_hub:a/b"])
 def test_a_spec_makes_nothing_load_from_elsewhere(tmp_path, written, name, monkeypatch):
     monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("a model was created"))
     with pytest.raises(LookupError, match=r"timm has no model|timm/ takes names"):
-        load_model(rewritten(written, tmp_path / "a.safetensors", backbone=f"timm/{name}", backbone_stride=4))
+        read_model(rewritten(written, tmp_path / "a.safetensors", backbone=f"timm/{name}", backbone_stride=4))
 
 
 def test_a_config_that_says_something_else_than_the_weights_is_refused(tmp_path, written):
-    save_pretrained(load_model(written), tmp_path)
+    save_pretrained(read_model(written), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "width": 96, "box_padding": 1.0}))
     message = r"config\.json is not the spec of the weights beside it: it says width 96; box_padding 1\.0"
@@ -223,7 +223,7 @@ def test_a_checkpoint_gives_the_model_that_it_was_saved_from(tmp_path):
         "tokenpose_t.coco_256x192", weights=tmp_path / "ours.pt", keypoints=["nose", "tail"], image_size=(128, 96),
         depth=2, width=48, heads=4,
     )  # fmt: skip
-    assert fewer.newly_initialised == ("tokenizer.keypoint_tokens[tail]",)
+    assert fewer.newly_initialized == ("tokenizer.keypoint_tokens[tail]",)
     assert fewer(torch.zeros(1, 3, 128, 96)).shape == (1, 2, 32, 24)
 
 
@@ -238,8 +238,8 @@ def test_a_checkpoint_of_other_sizes_or_broken_values_is_refused(tmp_path):
     torch.save({**tensors, "head.3.bias": tensors["head.3.bias"] / 0}, tmp_path / "b.pth")
     with pytest.raises(ValueError, match=r"holds values that are not finite, in head\.3\.bias"):
         create_model("tokenpose_t.coco_256x192", weights=tmp_path / "b.pth", depth=2, width=48, heads=4)
-    with pytest.raises(ValueError, match=r"a\.pth is a PyTorch checkpoint, which carries no spec: give the name"):
-        load_model(tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth is a PyTorch checkpoint, which has no spec: give the name"):
+        read_model(tmp_path / "a.pth")
 
 
 # Anything at all in place of parts of the file: it loads, or it is refused by one of our errors.
@@ -259,7 +259,7 @@ VALUES = st.recursive(
 
 def loads_or_is_refused(path: Path) -> bool:
     try:
-        model = load_model(path)
+        model = read_model(path)
     except REFUSALS:
         return False
     with torch.no_grad():
@@ -360,7 +360,7 @@ def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
     ):
         for entry in plain.infolist():
             b.writestr(entry.filename, plain.read(entry))
-    with pytest.raises(ValueError, match="is compressed, which PyTorch's own files are not"):
+    with pytest.raises(ValueError, match="is compressed, unlike the files that PyTorch writes"):
         create_model("tokenpose_t.coco_256x192", weights=tmp_path / "b.pth")
 
 
@@ -383,24 +383,25 @@ def test_too_many_keypoints_are_refused_at_once(count):
 
 
 def test_what_is_written_can_be_read(tmp_path, written):
-    model = load_model(written)
+    model = read_model(written)
     write_weights(model.double(), tmp_path / "double.safetensors")
-    assert load_model(tmp_path / "double.safetensors").head[3].bias.dtype == torch.float32
+    assert read_model(tmp_path / "double.safetensors").head[3].bias.dtype == torch.float32
     save_pretrained(torch.compile(model.float()), tmp_path / "compiled")
-    assert load_model(tmp_path / "compiled").spec == model.spec
-    with pytest.raises(TypeError, match="a TokenPose is needed; got DataParallel: of a wrapper give the model inside"):
+    assert read_model(tmp_path / "compiled").spec == model.spec
+    with pytest.raises(TypeError, match="a TokenPose is needed; got DataParallel: if it wraps a TokenPose, give the"):
         save_pretrained(torch.nn.DataParallel(model), tmp_path / "wrapped")
 
 
 def test_changes_that_shapes_do_not_show_are_refused_or_reported(written, caplog):
-    with pytest.raises(ValueError, match="the weights are made for heads=4 and mean nothing with 2"):
+    with pytest.raises(ValueError, match="the weights were trained with heads=4 and don't work with 2"):
         create_model("tokenpose_t", weights=written, heads=2, width=48, depth=3)
     create_model("tokenpose_t", weights=written, heatmap_activation="softmax", **{"heads": 4, "width": 48, "depth": 3})
-    assert "the weights are made for heatmap_activation='identity'; with 'softmax' they need training" in caplog.text
+    expected = "the weights were trained with heatmap_activation='identity'; with 'softmax' the model needs training"
+    assert expected in caplog.text
 
 
 def test_everyday_slips_are_type_and_value_errors():
-    with pytest.raises(TypeError, match="a model's name is text"):
+    with pytest.raises(TypeError, match="a model's name must be a string"):
         create_model(None)
     with pytest.raises(TypeError, match="weights is a file's or folder's path; got dict"):
         create_model("tokenpose_t", weights={})
@@ -413,7 +414,7 @@ def test_everyday_slips_are_type_and_value_errors():
             make("tokenpose_t")
     with pytest.raises(TypeError, match="many takes a list of images"):
         PosePredictor(create_model("tokenpose_t", depth=1)).many("photo.jpg")
-    with pytest.raises(TypeError, match="a model is registered by its ModelSpec; got dict"):
+    with pytest.raises(TypeError, match="register_model needs a ModelSpec; got dict"):
         register_model("mine", {})
 
 
@@ -429,13 +430,13 @@ def test_a_dict_may_rename_and_add_at_once(written):
         "tokenpose_t", weights=written, keypoints={"crown": "nose", "tail": None, "nose": None},
         **{"heads": 4, "width": 48, "depth": 3},
     )  # fmt: skip
-    assert model.newly_initialised == ("tokenizer.keypoint_tokens[tail]", "tokenizer.keypoint_tokens[nose]")
+    assert model.newly_initialized == ("tokenizer.keypoint_tokens[tail]", "tokenizer.keypoint_tokens[nose]")
     again = create_model("tokenpose_t", skeleton=model.spec.skeleton)
     assert again.spec.skeleton == model.spec.skeleton
 
 
 def test_a_home_folder_may_be_a_tilde(written, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    save_pretrained(load_model(written), "~/mine")
+    save_pretrained(read_model(written), "~/mine")
     assert create_model("local-dir:~/mine").spec.width == 48
-    assert load_model("~/mine").spec.width == 48
+    assert read_model("~/mine").spec.width == 48

@@ -1,7 +1,7 @@
 """Attention as figures: arrays in, matplotlib figures out; nothing is shown or written.
 
-Colour maps are perceptually uniform and keep their order for the colour-blind; left is blue and right orange, as in
-`tokenpose.visualize`. Figures are made without pyplot: they go with the last reference to them.
+Color maps are perceptually uniform and keep their order for the color-blind; left is blue and right orange, as in
+`tokenpose.visualize`. Figures are made without pyplot, so they are freed with the last reference to them.
 """
 
 import math
@@ -30,14 +30,14 @@ from tokenpose.skeletons import Skeleton
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Point = Float[np.ndarray, " 2"]
 Points = Float[np.ndarray, "keypoints 2"]
-Grey = Float[np.ndarray, "_ _"]
+Gray = Float[np.ndarray, "_ _"]
 Extent = tuple[float, float, float, float]  # left, right, bottom, top, in pixels
 View = tuple[tuple[float, float], tuple[float, float]]  # from left to right, from top to bottom, in pixels
 Constraints = Mapping[str, Sequence[tuple[str, float]]]
 
-LEFT, RIGHT, MIDDLE, RIM = "#409cff", "#ff9500", "#f0f0f0", "#141414"  # those of tokenpose.visualize
+LEFT, RIGHT, MIDDLE, RIM = "#409cff", "#ff9500", "#f0f0f0", "#141414"  # as in tokenpose.visualize
 SMALL, MEDIUM, LARGE = 7, 8, 10  # points
-MARGIN, GAP, LINE, BAR = 0.12, 0.06, 0.18, 0.8  # inches, as all lengths; LINE of text, BAR of colours with its numbers
+MARGIN, GAP, LINE, BAR = 0.12, 0.06, 0.18, 0.8  # inches, as all lengths; LINE of text, BAR of colors with its numbers
 NARROWEST = 3.4  # a figure with room for a title
 LONGEST_BAR = 3.0
 MOST_ARROWS = 60
@@ -55,7 +55,7 @@ def draw_layers(
 ) -> Figure:
     """A keypoint's attention to the image, block by block; below each, if given, the heatmap as it forms.
 
-    Patches cover the whole picture, heatmaps lie where decoding reads them; one colour scale for all blocks.
+    Patches cover the whole picture, heatmaps are placed as decoding reads them; one color scale for all blocks.
     ``shares``: the part of the keypoint's attention that goes to the image. ``point``: where it was found, in the
     picture's pixels.
     """
@@ -67,15 +67,15 @@ def draw_layers(
         note += "; below: the heatmap as it forms, with its peak"
     size, widest = _fit(_whole(picture), 1.7), _text_width("block 24: 99%", MEDIUM)
     figure, axes = _panels(columns, above, size, title, note, widest)
-    grey, limit = _grey(picture), float(attention.max())
+    gray, limit = _gray(picture), float(attention.max())
     for block, values in enumerate(attention):
         row, column = divmod(block, columns)
         above_panel = axes[kinds * row][column]
-        image = _show_map(above_panel, grey, values, _patches(grey), limit, point)
+        image = _show_map(above_panel, gray, values, _patches(gray), limit, point)
         above_panel.set_title(f"block {block + 1}: {shares[block]:.0%}", fontsize=MEDIUM, pad=3)
         if heatmaps is not None:
             below = axes[kinds * row + 1][column]
-            formed = _show_map(below, grey, heatmaps[block], _cells(grey, heatmaps), float(heatmaps.max()), point)
+            formed = _show_map(below, gray, heatmaps[block], _cells(gray, heatmaps), float(heatmaps.max()), point)
             _write_value(below, float(heatmaps[block].max()))
     _remove_rest(axes, layers, columns, kinds)
     _add_bar(figure, image, "attention of a patch", 0, kinds)
@@ -95,7 +95,8 @@ def draw_heatmaps(
 ) -> Figure:
     """The pose over the picture, then a panel per heatmap: its keypoint's name, its peak and where it was found.
 
-    ``names``: of the heatmaps; ``points``: of all the skeleton's keypoints, in the picture's pixels. One colour scale.
+    ``names``: of the heatmaps; ``points``: of all the skeleton's keypoints, in the picture's pixels. All heatmaps have
+    one color scale.
     """
     size = _fit(_whole(picture), 1.7)
     columns = _columns(len(names) + 1)
@@ -106,10 +107,10 @@ def draw_heatmaps(
     _show_picture(flat[0], picture)
     _draw_pose(flat[0], points, skeleton, 1.2)
     flat[0].set_title("pose", fontsize=MEDIUM, pad=3)
-    grey = _grey(picture)
+    gray = _gray(picture)
     for panel, values, name in zip(flat[1:], heatmaps, names, strict=False):
         point = points[skeleton.index(name)]
-        image = _show_map(panel, grey, values, _cells(grey, heatmaps), float(heatmaps.max()), point)
+        image = _show_map(panel, gray, values, _cells(gray, heatmaps), float(heatmaps.max()), point)
         panel.set_title(name, fontsize=MEDIUM, pad=3, parse_math=False)
         _write_value(panel, float(values.max()))
     _remove_rest(axes, len(names) + 1, columns, 1)
@@ -128,10 +129,10 @@ def draw_matrix(
     column_label: str = "",
     breaks: Sequence[int] = (),
 ) -> Figure:
-    """A matrix of keypoints to keypoints, with names; its numbers too where there are at most 20 columns.
+    """A matrix of keypoints to keypoints, with names, and with numbers if there are at most 20 columns.
 
-    The colour scale is that of pairs of different keypoints: a keypoint with itself may lie beyond it, and is grey
-    then. It is two-sided where a value is negative. ``breaks``: rows and columns before which a line is drawn.
+    The color scale is that of pairs of different keypoints: values of a keypoint with itself may lie beyond it and are
+    then gray. It is two-sided where a value is negative. ``breaks``: rows and columns before which a line is drawn.
     """
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} rows and {len(columns)} columns are named; the matrix is {values.shape}")
@@ -176,10 +177,10 @@ def draw_matrix(
 def draw_constraints(
     picture: Picture, points: Points, skeleton: Skeleton, constraints: Constraints, *, title: str = ""
 ) -> Figure:
-    """The person in the picture, and an arrow from each keypoint to those it leans on: the larger the share, the wider.
+    """The person in the picture, and an arrow from each keypoint to those it attends to; wider for larger shares.
 
     ``points`` in the picture's pixels; ``constraints``: for each keypoint the others, with their shares of its
-    attention. Arrows have the colour of the side from which they come; those of a single keypoint are numbered. Where
+    attention. Arrows have the color of the side where they start; those of a single keypoint are numbered. Where
     there are more than 60, the strongest are drawn, and the figure says so.
     """
     arrows = [(share, skeleton.index(name), other) for name, others in constraints.items() for other, share in others]
@@ -208,7 +209,7 @@ def draw_constraints(
 
 
 def draw_pose(picture: Picture, poses: Poses, threshold: float = 0.15, *, title: str = "") -> Figure:
-    """Everybody's limbs and keypoints over the picture. Keypoints whose score is below ``threshold`` are hidden."""
+    """All people's limbs and keypoints over the picture. Keypoints whose score is below ``threshold`` are hidden."""
     figure, ((axes,),) = _panels(1, [0.0], _fit(_whole(picture), 6.0), title, "", right=0.0)
     _show_picture(axes, picture)
     for points, scores in zip(poses.keypoints, poses.scores, strict=True):
@@ -223,7 +224,7 @@ def _columns(panels: int, kinds: int = 1) -> int:
 
 
 def _whole(picture: Picture) -> View:
-    """All of a picture: pixel centers are at integers."""
+    """The whole picture; pixel centers are at integers."""
     height, width = picture.shape[:2]
     return (-0.5, width - 0.5), (-0.5, height - 0.5)
 
@@ -288,12 +289,12 @@ def _remove_rest(axes: list[list[Axes]], panels: int, columns: int, kinds: int) 
             panel[column].remove()
 
 
-def _grey(picture: Picture) -> Grey:
+def _gray(picture: Picture) -> Gray:
     return picture @ np.array([0.299, 0.587, 0.114])
 
 
 def _show_picture(axes: Axes, picture: np.ndarray) -> None:
-    axes.imshow(picture, aspect="auto", cmap="gray", vmin=-20, vmax=350)  # grey pictures are darkened
+    axes.imshow(picture, aspect="auto", cmap="gray", vmin=-20, vmax=350)  # gray pictures are darkened
     axes.autoscale(False)  # what lies outside the picture does not shrink it
     axes.set_xticks([])
     axes.set_yticks([])
@@ -301,30 +302,30 @@ def _show_picture(axes: Axes, picture: np.ndarray) -> None:
 
 
 def _overlay() -> Colormap:
-    """The larger the value, the more opaque: what gets no attention stays photograph."""
+    """A color map that is more opaque for larger values: the photograph shows where there is no attention."""
     colors = colormaps["plasma"](np.linspace(0.2, 1, 256))  # its dark end would not show on a dark photograph
     colors[:, 3] = 0.9 * np.linspace(0, 1, 256) ** 0.5
     return ListedColormap(colors)
 
 
-def _patches(grey: Grey) -> Extent:
+def _patches(gray: Gray) -> Extent:
     """The whole picture: pixel centers are at integers."""
-    height, width = grey.shape
+    height, width = gray.shape
     return -0.5, width - 0.5, height - 0.5, -0.5
 
 
-def _cells(grey: Grey, heatmaps: np.ndarray) -> Extent:
-    """Where a heatmap lies, as decoding has it: centers of the first and last column on those of the picture's."""
-    (height, width), (rows, columns) = grey.shape, heatmaps.shape[-2:]
+def _cells(gray: Gray, heatmaps: np.ndarray) -> Extent:
+    """Where a heatmap lies, as in decoding: its first and last columns have their centers on the picture's."""
+    (height, width), (rows, columns) = gray.shape, heatmaps.shape[-2:]
     half = (width - 1) / max(1, columns - 1) / 2
     x, y = (width - 1) / 2, (height - 1) / 2
     return x - half * columns, x + half * columns, y + half * rows, y - half * rows
 
 
 def _show_map(
-    axes: Axes, grey: Grey, values: np.ndarray, extent: Extent, limit: float, point: Point | None
+    axes: Axes, gray: Gray, values: np.ndarray, extent: Extent, limit: float, point: Point | None
 ) -> AxesImage:
-    _show_picture(axes, grey)
+    _show_picture(axes, gray)
     norm = Normalize(0, limit or 1.0)
     image = axes.imshow(values, cmap=_overlay(), norm=norm, extent=extent, aspect="auto", interpolation="nearest")
     if point is not None:
@@ -349,7 +350,7 @@ def _write_values(axes: Axes, image: AxesImage, values: np.ndarray) -> None:
 
 
 def _add_bar(figure: Figure, image: AxesImage, label: str, part: int, parts: int) -> None:
-    """A colour bar on the right of the panels, the first, second, ... of ``parts`` from above."""
+    """A color bar on the right of the panels: number ``part`` of ``parts``, from the top."""
     width, height = (float(side) for side in figure.get_size_inches())
     panels = [axes.get_position() for axes in figure.axes if axes.get_label() != "bar"]
     left, low, high = max(panel.x1 for panel in panels), min(panel.y0 for panel in panels), panels[0].y1
@@ -407,7 +408,7 @@ def _arrow_style(share: float, color: str) -> dict[str, Any]:
 
 
 def _label(axes: Axes, point: Point, source: Point, text: str) -> None:
-    """Beyond the point, as seen from the source."""
+    """A label beyond the point, as seen from the source."""
     beyond = 9 * (point - source) / max(float(np.hypot(*(point - source))), 1e-6)
     axes.annotate(
         text,
@@ -424,7 +425,7 @@ def _label(axes: Axes, point: Point, source: Point, text: str) -> None:
 
 
 def _add_key(axes: Axes, sides: Sequence[str], shares: Mapping[str, float], most: float) -> None:
-    """What colours and widths say."""
+    """The key to colors and widths."""
     colors = {"left": LEFT, "right": RIGHT, "middle": MIDDLE}
     rim = [withStroke(linewidth=4, foreground=RIM)]
     keys = [Line2D([], [], color=colors[side], linewidth=2.5, path_effects=rim, label=f"from {side}") for side in sides]

@@ -1,4 +1,4 @@
-"""A page to explore attention: one HTML file, with the photograph and the numbers in it and nothing from outside."""
+"""A page to explore attention: one HTML file that contains the photograph and the numbers and loads nothing else."""
 
 import base64
 import hashlib
@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from tokenpose.attention.maps import AttentionMaps, Heads, attention_maps
+from tokenpose.attention.computation import attention_maps
+from tokenpose.attention.maps import AttentionMaps, Heads
 from tokenpose.boxes import Box, ImageBoxes, read_boxes, read_boxes_file
 from tokenpose.files import write_text
 from tokenpose.geometry.affine import invert
@@ -33,7 +34,7 @@ PHOTOGRAPH_SIDE = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """Somebody to look into: an image file and its pixels, the box in it, and a title that tells them apart."""
+    """A person whose attention is shown: an image file and its pixels, the box, and a title that tells people apart."""
 
     path: Path
     pixels: RgbImage
@@ -43,7 +44,7 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One person on the page. ``image``: what `attention_maps` was given; ``title``: a line above it, plain text."""
+    """One person on the page. ``image``: what `attention_maps` was called with; ``title``: plain text above it."""
 
     image: Any
     maps: AttentionMaps
@@ -90,7 +91,7 @@ def _people_of(path: Path, pixels: RgbImage, boxes: Any) -> list[Person]:
 
 
 def look_inside(people: Sequence[Person], models: Sequence[tuple[str, TokenPose]], decoder: str) -> list[Panel]:
-    """A panel for each person and model, which are given with their names."""
+    """A panel for each person and each model; ``models`` are (name, model)."""
     return [
         Panel(
             image=person.pixels,
@@ -105,10 +106,11 @@ def look_inside(people: Sequence[Person], models: Sequence[tuple[str, TokenPose]
 def write_page(panels: Sequence[Panel], path: str | Path) -> None:
     """Write one HTML file that shows what each keypoint attends to; several people, photographs or models side by side.
 
-    The file needs no server and asks for nothing: photographs are JPEGs in it, attention and heatmaps 8-bit numbers
-    with a low end and a step per row or map: what is shown is exact to half a step, 1/510 of the row's range.
+    The file needs no server and loads nothing: it contains photographs as JPEG, and attention and heatmaps as 8-bit
+    numbers with a low end and a step for each row or map, exact to half a step, 1/510 of the row's range.
 
-    Raises ValueError for no panel, more than `MOST_PANELS` and maps of another image, and what `read_image` raises.
+    Raises ValueError for no panel, for more than `MOST_PANELS` and for maps of another image, and what `read_image`
+    raises.
     """
     if not 1 <= len(panels) <= MOST_PANELS:
         raise ValueError(f"a page shows 1 to {MOST_PANELS} people side by side; got {len(panels)}")
@@ -117,7 +119,7 @@ def write_page(panels: Sequence[Panel], path: str | Path) -> None:
 
 
 def _fill(template: str, people: Sequence[dict[str, Any]]) -> str:
-    """The template with its three places filled in one pass: what is put in is not searched again."""
+    """The template with its three places filled in one pass, so that inserted text is not searched for places."""
     title = " | ".join(dict.fromkeys(person["title"] for person in people))
     places = {"title": html.escape(title), "policy": _policy(template), "people": _json(people)}
     return re.sub(r"@(title|policy|people)@", lambda place: places[place[1]], template)
@@ -140,7 +142,7 @@ def _json(values: Any) -> str:
 
 
 def _describe(panel: Panel) -> dict[str, Any]:
-    """What the page's script needs to know of a person, as plain values."""
+    """What the page's script needs to know about a person, as plain values."""
     maps, pixels = panel.maps, read_image(panel.image).permute(1, 2, 0).numpy()
     if pixels.shape[:2] != maps.image_size:
         raise ValueError(f"{panel.title}: the image is {pixels.shape[:2]}, the maps are of one of {maps.image_size}")
@@ -178,7 +180,7 @@ def _shares(
 ) -> tuple[
     Float[np.ndarray, "layers choices queries rows columns"], Float[np.ndarray, "layers choices queries keypoints"]
 ]:
-    """Shares of each row's attention for each way to reduce heads; only maxima don't sum to 1 already."""
+    """Shares of each row's attention for each way to reduce heads; maxima alone don't sum to 1 yet."""
     reduced = [maps.reduce(choice) for choice in heads]
     to_image = np.concatenate([one.to_image for one in reduced], axis=1)
     to_keypoints = np.concatenate([one.to_keypoints for one in reduced], axis=1)

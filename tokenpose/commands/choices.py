@@ -31,12 +31,12 @@ def choose_device(name: str | None) -> str:
 def choose_model(name: str | None, weights: Path | None, device: str, optimized: bool = False) -> "TokenPose":
     """Make the named model with its bundled weights, or the model in a weights file, which has to be the named one."""
     from tokenpose.deploy.optimization import optimize
-    from tokenpose.models.create import create_model, load_model
+    from tokenpose.models.create import create_model, read_model
 
     if weights is None:
         model = create_model(name or DEFAULT_MODEL, pretrained=True, device=device)
     else:
-        model = load_model(weights, device) if name is None else create_model(name, weights=weights, device=device)
+        model = read_model(weights, device) if name is None else create_model(name, weights=weights, device=device)
     return optimize(model) if optimized else model
 
 

@@ -1,20 +1,20 @@
-"""export_onnx: the network as one ONNX file, compared with the live model before it returns."""
+"""export_onnx: the model as one ONNX file, compared with the live model before it is kept."""
 
 import copy
 import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tokenpose.deploy.comparison import TOLERANCE, largest_difference, require_finite, require_plain, some_crops
+from tokenpose.deploy.comparison import require_finite, require_plain, require_same_heatmaps, some_crops
 from tokenpose.files import named
 from tokenpose.models.tokenpose import TokenPose
 
@@ -26,17 +26,17 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export_onnx(model: nn.Module, file: str | Path) -> None:
-    """Write the network to an ONNX file: normalised crops (batch, 3, height, width) in, heatmaps (batch, keypoints,
+    """Write the model to an ONNX file: normalized crops (batch, 3, height, width) in, heatmaps (batch, keypoints,
     rows, columns) out, any batch, float32.
 
-    Inputs and outputs are called "crops" and "heatmaps"; the model's spec is in the file's metadata as JSON, under
-    "tokenpose.spec". ONNX Runtime computes two batches from the file before it takes its place, and where they aren't
-    the live model's (1e-4 of the largest heatmap value) there is no file. While torch writes it, what any thread prints
-    and warns of is swallowed, and what torch, onnx_ir and onnxscript log.
+    The input is named "crops" and the output "heatmaps"; the file's metadata holds the model's spec as JSON, under
+    "tokenpose.spec". ONNX Runtime runs the file on two batches before it is kept: if the heatmaps differ from the live
+    model's by more than 1e-4 of the largest value, no file is written. While torch exports, everything that any thread
+    prints or warns of, and that torch, onnx_ir and onnxscript log, is suppressed.
 
-    Raises ModuleNotFoundError without the ``export`` extra; TypeError for what is no TokenPose; ValueError for an
-    optimised or compiled model, for one that is being recorded, for other precisions than float32 and weights that
-    aren't finite, for parts that ONNX can't express and for a file that disagrees; OSError where it can't be written.
+    Raises ModuleNotFoundError without the ``export`` extra; TypeError for anything but a TokenPose; ValueError for a
+    model that is optimized, compiled or being recorded, for precisions other than float32, for weights that aren't
+    finite, for parts that ONNX can't express and for heatmaps that differ; OSError where it can't write.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
@@ -49,13 +49,19 @@ def export_onnx(model: nn.Module, file: str | Path) -> None:
     with named(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         partial = Path(folder) / "model.onnx"
         _write(network, partial)
-        error = _compare(network, partial)
+        difference = require_same_heatmaps(
+            network,
+            _open(partial),
+            "the ONNX file",
+            "a part of the model doesn't survive torch.onnx.export; the file was not written",
+            batches=(1, 3),  # two sizes, neither of them the one it was exported with
+        )
         partial.replace(path)
-    logger.info("wrote %s, within %.1e of the live model", path, error)
+    logger.info("wrote %s, within %.1e of the live model", path, difference)
 
 
 def _exportable(model: Any) -> TokenPose:
-    """A copy on the CPU, in eval mode and of plain parts. Raises TypeError and ValueError for what can't be one."""
+    """A copy on the CPU, in eval mode. Raises TypeError and ValueError for models that can't be exported."""
     model = require_plain(model, "export", "exported")
     others = sorted({str(parameter.dtype) for parameter in model.parameters()} - {"torch.float32"})
     if others:
@@ -65,7 +71,7 @@ def _exportable(model: Any) -> TokenPose:
 
 
 def _write(network: TokenPose, path: Path) -> None:
-    """Raises ValueError, with the first line of what torch says, for parts that can't be expressed."""
+    """Raises ValueError, with the first line of torch's message, for parts that ONNX can't express."""
     try:
         with _silence(), torch.inference_mode():
             program = torch.onnx.export(
@@ -89,7 +95,7 @@ def _write(network: TokenPose, path: Path) -> None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """What exporters say is about themselves; where torch fails, it prints whole graphs before the error."""
+    """Suppress what the exporters print and log: progress, and whole graphs before an error."""
     loggers, said = [logging.getLogger(name) for name in ("torch", "onnx_ir", "onnxscript")], io.StringIO()
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -103,28 +109,19 @@ def _silence() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _compare(network: TokenPose, path: Path) -> float:
-    """The largest difference between file and model, as a share of the largest value, over two sizes of batch."""
+def _open(path: Path) -> Callable[[Tensor], Tensor]:
+    """The file as a function from crops to heatmaps, by ONNX Runtime."""
     import onnxruntime
 
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # it has a dozen kinds of its own, without a common one
+    except Exception as error:  # ONNX Runtime has a dozen kinds of errors without a common class
         raise ValueError(f"ONNX Runtime can't read the file, so it was not written: {_reason(error)}") from error
-    errors = []
-    for batch in (1, 3):
-        crops = some_crops(network, batch)
-        with torch.inference_mode():
-            expected = network(crops)
-        found = torch.from_numpy(session.run([OUTPUT], {INPUT: crops.numpy()})[0])
-        errors.append(largest_difference(found, expected))
-    worst = max(errors)
-    if not all(error <= TOLERANCE for error in errors):  # NaN too
-        raise ValueError(
-            f"the ONNX file disagrees with the model by {worst:.1e} of the largest heatmap value, more than "
-            f"{TOLERANCE:.0e}, so it was not written: a part of the model does not survive torch.onnx.export"
-        )
-    return worst
+
+    def run(crops: Tensor) -> Tensor:
+        return torch.from_numpy(session.run([OUTPUT], {INPUT: crops.numpy()})[0])
+
+    return run
 
 
 def _reason(error: BaseException) -> str:

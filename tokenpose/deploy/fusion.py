@@ -1,5 +1,5 @@
-"""Fusion: a backbone for inference. Batch norms go into the convolutions before them, and the addition and the ReLU
-that may follow are done while a convolution writes its map."""
+"""Fusion: a backbone for inference. Batch norms are folded into the convolutions before them, and additions and ReLUs
+after a convolution are done while it writes its map."""
 
 import operator
 import threading
@@ -22,13 +22,15 @@ _RELUS = {
 }
 _ADDITIONS = {"call_function": (operator.add, operator.iadd, torch.add), "call_method": ("add", "add_")}
 
-_ONE_TRACE = threading.Lock()  # a trace puts back what it found, which must not be another's
+_ONE_TRACE = (
+    threading.Lock()
+)  # a trace patches torch and restores what it found, which must not be another trace's patch
 
 
 class FusedConvolution(nn.Module):
     """A convolution, then the addition of a map, if one is given, and a ReLU, if ``relu``.
 
-    After `pack` by oneDNN's kernels, which do all three in one pass over memory; before by PyTorch's.
+    After `pack`, oneDNN's kernels do all three in one pass over memory; before it, PyTorch's do them one by one.
     """
 
     def __init__(self, convolution: nn.Conv2d, relu: bool) -> None:
@@ -37,13 +39,13 @@ class FusedConvolution(nn.Module):
         self.packed: Tensor | None = None
         self.packed_from: tuple[Tensor, int | None] | None = None  # the weights, and how often they had changed
         self.packed_for: torch.Size | None = None
-        self.may_overwrite = False  # nobody reads the added map afterwards
+        self.may_overwrite = False  # nothing reads the added map afterwards
         padding: Any = convolution.padding
         self.register_load_state_dict_post_hook(FusedConvolution._repack)
         self.geometry = list(padding), list(convolution.stride), list(convolution.dilation), convolution.groups
 
     def pack(self, size: torch.Size) -> None:
-        """Lay the weights out, once, for maps of that (batch, channels, rows, columns), where oneDNN is to be had."""
+        """Lay the weights out for maps of that size (batch, channels, rows, columns), if oneDNN is available."""
         weight = self.convolution.weight.detach()
         self.packed_for = size
         if torch.backends.mkldnn.is_available() and weight.is_cpu and weight.dtype == torch.float32:
@@ -51,7 +53,7 @@ class FusedConvolution(nn.Module):
             self.packed_from = self.convolution.weight, _version(self.convolution.weight)
 
     def _repack(self, _keys: object = None) -> None:
-        """After other weights were read, or in a copy: the packed ones are oneDNN's own and don't come along."""
+        """Pack again after other weights were loaded and in a copy: oneDNN's packed weights are not copied."""
         if self.packed_for is not None:
             self.pack(self.packed_for)
 
@@ -65,7 +67,7 @@ class FusedConvolution(nn.Module):
     def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
         """(batch, channels, rows, columns) -> the convolution's map; ``other`` has that map's shape."""
         convolution = self.convolution
-        if self.packed is None or not maps.is_cpu or maps.dtype != torch.float32 or self._is_to_be_plain(maps):
+        if self.packed is None or not maps.is_cpu or maps.dtype != torch.float32 or self._needs_plain_path(maps):
             maps = convolution(maps)
             maps = maps if other is None else maps.add_(other)
             return maps.relu_() if self.relu else maps
@@ -78,8 +80,8 @@ class FusedConvolution(nn.Module):
             return operation.binary(other, maps, self.packed, bias, *self.geometry, "add", None, relu, [], None)
         return operation.binary(maps, other, self.packed, bias, *self.geometry, "add", None, relu, [], None)
 
-    def _is_to_be_plain(self, maps: Tensor) -> bool:
-        """Whether the weights aren't the packed ones, or gradients are asked for, which oneDNN's operators lack."""
+    def _needs_plain_path(self, maps: Tensor) -> bool:
+        """Whether the weights have changed since they were packed, or gradients are needed, which oneDNN lacks."""
         parameters: Any = self.convolution._parameters
         weight, bias = parameters.get("weight"), parameters.get("bias")
         if self.packed_from is None or weight is not self.packed_from[0] or _version(weight) != self.packed_from[1]:
@@ -90,15 +92,15 @@ class FusedConvolution(nn.Module):
 
 
 def _version(weight: Tensor) -> int | None:
-    """How often a tensor was changed in place; tensors of the inference mode don't count that."""
+    """How often a tensor was changed in place; None for inference tensors, which don't count it."""
     return None if weight.is_inference() else weight._version
 
 
 class FusedBackbone(nn.Module):
-    """A backbone as a graph of FusedConvolutions and whatever else it does, in eval mode; maps lie channels last.
+    """A backbone as a graph of FusedConvolutions and its other operations, in eval mode; maps are channels-last.
 
-    Parameters that don't change are shared, and laid out channels last. ``images`` show which sizes its maps have.
-    Raises ValueError where torch.fx can't follow the backbone's forward: through a branch on values, for example.
+    Unchanged parameters are shared with the backbone, and laid out channels-last. ``images``: an example, for the sizes
+    of its maps. Raises ValueError where torch.fx can't follow the backbone's forward: at a branch on values, say.
     """
 
     def __init__(self, backbone: Any, images: Images) -> None:
@@ -106,22 +108,22 @@ class FusedBackbone(nn.Module):
         self.channels, self.stride = backbone.channels, backbone.stride
         self.graph = _fuse(backbone, images)
         for tensor in (*self.graph.parameters(), *self.graph.buffers()):
-            if tensor.ndim == 4:  # of five dimensions PyTorch can't, and timm's Swin has such
+            if tensor.ndim == 4:  # PyTorch can't for five dimensions, which timm's Swin has
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-        self.owns_map = self._makes_a_map(images.contiguous(memory_format=torch.channels_last))
+        self.owns_map = self._owns_its_map(images.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Images) -> Float[Tensor, "batch channels rows columns"]:
         """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""
         features = self.graph(images.contiguous(memory_format=torch.channels_last))
         if features.is_cpu and features.dtype == torch.float32 and not features.requires_grad:
-            mark = 0 * images.sum(dim=(1, 2, 3), keepdim=True)  # oneDNN's ReLU makes 0 of NaN
+            mark = 0 * images.sum(dim=(1, 2, 3), keepdim=True)  # oneDNN's ReLU turns NaN into 0
             if not self.owns_map:
                 return features + mark
             features[:, :1].add_(mark)
         return features
 
-    def _makes_a_map(self, images: Tensor) -> bool:
-        """Whether its map is its own and may be written to: not the images, no weight, not expanded from few values."""
+    def _owns_its_map(self, images: Tensor) -> bool:
+        """Whether its map may be written to: it is neither the images nor a weight, nor expanded from fewer values."""
         features = self.graph(images)
         place = features.untyped_storage().data_ptr()
         others = (images, *self.graph.parameters(), *self.graph.buffers())
@@ -129,7 +131,7 @@ class FusedBackbone(nn.Module):
         return dense and all(other.untyped_storage().data_ptr() != place for other in others)
 
     def pack(self, images: Images) -> None:
-        """Have oneDNN do the convolutions, with weights laid out for images of that size; for float32 on a CPU."""
+        """Let oneDNN do the convolutions, with weights laid out for images of that size; for float32 on a CPU."""
         hooks = [
             module.register_forward_pre_hook(lambda module, inputs: module.pack(inputs[0].shape))
             for module in self.graph.modules()
@@ -141,7 +143,7 @@ class FusedBackbone(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Follows one thread: torch.fx takes the calls of all modules of the process, and knows only those of its own."""
+    """Traces one thread only: torch.fx intercepts the calls of all modules in the process, even in other threads."""
 
     def trace(self, *arguments: Any, **options: Any) -> fx.Graph:
         self.thread = threading.get_ident()
@@ -165,7 +167,7 @@ class _Tracer(fx.Tracer):
 def _fuse(backbone: nn.Module, images: Images) -> fx.GraphModule:
     traced = _trace(backbone, images)
     for node in list(traced.graph.nodes):
-        if type(_called(traced, node)) is nn.Conv2d:  # no kind of it, which may pad or scale on its own
+        if type(_called(traced, node)) is nn.Conv2d:  # no subclass, which may pad or scale in its own way
             _fuse_convolution(traced, node)
     _mark_last_readers(traced)
     traced.delete_all_unused_submodules()
@@ -174,7 +176,7 @@ def _fuse(backbone: nn.Module, images: Images) -> fx.GraphModule:
 
 
 def _trace(backbone: nn.Module, images: Images) -> fx.GraphModule:
-    """The backbone as a graph that knows its maps' shapes, without Identities."""
+    """The backbone as a graph with the shapes of its maps, without Identities."""
     try:
         traced = fx.GraphModule(backbone, _Tracer().trace(backbone))
         for node in list(traced.graph.nodes):
@@ -183,14 +185,14 @@ def _trace(backbone: nn.Module, images: Images) -> fx.GraphModule:
                 node.replace_all_uses_with(_input_of(node))
                 traced.graph.erase_node(node)
         ShapeProp(traced).propagate(images)
-    except Exception as error:  # of the backbone's own code, which runs with stand-ins for tensors: anything
+    except Exception as error:  # the backbone's code runs with stand-ins for tensors and may raise anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"torch.fx can't follow it ({reason})") from error
     return traced
 
 
 def _fuse_convolution(traced: fx.GraphModule, node: fx.Node) -> None:
-    """Put one FusedConvolution in place of a convolution and what follows it, as far as nothing else reads between."""
+    """Replace a convolution and what follows it by one FusedConvolution, up to the first map that others read too."""
     convolution: Any = _called(traced, node)
     if convolution.padding_mode != "zeros" or isinstance(convolution.padding, str):
         return
@@ -224,8 +226,8 @@ def _fuse_convolution(traced: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _mark_last_readers(traced: fx.GraphModule) -> None:
-    """Let a FusedConvolution write into the map that it adds, where another made that map, none but FusedConvolutions
-    read it (others might pass on a view of it), none later, and it isn't this one's input too."""
+    """Let a FusedConvolution write into the map that it adds, if another one made that map, only FusedConvolutions read
+    it (others might pass on a view of it), none of them later, and it isn't this one's input as well."""
     place = {node: index for index, node in enumerate(traced.graph.nodes)}
 
     def is_fused(node: fx.Node) -> bool:
@@ -245,13 +247,13 @@ def _called(traced: fx.GraphModule, node: Any) -> nn.Module | None:
 
 
 def _input_of(node: fx.Node) -> Any:
-    """What a module with one input is called with, by position or by name."""
+    """The argument of a module with one input, given by position or by name."""
     (given,) = (*node.args, *node.kwargs.values())
     return given
 
 
 def _only_reader(node: fx.Node) -> Any:
-    """The node that reads this one's result, if there is one and no more."""
+    """The node that reads this one's result, if there is exactly one."""
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
@@ -267,19 +269,22 @@ def _is_relu(traced: fx.GraphModule, node: Any) -> bool:
 
 
 def _added_map(node: Any, to: fx.Node) -> fx.Node | None:
-    """What an addition adds to a map, if it is another map of the same shape as it and the sum."""
+    """What an addition adds to a map, if it is another map of the same shape and type."""
     if node is None or node.target not in _ADDITIONS.get(node.op, ()) or len(node.args) != 2 or node.kwargs:
         return None
     other = node.args[1] if node.args[0] is to else node.args[0]
     if not isinstance(other, fx.Node) or other is to:
         return None
-    if other is node.args[0] and node.target in (operator.iadd, "add_"):  # who has that map sees it change
+    if other is node.args[0] and node.target in (
+        operator.iadd,
+        "add_",
+    ):  # an in-place addition, which other readers of that map would see
         return None
-    kinds = [_kind(part) for part in (to, other, node)]  # neither of the two is spread over the other
+    kinds = [_kind(part) for part in (to, other, node)]  # equal, so neither is broadcast
     return other if kinds[0] is not None and kinds[0] == kinds[1] == kinds[2] else None
 
 
 def _kind(node: fx.Node) -> tuple[torch.Size, torch.dtype] | None:
-    """Shape and type of the tensor that a node gives, if it gives one."""
+    """Shape and type of a node's result, if that is a tensor."""
     found = node.meta.get("tensor_meta")
     return (found.shape, found.dtype) if isinstance(found, TensorMetadata) else None

@@ -1,4 +1,4 @@
-"""Blocks that take fewer passes over memory: for inference on a CPU in float32."""
+"""Blocks with fewer passes over memory, for inference on a CPU in float32."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from tokenpose.models.blocks import Tokens, VitBlock
 
 
 class LeanVitBlock(nn.Module):
-    """A `VitBlock` for inference on a CPU: the same parts and sums, with the residuals added inside matrix products,
-    and zeros inside the one that has no bias."""
+    """A `VitBlock` for inference on a CPU: the same computation, with the residuals added inside the matrix products
+    and a bias of zeros in the projection that has none."""
 
     @staticmethod
     def suits(block: nn.Module) -> bool:
-        """Whether it is a VitBlock of plain linear layers: no adapters, no hooks, which would be passed by."""
+        """Whether it is a VitBlock of plain linear layers. Adapters and hooks would be bypassed."""
         if type(block) is not VitBlock or type(block.attention) is not Attention:
             return False
         if type(block.mlp) is not nn.Sequential or len(block.mlp) != 3:
@@ -41,7 +41,7 @@ class LeanVitBlock(nn.Module):
 
 
 class ZeroBiasLinear(nn.Module):
-    """A linear layer without bias, with one of zeros: for some hundred rows PyTorch's product is faster so."""
+    """A linear layer with zeros for its missing bias: for a few hundred rows PyTorch's product is then faster."""
 
     bias: Tensor
 
@@ -56,13 +56,13 @@ class ZeroBiasLinear(nn.Module):
 
 
 def _is_plain(linear: Any, bias: bool) -> bool:
-    """Whether it is a linear layer and nothing else: no adapter, no hook."""
+    """Whether it is a linear layer without adapter or hook."""
     hooked = type(linear) is nn.Linear and (linear._forward_hooks or linear._forward_pre_hooks)
     return type(linear) is nn.Linear and (linear.bias is not None) is bias and not hooked
 
 
 def _add_product(rows: Tensor, inputs: Tensor, linear: Any) -> Tensor:
-    """rows + linear(inputs), with one pass over memory less; as it stands where autocast would round the rows."""
+    """rows + linear(inputs), in one pass over memory less, except under autocast, which would round the rows."""
     if torch.is_autocast_enabled(rows.device.type):
         return rows + linear(inputs)
     return torch.addmm(rows, inputs, linear.weight.t()).add_(linear.bias)

@@ -1,4 +1,4 @@
-"""optimize: a copy of a model for inference, whose outputs are the model's."""
+"""optimize: a faster copy of a model for inference, with the same outputs."""
 
 import copy
 import itertools
@@ -14,7 +14,15 @@ from timm.models import FeatureHooks
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
-from tokenpose.deploy.comparison import TOLERANCE, largest_difference, require_finite, require_plain, some_crops
+from tokenpose.deploy.chunks import ChunkRunner
+from tokenpose.deploy.comparison import (
+    TOLERANCE,
+    largest_difference,
+    require_finite,
+    require_plain,
+    require_same_heatmaps,
+    some_crops,
+)
 from tokenpose.deploy.fusion import FusedBackbone
 from tokenpose.deploy.lean_blocks import LeanVitBlock
 from tokenpose.models.attention import PATHS, Attention
@@ -24,54 +32,61 @@ from tokenpose.models.tokenpose import TokenPose
 logger = logging.getLogger(__name__)
 
 _CHUNKS = (1, 2, 4, 8, 16, 32, 64)
-_CLEARLY, _SLIGHTLY = 0.95, 0.98  # of another's time: what counts as faster
-_LONGEST_EXPLICIT = 512  # tokens: beyond, a matrix of tokens by tokens is never the faster way
+_CLEARLY, _SLIGHTLY = 0.95, 0.98  # below this share of another's time, a way counts as faster
+_LONGEST_EXPLICIT = 512  # tokens; for longer sequences a matrix of tokens by tokens is never faster
 
 
 def optimize(model: TokenPose) -> TokenPose:
-    """A copy of a model for inference, on the device and in the precision that it has: the same outputs, sooner.
+    """A faster copy of a model for inference, on the same device and in the same precision, with the same outputs.
 
-    Batch norms are folded into the convolutions before them, and these take along the additions and ReLUs after them;
-    maps lie channels last; attention goes the way, and on a CPU a batch is split into chunks of the size, that are
-    measured to be the fastest here, which takes some seconds. Whatever takes a model for inference takes the copy:
-    `predict`, `attention_maps`, `evaluate`. Optimise last: moved to another device or precision, a copy works but isn't
-    made for it. The folded copy is compared with the model in float32 on the CPU before it returns: heatmaps are within
-    1e-4 of the largest value. On a CPU glibc is led to keep up to 64 MB of freed memory, for the whole process.
+    Batch norms are folded into the convolutions before them, additions and ReLUs are fused into the convolutions, and
+    feature maps are stored channels-last. The way of computing attention and, on a CPU, the size of the chunks that a
+    batch is split into are measured on this machine, which takes some seconds. The copy works wherever a model for
+    inference does: in `predict`, `attention_maps`, `evaluate`. Optimize last: after a move to another device or
+    precision, the copy still works but isn't tuned for it. Before it is returned, it is compared with the model in
+    float32 on the CPU: heatmaps are within 1e-4 of the largest value. On a CPU, glibc then keeps up to 64 MB of freed
+    memory, for the whole process.
 
-    A backbone that torch.fx can't follow, or whose fused form gives another map, stays as it is; a warning is logged.
-    Raises TypeError for what is no TokenPose; ValueError for a compiled or an optimised model, for one that is being
-    recorded, pruned, has hooks, is on the meta device or whose weights aren't finite, and where the outputs differ.
+    A backbone that torch.fx can't follow, or whose fused form gives another map, is left unfused; a warning is logged.
+    Raises TypeError for anything but a TokenPose; ValueError for a model that is compiled, optimized, being recorded
+    or pruned, that has hooks or weights that aren't finite, or that is on the meta device, and where outputs differ.
     """
-    require_plain(model, "optimise", "optimised")
+    require_plain(model, "optimize", "optimized")
     _require_no_hooks(model)
     require_finite(model)
     weights = next(model.parameters())
     device, dtype = weights.device, weights.dtype
-    with torch.inference_mode(False), torch.no_grad():  # whose tensors could be neither trained nor given other values
+    with torch.inference_mode(False), torch.no_grad():  # inference tensors could be neither trained nor changed
         fast = _make_copy(model, packed=device.type == "cpu" and dtype == torch.float32)
         fast.to(device, dtype)
         _choose_attention(fast)
         if device.type == "cpu":
-            fast.chunk = _choose_chunk(fast)
+            fast.runner = ChunkRunner(_choose_chunk(fast))
     return fast
 
 
 def _make_copy(model: TokenPose, packed: bool) -> TokenPose:
-    """The copy, on the CPU, its parts exchanged and its heatmaps compared; ``packed``: for float32 on a CPU."""
+    """The copy on the CPU, with faster parts and its heatmaps compared; ``packed``: for float32 on a CPU."""
     exact = torch.float64 if next(model.parameters()).dtype == torch.float64 else torch.float32
-    with torch.autocast("cpu", enabled=False):  # products that are rounded more couldn't be compared
+    with torch.autocast("cpu", enabled=False):  # rounded products couldn't be compared
         reference = copy.deepcopy(model).eval().requires_grad_(False).to("cpu", exact)
         fast = copy.deepcopy(reference)
-        fast.is_optimized = True
+        fast.runner = ChunkRunner()
         _fuse_backbone(fast, some_crops(fast, batch=1), packed)
         if packed:
             _prepare_for_cpu(fast)
-        _compare(fast, reference)
+        require_same_heatmaps(
+            reference,
+            fast,
+            "the optimized copy",
+            "a part of the model doesn't work as tokenpose.optimize expects; use the model as it is",
+            batches=(2,),
+        )
     return fast
 
 
 def _require_no_hooks(model: TokenPose) -> None:
-    """Raise ValueError for hooks, which a copy might pass by, other than those by which timm collects maps."""
+    """Raise ValueError for hooks, which a copy might bypass, except those with which timm collects feature maps."""
     for name, module in model.named_modules():
         kinds: Any = (
             module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
@@ -79,20 +94,20 @@ def _require_no_hooks(model: TokenPose) -> None:
         for hook in itertools.chain.from_iterable(kind.values() for kind in kinds):
             if isinstance(hook, BasePruningMethod):
                 raise ValueError(
-                    f"{name!r} is pruned by a hook, which a copy would lose: make it permanent with "
-                    f"torch.nn.utils.prune.remove(module, {hook._tensor_name!r}), then optimise"
+                    f"{name!r} is pruned by a hook, which the copy would lose: make the pruning permanent with "
+                    f"torch.nn.utils.prune.remove(module, {hook._tensor_name!r}), then optimize"
                 )
             if not (isinstance(hook, partial) and isinstance(getattr(hook.func, "__self__", None), FeatureHooks)):
                 raise ValueError(
-                    f"{repr(name) if name else 'the model'} has a hook, which the copy's parts might pass by: "
-                    "remove it before you optimise, or use the model as it is"
+                    f"{repr(name) if name else 'the model'} has a hook, which the copy might bypass: "
+                    "remove it before you optimize, or use the model as it is"
                 )
 
 
 def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"], packed: bool) -> None:
-    """Exchange the backbone for its fused form, if it has convolutions, torch.fx can follow it and the map is its own.
+    """Replace the backbone by its fused form, if it has convolutions, torch.fx can follow it and the map is the same.
 
-    ``packed``: with oneDNN's fused convolutions, in float32 on a CPU.
+    ``packed``: use oneDNN's fused convolutions, for float32 on a CPU.
     """
     backbone = fast.backbone
     if not any(isinstance(module, nn.Conv2d) for module in backbone.modules()):
@@ -103,17 +118,17 @@ def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"
             fused.pack(images)
         error = largest_difference(fused(images.clone()), backbone(images.clone()))
         if not error <= TOLERANCE:
-            raise ValueError(f"fused its map would differ by {error:.1e} of the largest value")
+            raise ValueError(f"the fused backbone's map would differ by {error:.1e} of the largest value")
         fast.backbone = fused
-    except Exception as error:  # of a backbone of one's own: anything
+    except Exception as error:  # a user's backbone may raise anything, and the model works without fusion
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        logger.warning("backbone %r stays as it is: %s", fast.spec.backbone, reason)
+        logger.warning("backbone %r is left unfused: %s", fast.spec.backbone, reason)
 
 
 def _prepare_for_cpu(fast: TokenPose) -> None:
-    """What is faster on a CPU in float32, the backbone aside: blocks with fewer passes over memory."""
-    # glibc gives memory of the size of our maps back to the system when it is freed, and the system has to clear it for
-    # the next map. Once it has freed a block of nearly 32 MB, it keeps what is smaller.
+    """Replace blocks by those with fewer passes over memory, for float32 on a CPU."""
+    # glibc returns freed memory of the size of our maps to the system, which has to clear it for the next map. Once a
+    # block of nearly 32 MB has been freed, glibc keeps smaller ones.
     torch.empty(8_300_000)
     for group in fast.encoder.groups:
         for index, block in enumerate(group):
@@ -122,7 +137,7 @@ def _prepare_for_cpu(fast: TokenPose) -> None:
 
 
 def _choose_attention(fast: TokenPose) -> None:
-    """Set the path that is the fastest for this sequence length and head width, measured on the first block."""
+    """Set the attention path that is fastest for this sequence length and head width, measured on the first block."""
     attentions = [attention for block in attentions_of(fast) for attention in block]
     if not attentions:
         return
@@ -143,19 +158,19 @@ def _choose_attention(fast: TokenPose) -> None:
 
 
 def _tokens_that_reach(attention: Attention, fast: TokenPose) -> Tensor | None:
-    """What the module is given in a pass, which need not be the model's own tokens: a block may narrow or join them."""
-    given: list[Tensor] = []
-    handle = attention.qkv.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    """The module's input in a pass, which may differ from the model's tokens: a block may narrow or join them."""
+    inputs: list[Tensor] = []
+    handle = attention.qkv.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     try:
         fast(some_crops(fast, batch=1))
     finally:
         handle.remove()
-    return given[0] if given else None
+    return inputs[0] if inputs else None
 
 
 def _choose_chunk(fast: TokenPose) -> int | None:
-    """How many images at once take the least time each: twice as many, until that takes no less two times in a row.
-    One step alone may gain nothing, and a moment's disturbance of the machine is not to end it."""
+    """The number of images at once with the least time per image; None: all. Doubles it until two doublings in a row
+    gain nothing: a single one may gain nothing by chance, or because the machine was disturbed."""
     seconds: dict[int, float] = {}
     best = _CHUNKS[0]
     for chunk, before in zip(_CHUNKS, (0, 0, *_CHUNKS), strict=False):
@@ -170,7 +185,7 @@ def _choose_chunk(fast: TokenPose) -> int | None:
 
 
 def _time(run: Callable[[], object], calls: int) -> float:
-    """The shortest of some calls, in seconds, after one to warm up."""
+    """The shortest time of some calls, in seconds, after one warm-up call."""
     best = float("inf")
     for number in range(calls + 1):
         started = time.perf_counter()
@@ -180,22 +195,6 @@ def _time(run: Callable[[], object], calls: int) -> float:
         if number:
             best = min(best, time.perf_counter() - started)
     return best
-
-
-def _compare(fast: TokenPose, reference: TokenPose) -> None:
-    """Raise ValueError where the copy's heatmaps aren't the model's."""
-    images = some_crops(reference, batch=2)
-    expected, found = reference(images), fast(images)
-    if not expected.isfinite().all():
-        raise ValueError(
-            "the model's own heatmaps aren't finite, though its weights are: there is nothing to compare with"
-        )
-    error = largest_difference(found, expected)
-    if not error <= TOLERANCE:  # NaN too
-        raise ValueError(
-            f"the optimised copy's heatmaps differ from the model's by {error:.1e} of the largest value, more than "
-            f"{TOLERANCE:.0e}: a part of the model is not what it is taken for; use the model as it is"
-        )
 
 
 def _milliseconds(seconds: Mapping[Any, float]) -> str:

@@ -15,7 +15,7 @@ from tokenpose.deploy.comparison import require_plain
 from tokenpose.jobs.evaluation import Places, measure_pck
 from tokenpose.jobs.training_data import Annotations, TrainingData, choose_reading, digest, read_training_data
 from tokenpose.jobs.training_model import choose_start, make_trainee, resolve_loss
-from tokenpose.models.create import load_model
+from tokenpose.models.create import read_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
@@ -76,8 +76,8 @@ def finetune(
     data = read_training_data(train, val, images, **of_data)
     choice: dict[str, Any] = {"name": name, "pretrained": pretrained, **model_changes}
     model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)
-    trained = load_model(train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice)))
-    trained.newly_initialised = model.newly_initialised
+    trained = read_model(train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice)))
+    trained.newly_initialized = model.newly_initialized
     return trained
 
 

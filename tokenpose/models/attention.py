@@ -1,4 +1,4 @@
-"""The library's one attention: the fused path, the limit to the first rows, and the recording."""
+"""The library's attention: its paths, the limit to the first queries, and the observer that recordings use."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def attend_fused(query: Queries, key: Keys, value: Keys, scale: float) -> Querie
 
 
 def attend_padded(query: Queries, key: Keys, value: Keys, scale: float) -> Queries:
-    """The same with each head's width filled up with zeros to a multiple of 8: kernels for half precision need it."""
+    """The same, with zeros that fill each head's width up to a multiple of 8, which half-precision kernels need."""
     width = query.shape[-1]
     missing = -width % 8
     query, key, value = (functional.pad(part, (0, missing)) for part in (query, key, value))
@@ -27,18 +27,18 @@ def attend_padded(query: Queries, key: Keys, value: Keys, scale: float) -> Queri
 
 
 def attend_explicit(query: Queries, key: Keys, value: Keys, scale: float) -> Queries:
-    """By two matrix products, the second transposed: narrow heads are its rows then, which suits a CPU's registers."""
+    """Two matrix products, the second transposed: narrow heads are then its rows, which suits a CPU's registers."""
     rows = (query * scale) @ key.transpose(-2, -1)
     rows = torch.softmax(rows, dim=-1)
     return (value.transpose(-2, -1).contiguous() @ rows.transpose(-2, -1)).transpose(-2, -1)
 
 
 PATHS = {"fused": attend_fused, "padded": attend_padded, "explicit": attend_explicit}
-"""Ways to the same attention; `tokenpose.optimize` measures which is the fastest where it runs."""
+"""Ways to compute the same attention; `tokenpose.optimize` measures which is fastest on the machine."""
 
 
 def softmax_rows(query: Queries, key: Keys, scale: float) -> Float[Tensor, "batch heads rows tokens"]:
-    """What each query attends to, in float32 whatever autocast says."""
+    """What each query attends to, in float32 even under autocast."""
     with torch.autocast(query.device.type, enabled=False):
         return (query.float() @ key.float().transpose(-2, -1) * scale).softmax(dim=-1)
 
@@ -64,7 +64,7 @@ class Attention(nn.Module):
     def gather(
         self, tokens: Float[Tensor, "batch tokens width"], queries: int | None = None
     ) -> Float[Tensor, "batch rows width"]:
-        """What `forward` projects: the values that the first ``queries`` tokens attend to, head beside head."""
+        """What `forward` projects: the values that the first ``queries`` tokens attend to, heads concatenated."""
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.observer is not None:
             self.observer(query, key)

@@ -1,4 +1,4 @@
-"""Backbones: an image becomes a map of features. Each has ``channels`` and ``stride``."""
+"""Backbones turn an image into a feature map. Each has ``channels`` and ``stride``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ def register_backbone(name: str) -> Callable[[Callable[[ModelSpec], nn.Module]],
 
 
 def make_backbone(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
-    """The spec's backbone; ``pretrained`` starts it from timm's weights, where it is one of timm's.
+    """The spec's backbone; ``pretrained`` loads timm's weights, if it is one of timm's.
 
     Raises LookupError for an unknown name, ValueError where its stride is not the spec's, it can't read images of the
     spec's size or it has no timm weights, OSError where these can't be downloaded.
@@ -91,7 +91,7 @@ class StemBackbone(nn.Module):
         projection = nn.Sequential(nn.Conv2d(64, 256, kernel_size=1, bias=False), nn.BatchNorm2d(256))
         self.layer1 = nn.Sequential(Bottleneck(64, 64, downsample=projection), *(Bottleneck(256, 64) for _ in range(3)))
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # as timm starts HRNet
+            if isinstance(module, nn.Conv2d):  # as timm initializes HRNet
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Images) -> Features:
@@ -130,9 +130,9 @@ backbones.add("hrnet_w48", HighResolutionBackbone)
 
 
 class TimmBackbone(nn.Module):
-    """Any timm model that gives features: its last map at the spec's stride.
+    """Any timm model that gives feature maps: its last map at the spec's stride.
 
-    What of the model the map doesn't need is left out, or frozen where timm keeps it.
+    Layers that the map doesn't need are left out, or frozen where timm keeps them.
     """
 
     def __init__(self, spec: ModelSpec, pretrained: bool = False) -> None:
@@ -158,31 +158,31 @@ class TimmBackbone(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class _TimmMap:
-    """The last map at a stride of one of timm's models, and how timm is asked for it."""
+    """The last map at a stride of a timm model, and how to get it from timm."""
 
     name: str
     stride: int
-    strides: tuple[int, ...]  # all that the model states
+    strides: tuple[int, ...]  # of all maps that the model states
     channels: int
     index: int
     own_size: tuple[int, int]
-    fixed_size: bool  # the model is made for one image size, and timm can make it for another
+    fixed_size: bool  # the model is built for one image size, and timm can build it for another
     getter: bool  # timm's other way to a map: it prunes and gives channels first, but renames parameters
 
     def options(self, image_size: tuple[int, int]) -> dict[str, Any]:
-        """What `timm.create_model` takes."""
+        """Arguments of `timm.create_model`."""
         size = {"img_size": image_size} if self.fixed_size else {}
         getter = {"feature_cls": "getter"} if self.getter else {}
         return {"features_only": True, "out_indices": (self.index,), **size, **getter}
 
 
 def _find_map(name: str, stride: int) -> _TimmMap:
-    """Raises ValueError where the model gives no features, or none at the stride."""
+    """Raises ValueError where the model gives no feature maps, or none at the stride."""
     try:
         network = _without_data(name, features_only=True)
         info, config = network.feature_info, network.pretrained_cfg
         strides = tuple(info.reduction())
-    except Exception as error:
+    except Exception as error:  # timm raises many kinds, and asserts
         raise ValueError(f"timm's {name!r} can't give feature maps: {_reason(error)}") from error
     if stride not in strides:
         raise ValueError(
@@ -202,20 +202,20 @@ def _find_map(name: str, stride: int) -> _TimmMap:
 
 
 def _leave_out_unused(found: _TimmMap, image_size: tuple[int, int]) -> tuple[_TimmMap, set[str]]:
-    """The way to the map that keeps the fewest parameters which it doesn't need, and the names of these."""
+    """The way to the map that keeps the fewest unused parameters, and the names of these."""
     unused = _unused(found, image_size)
     if not unused:
         return found, unused
     pruned = replace(found, getter=True)
     try:
         still_unused = _unused(pruned, image_size)
-    except Exception:  # not every model has timm's getter
+    except Exception:  # timm's getter fails for some models, in many ways; the other way works
         return found, unused
     return (pruned, still_unused) if len(still_unused) < len(unused) else (found, unused)
 
 
 def _unused(found: _TimmMap, image_size: tuple[int, int]) -> set[str]:
-    """Names of parameters that don't change the map. Raises ValueError where it isn't the map that timm states."""
+    """Names of parameters that don't change the map. Raises ValueError where the map isn't as timm states."""
     network = _without_data(found.name, **found.options(image_size))
     with torch.inference_mode(False), torch.enable_grad():
         features = network(torch.empty(1, 3, *image_size, device="meta"))[0]
@@ -228,7 +228,7 @@ def _unused(found: _TimmMap, image_size: tuple[int, int]) -> set[str]:
 
 
 def _advice(found: _TimmMap, image_size: tuple[int, int]) -> str:
-    """A size that the model can read, where one of a few is."""
+    """What size to use instead, if the model can read one of a few that are tried."""
     height, width = (-(-side // 32) * 32 for side in image_size)
     largest = -(-max(image_size) // 256) * 256
     for size in ((height, width), (max(image_size),) * 2, (largest, largest), found.own_size):
@@ -236,7 +236,7 @@ def _advice(found: _TimmMap, image_size: tuple[int, int]) -> str:
             continue
         try:
             _unused(found, size)
-        except Exception:  # nor this one
+        except Exception:  # the model can't read this size either; timm raises many kinds
             continue
         return f"image_size={size} would do, with a patch_size that fits"
     return f"no other size that was tried would do; its strides are {sorted(set(found.strides))}"
@@ -249,7 +249,7 @@ def _timm_name(backbone: str) -> str:
     """
     name = backbone.removeprefix("timm/")
     if ":" in name or "/" in name:
-        raise LookupError(f"timm/ takes names that timm.list_models() lists, no places to load from; got {name!r}")
+        raise LookupError(f"timm/ takes names that timm.list_models() lists, not locations to load from; got {name!r}")
     architecture, _, tag = name.partition(".")
     if architecture not in timm.list_models():
         closest = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:3]) or "timm.list_models() lists all"
@@ -261,7 +261,7 @@ def _timm_name(backbone: str) -> str:
 
 
 def _without_data(name: str, **options: Any) -> Any:
-    """timm's model on the meta device, which costs little time and no memory."""
+    """timm's model on the meta device, which takes little time and no memory."""
     with torch.inference_mode(False):
         try:
             with torch.device("meta"):
@@ -273,7 +273,7 @@ def _without_data(name: str, **options: Any) -> Any:
 
 
 def _from_timm(name: str, pretrained: bool, **options: Any) -> Any:
-    """timm's model. Raises ValueError where there are no weights to start it from, OSError where they don't come."""
+    """timm's model. Raises ValueError where timm has no weights for it, OSError where they can't be downloaded."""
     if not pretrained:
         return timm.create_model(name, **options)
     if not timm.is_model_pretrained(name):
@@ -288,6 +288,6 @@ def _from_timm(name: str, pretrained: bool, **options: Any) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """An error's first sentence; timm has assertions without one."""
+    """An error's first sentence; some of timm's assertions have no message."""
     lines = str(error).strip().split(". ")[0].splitlines()
     return lines[0].rstrip(".") if lines else f"{type(error).__name__} without a message"

@@ -21,7 +21,7 @@ def register_block(name: str) -> Callable[[Callable[[ModelSpec], nn.Module]], Ca
     """Decorate a function or class that takes a ModelSpec and gives a block, so that ``block=name`` finds it.
 
     A block maps (batch, tokens, width) to the same shape, or to its first K rows when called with ``queries=K``, and
-    attends through `tokenpose.Attention`, which brings the fused path and the recording.
+    attends through `tokenpose.Attention`, which has the fused path and can be recorded.
     Raises ValueError where the name is taken.
     """
     return blocks.register(name)
@@ -85,14 +85,14 @@ class Encoder(nn.Module):
         """(batch, keypoints + visual, width) -> (batch, keypoints, groups x width).
 
         ``block_positions`` are added before every block but the first of each group; they are 0 for keypoint tokens.
-        ``watch`` sees each block's number, from 0 through all groups, and the tokens that leave it.
+        ``watch`` is called with each block's number, from 0 through all groups, and the tokens that leave it.
         """
         exits, number = [], 0
         for group in self.groups:
             for index, block in enumerate(group):
                 if index and block_positions is not None:
                     tokens = tokens + block_positions
-                last = number == self.depth - 1  # of it only keypoint rows are read
+                last = number == self.depth - 1  # its keypoint rows alone are read
                 tokens = block(tokens, queries=self.keypoints) if last else block(tokens)
                 if watch is not None:
                     watch(number, tokens)

@@ -1,4 +1,4 @@
-"""Carry-over: weights made for other keypoints, another size or other positions serve a new model."""
+"""Carry-over: load weights made for other keypoints, another size or other positions into a new model."""
 
 import logging
 import math
@@ -19,19 +19,19 @@ logger = logging.getLogger(__name__)
 _ARCHITECTURE = (
     "backbone", "patch_size", "width", "groups", "depth", "heads", "mlp_ratio", "block", "head_layers", "head_hidden",
 )  # fmt: skip
-"""In what of its spec a model can't differ from the file."""
+"""Fields of the spec in which a model can't differ from the file."""
 
-NEW = "\0"  # in ``sources``: a keypoint that starts from none of the file's; no keypoint has this name
+NEW = "\0"  # in ``sources``: a keypoint that starts from none of the file's; no keypoint can have this name
 
 
 def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] | None = None) -> None:
-    """Load weights into a model whose keypoints, sizes or positions may differ from the file's; all else strictly.
+    """Load weights into a model whose keypoints, sizes or positions may differ from the file's; the rest must match.
 
-    Keypoint tokens come by name: ``sources`` maps the model's keypoint names to the file's (None: the same names).
-    Learnable positions and the head's last layer are resampled as the 2-D maps that they are. What is new stays as
-    initialised, is logged, and is named in ``model.newly_initialised``.
+    Keypoint tokens are matched by name: ``sources`` maps the model's keypoint names to the file's (None: the same
+    names). Learnable positions and the head's last layer are resampled as the 2-D maps that they are. New parameters
+    keep their initial values; they are logged and listed in ``model.newly_initialized``.
 
-    Raises ValueError that lists the tensors which don't fit; the model is then as it was.
+    Raises ValueError that lists the tensors which don't fit; the model is then unchanged.
     """
     carried, new = carry_over(weights, model.spec, sources)
     expected = model.state_dict()
@@ -49,14 +49,14 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
             rows = carried[name]
             carried[name] = torch.where(rows.isnan(), expected[name].to(rows), rows)
     model.load_state_dict({**expected, **carried})
-    model.newly_initialised, model.card = tuple(new), weights.card
+    model.newly_initialized, model.card = tuple(new), weights.card
     if new:
-        logger.info("newly initialised: %s", ", ".join(new))
+        logger.info("newly initialized: %s", ", ".join(new))
     _warn_of_spellings(new, weights, model.spec)
 
 
 def _warn_of_spellings(new: Sequence[str], weights: Weights, spec: ModelSpec) -> None:
-    """Log new keypoints that the file may have, spelled otherwise."""
+    """Warn of new keypoints that the file may have under another spelling."""
     known = {normalize_name(name): name for name in weights.spec.skeleton.keypoints}
     alike = {
         name: known[words]
@@ -65,7 +65,7 @@ def _warn_of_spellings(new: Sequence[str], weights: Weights, spec: ModelSpec) ->
     }
     if alike:
         logger.warning(
-            "%s: keypoints %s start anew, though %s read the same: keypoints=%r starts them from there",
+            "%s: keypoints %s start at random, though the weights have %s: keypoints=%r starts them from those",
             weights.origin, ", ".join(map(repr, alike)), ", ".join(map(repr, alike.values())), alike,
         )  # fmt: skip
 
@@ -73,7 +73,7 @@ def _warn_of_spellings(new: Sequence[str], weights: Weights, spec: ModelSpec) ->
 def carry_over(
     weights: Weights, spec: ModelSpec, sources: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors for a model of another spec, and the names of what is new; rows of new keypoints hold NaN."""
+    """Tensors for a model of another spec, and the names of new parameters; rows of new keypoints hold NaN."""
     names = [(sources or {}).get(name, name) for name in spec.skeleton.keypoints]
     old = weights.spec
     rows = [old.skeleton.keypoints.index(name) if name in old.skeleton.keypoints else None for name in names]
@@ -99,7 +99,7 @@ def carry_over(
 
 
 def _differing(old: ModelSpec, new: ModelSpec) -> list[str]:
-    """What of the architecture isn't as in the file."""
+    """The fields of the architecture that differ from the file's."""
     pairs = ((name, getattr(old, name), getattr(new, name)) for name in _ARCHITECTURE)
     return [f"{name} is {ours!r}, the file's {theirs!r}" for name, theirs, ours in pairs if theirs != ours]
 

@@ -12,7 +12,7 @@ import torch
 
 from tokenpose.models.carry_over import NEW, load_weights
 from tokenpose.models.hub import find_folder, is_location
-from tokenpose.models.official import read_checkpoint
+from tokenpose.models.official import read_published_checkpoint
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import CHECKPOINT_SUFFIXES, Weights, check_claims, check_finite, read_weights
@@ -46,18 +46,19 @@ def create_model(
     backbone_pretrained: bool = False,
     **spec_changes: Any,
 ) -> TokenPose:
-    """A model by name, in eval mode: "architecture" or "architecture.tag" (`tokenpose.list_models`), or where it lies,
+    """A model by name, in eval mode: "architecture" or "architecture.tag" (`tokenpose.list_models`), or by location:
     "local-dir:folder" or "hf-hub:user/name@revision", as `tokenpose.save_pretrained` and `push_to_hub` wrote it.
 
-    ``pretrained``: with the weights that ship for the name (those in a folder or on a hub always come along).
-    ``weights``: from a safetensors file or folder that tokenpose wrote, whose spec must agree with the name, or from a
+    ``pretrained``: load the weights that ship for the name (weights in a folder or on a hub are always loaded).
+    ``weights``: load a safetensors file or folder that tokenpose wrote, whose spec must agree with the name, or a
     PyTorch checkpoint (.pth, .pt, .ckpt, .bin, .tar) of the named model, with published parameter names or ours; no
     code in it is run.
 
     ``keypoints``: a count, a list of names, a dict from new names to the names whose tokens they start from (None: from
-    none), or a Skeleton. ``spec_changes``: any of ModelSpec's fields, ``backbone="timm/resnet18", depth=6``.
-    Weights survive changed keypoints (tokens are carried over by name; a count has none), image size (the head and
-    learnable positions are resampled) and positions; ``model.newly_initialised`` names what they did not bring.
+    random values), or a Skeleton. ``spec_changes``: any of ModelSpec's fields, ``backbone="timm/resnet18", depth=6``.
+    Weights can be loaded with other keypoints (tokens are carried over by name; a count has none), another image size
+    (the head and learnable positions are resampled) and other positions; ``model.newly_initialized`` lists the
+    parameters that they don't have.
     ``backbone_pretrained`` starts a timm backbone from timm's weights.
 
     Raises LookupError for unknown names (with the closest) and for ``pretrained`` where nothing ships (with the names
@@ -65,7 +66,7 @@ def create_model(
     `tokenpose.models.hub.find_folder` raises.
     """
     if not isinstance(name, str):
-        raise TypeError(f"a model's name is text, see tokenpose.list_models(); got {name!r:.80}")
+        raise TypeError(f"a model's name must be a string, see tokenpose.list_models(); got {name!r:.80}")
     if pretrained and weights is not None:
         raise ValueError("give pretrained=True or weights=..., not both")
     if "skeleton" in spec_changes:
@@ -75,7 +76,7 @@ def create_model(
     _check_placement(device, dtype)
     if is_location(name):
         if weights is not None:
-            raise ValueError(f"{name} brings its own weights; give weights=... with an architecture's name")
+            raise ValueError(f"{name} has its own weights; give weights=... with an architecture's name")
         found = read_weights(find_folder(name))
         source: Weights | None = found
         spec, created = found.spec, name
@@ -106,23 +107,23 @@ def _check_placement(device: Any, dtype: Any) -> None:
 
 
 def _check_meaning(source: Weights, spec: ModelSpec) -> None:
-    """Refuse or report changes that shapes don't show: the weights would fit, and mean something else."""
+    """Raise ValueError or warn of changes that leave all shapes the same but give the weights another meaning."""
     for name in ("heads", "attention_scale"):
         made, wanted = getattr(source.spec, name), getattr(spec, name)
         if made != wanted:
             raise ValueError(
-                f"{source.origin}: the weights are made for {name}={made!r} and mean nothing with {wanted!r}"
+                f"{source.origin}: the weights were trained with {name}={made!r} and don't work with {wanted!r}"
             )
     for name in ("heatmap_activation", "mean", "std"):
         made, wanted = getattr(source.spec, name), getattr(spec, name)
         if made != wanted:
-            logger.warning("the weights are made for %s=%r; with %r they need training", name, made, wanted)
+            logger.warning("the weights were trained with %s=%r; with %r the model needs training", name, made, wanted)
 
 
 def _find_named(
     name: str, pretrained: bool, weights: str | Path | None, spec_changes: Mapping[str, Any]
 ) -> tuple[Weights | None, ModelSpec, str]:
-    """The weights for a name of the zoo, if any are wanted; the name's spec; what to call the model."""
+    """For a name of the zoo: its weights, if any are wanted, its spec, and what to call the model in the log."""
     _refuse_paths(name)
     full_name, tag, spec = find_tag(name)
     architecture = full_name.partition(".")[0]
@@ -133,7 +134,7 @@ def _find_named(
         raise TypeError(f"weights is a file's or folder's path; got {type(weights).__name__}")
     if Path(weights).suffix.lower() in CHECKPOINT_SUFFIXES:
         built = {field: value for field, value in spec_changes.items() if field not in _DATA_FIELDS}
-        return read_published(weights, spec.replace(**built), full_name), spec, created
+        return _weights_from_checkpoint(weights, spec.replace(**built), full_name), spec, created
     source = read_weights(weights)
     checked = {field for field in spec.to_dict() if "." in name or field not in _DATA_FIELDS} - spec_changes.keys()
     _check_agreement(full_name, spec, source.spec, checked, origin=str(weights))
@@ -142,8 +143,8 @@ def _find_named(
     return source, spec, created
 
 
-def load_model(path: str | Path, device: torch.device | str | None = None) -> TokenPose:
-    """The model in a weights file, whatever its name, in eval mode. Raises what `read_weights` raises."""
+def read_model(path: str | Path, device: torch.device | str | None = None) -> TokenPose:
+    """The model in a weights file, in eval mode. Raises what `read_weights` raises."""
     source = read_weights(path)
     model = TokenPose(source.spec)
     load_weights(model, source)
@@ -152,17 +153,17 @@ def load_model(path: str | Path, device: torch.device | str | None = None) -> To
 
 
 def _refuse_paths(name: str) -> None:
-    """A file or folder in place of a name, which is easily done."""
+    """Raise LookupError, with the right call, for a file or folder in place of a name."""
     if name.endswith((".safetensors", *CHECKPOINT_SUFFIXES)) or "/" in name or "\\" in name:
         raise LookupError(
-            f"{name!r} is no model's name: a folder is named 'local-dir:{name}', a model on a hub 'hf-hub:user/name', "
-            "and a file goes with its model's name, create_model(name, weights=file)"
+            f"{name!r} is not a model's name: for a folder, use 'local-dir:{name}'; for a model on a hub, "
+            "'hf-hub:user/name'; for a file, its model's name and the file, create_model(name, weights=file)"
         )
 
 
-def read_published(path: str | Path, spec: ModelSpec, name: str) -> Weights:
-    """A PyTorch checkpoint as the weights of a spec. Raises what `read_checkpoint` raises, and ValueError."""
-    tensors = read_checkpoint(path)
+def _weights_from_checkpoint(path: str | Path, spec: ModelSpec, name: str) -> Weights:
+    """A PyTorch checkpoint as the weights of a spec. Raises what `read_published_checkpoint` raises, and ValueError."""
+    tensors = read_published_checkpoint(path)
     origin = f"{path}, read as a {name}"
     check_claims(spec, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, origin)
     check_finite(tensors, origin)
@@ -173,7 +174,7 @@ def read_published(path: str | Path, spec: ModelSpec, name: str) -> Weights:
 
 
 def _shipped(full_name: str, tag: Tag) -> Path:
-    """The weights file in the package, its hash checked."""
+    """The path of the weights file in the package, after a check of its hash."""
     if tag.checkpoint is None:
         available = ", ".join(list_models(pretrained=True)) or "none yet"
         raise LookupError(f"no weights ship for {full_name}; weights ship for: {available}")
@@ -184,7 +185,7 @@ def _shipped(full_name: str, tag: Tag) -> Path:
 
 
 def _check_agreement(name: str, named: ModelSpec, found: ModelSpec, checked: set[str], origin: str) -> None:
-    """Refuse weights of another architecture; with a tag in the name, of another size or skeleton too."""
+    """Raise ValueError for weights of another architecture and, if the name has a tag, of another size or skeleton."""
     named_values, found_values = (
         {**spec.to_dict(), "heatmap_size": spec.output_size, "head_hidden": spec.hidden_width}
         for spec in (named, found)
@@ -199,7 +200,7 @@ def _check_agreement(name: str, named: ModelSpec, found: ModelSpec, checked: set
 
 
 def _check_patch(architecture: str, found: ModelSpec, origin: str) -> None:
-    """Refuse a patch size that no tag of the architecture has: S-v1 and S-v2 differ in nothing else."""
+    """Raise ValueError for a patch size that no tag of the architecture has: S-v1 and S-v2 differ only in that."""
     patches = {find_tag(f"{architecture}.{tag}")[2].patch_size for tag in architectures.find(architecture).tags}
     if found.patch_size not in patches:
         raise ValueError(
@@ -209,7 +210,7 @@ def _check_patch(architecture: str, found: ModelSpec, origin: str) -> None:
 
 
 def _skeleton(keypoints: Keypoints | None, named: Skeleton) -> tuple[Skeleton, dict[str, str] | None]:
-    """The model's skeleton, and from whose tokens its keypoints start where that isn't told by equal names."""
+    """The model's skeleton, and the keypoints whose tokens its own start from; None: from those of the same name."""
     if keypoints is None:
         return named, None
     if isinstance(keypoints, Skeleton):

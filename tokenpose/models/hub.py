@@ -1,4 +1,4 @@
-"""Models in folders and on a hub: "local-dir:folder", "hf-hub:user/name@revision", and the way there."""
+"""Models in folders and on a hub: "local-dir:folder", "hf-hub:user/name@revision", and uploading."""
 
 import logging
 import tempfile
@@ -20,7 +20,7 @@ _ADVICE = ("For more information check", "This is usually due")  # a page about 
 
 
 def is_location(name: str) -> bool:
-    """Whether a model's name says where it lies, instead of what it is."""
+    """Whether a model's name is a location instead of an architecture."""
     return name.startswith((LOCAL, HUB))
 
 
@@ -31,13 +31,15 @@ def find_folder(name: str) -> Path:
     revision is a branch, a tag or a commit, the main branch where none is given.
 
     Raises FileNotFoundError for a folder that isn't there, LookupError where the hub has no such model or revision,
-    ValueError for a name that no hub could have and a model that tokenpose didn't write, PermissionError where the hub
+    ValueError for a malformed name and a model that tokenpose didn't write, PermissionError where the hub
     refuses, and OSError where it can't be reached.
     """
     if name.startswith(LOCAL):
         folder = Path(name.removeprefix(LOCAL)).expanduser()
         if not name.removeprefix(LOCAL) or not folder.is_dir():
-            raise FileNotFoundError(f"{name!r} names no folder: give local-dir: and one that save_pretrained wrote")
+            raise FileNotFoundError(
+                f"{name!r} is not an existing folder: give local-dir: and a folder that save_pretrained wrote"
+            )
         return folder
     return _download(name)
 
@@ -55,12 +57,12 @@ def push_to_hub(
 ) -> str:
     """Upload what `save_pretrained` writes to a hub, and return the commit's address.
 
-    ``repo_id``: "user/name", made where it doesn't exist (``private``: for its owner only); afterwards
+    ``repo_id``: "user/name", created if it doesn't exist (``private``: visible to its owner only); afterwards
     ``create_model("hf-hub:user/name")`` loads it anywhere. ``token``, ``revision`` (a branch), ``commit_message`` and
     ``create_pr`` (a pull request to the main branch) as in huggingface_hub's ``upload_folder``. ``card`` as in
     `save_pretrained`.
 
-    Raises ValueError for a ``repo_id`` that no hub could have, LookupError for a branch that doesn't exist,
+    Raises ValueError for a malformed ``repo_id``, LookupError for a branch that doesn't exist,
     PermissionError where the hub refuses, and OSError where it can't be reached.
     """
     from huggingface_hub import HfApi
@@ -95,13 +97,15 @@ def _download(name: str) -> Path:
     try:  # before the weights, which may be large and somebody else's
         ModelSpec.from_json(config.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{name} is no model that this tokenpose reads, by its {CONFIG_FILE}: {error}") from error
+        raise ValueError(
+            f"{name} is not a model that this version of tokenpose reads; its {CONFIG_FILE}: {error}"
+        ) from error
     commit = config.parent.name  # of the cache's folder: both files from one commit
     return _download_file(name, repo_id, WEIGHTS_FILE, commit).parent
 
 
 def _download_file(name: str, repo_id: str, file: str, revision: str | None) -> Path:
-    """The file in huggingface_hub's cache, a folder a commit; downloaded if it isn't there."""
+    """The file in huggingface_hub's cache, which has a folder for each commit; downloaded if it isn't there."""
     from huggingface_hub import hf_hub_download
 
     with _errors_of_the_hub("download", name):
@@ -110,14 +114,16 @@ def _download_file(name: str, repo_id: str, file: str, revision: str | None) -> 
 
 @contextmanager
 def _errors_of_the_hub(work: Literal["download", "upload"], name: str) -> Iterator[None]:
-    """huggingface_hub's errors as Python's own: one line, with what to do."""
+    """Turn huggingface_hub's errors into Python's own, in one line that says what to do."""
     from huggingface_hub import errors
 
     repo_id, _, revision = name.removeprefix(HUB).partition("@")
     try:
         yield
     except errors.HFValidationError as error:
-        raise ValueError(f"{name!r} names no model of a hub: hf-hub:user/name or hf-hub:user/name@revision") from error
+        raise ValueError(
+            f"{name!r} is not a model on a hub: give hf-hub:user/name or hf-hub:user/name@revision"
+        ) from error
     except errors.GatedRepoError as error:
         raise PermissionError(f"{name} is gated: ask for access on its page, then {_LOG_IN}") from error
     except errors.RepositoryNotFoundError as error:
@@ -144,6 +150,6 @@ def _errors_of_the_hub(work: Literal["download", "upload"], name: str) -> Iterat
 
 
 def _one_line(error: BaseException) -> str:
-    """What an error says, without advice that isn't for the users of this package."""
+    """An error's message, without advice that doesn't apply to users of this package."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(_ADVICE))[:300]

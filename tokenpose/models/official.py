@@ -1,4 +1,4 @@
-"""The published parameter names, and ours."""
+"""Published checkpoints: reading them, and renaming their parameters to ours."""
 
 import re
 import zipfile
@@ -21,8 +21,8 @@ _INSIDE_BLOCK = {
 }
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """A PyTorch checkpoint's tensors by our names, from published names or ours; no code in it is run.
+def read_published_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Read a PyTorch checkpoint with published parameter names or ours; the tensors by our names. Runs no code in it.
 
     The state dict is the file's whole content or its "state_dict". Raises FileNotFoundError, and ValueError for
     anything but tensors by names.
@@ -52,7 +52,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def _refuse_compressed(path: Path) -> None:
-    """PyTorch stores its files as they are; a compressed one could unpack to any size."""
+    """Raise ValueError for a compressed file: PyTorch doesn't compress its files, and one could unpack to any size."""
     try:
         if not zipfile.is_zipfile(path):
             return
@@ -63,11 +63,11 @@ def _refuse_compressed(path: Path) -> None:
             f"{path} is not a PyTorch checkpoint that holds nothing but tensors and plain values"
         ) from error
     if compressed:
-        raise ValueError(f"{path} is compressed, which PyTorch's own files are not; it is not read")
+        raise ValueError(f"{path} is compressed, unlike the files that PyTorch writes, so it is not read")
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse what no weights are: other types and layouts, and small tensors that stand for huge ones."""
+    """Raise ValueError for types and layouts that weights don't have, and for small tensors that claim to be huge."""
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.is_meta:
             kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device.type}"
@@ -79,8 +79,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a published state dict's parameters so that a model of the same variant loads them strictly.
 
-    Takes T, S, B and L, with or without ``module.`` before all names. The stored sine table is left out (models
-    compute it); a learnable table is kept. Raises ValueError that lists the names it doesn't know.
+    Takes T, S, B and L, with or without ``module.`` before all names. Drops the stored sine table, which models
+    compute, and keeps a learnable table. Raises ValueError that lists the unknown names.
     """
     converted: dict[str, Tensor] = {}
     unknown = []
@@ -100,7 +100,7 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _strip(name: str) -> str:
-    """Leave out what the variants put around the same parts; backbone names come out as "pre_feature."."""
+    """Remove the prefixes in which the variants differ; backbone names then start with "pre_feature."."""
     name = name.removeprefix("module.")
     if name.startswith("features."):
         name = name.removeprefix("features.")
@@ -129,7 +129,7 @@ def _convert_name(name: str) -> str | None:
 
 
 def _is_sine_table(positions: Tensor) -> bool:
-    """Sine and cosine of the same angle stand side by side, so their squares add up to 1 everywhere."""
+    """Whether these are sine positions: sine and cosine of an angle are neighbors, so their squares add up to 1."""
     if positions.ndim != 3 or positions.shape[-1] % 2:
         return False
     axes = positions.double().unflatten(-1, (2, -1))

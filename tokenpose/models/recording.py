@@ -1,4 +1,4 @@
-"""Recording: what keypoint tokens attend to, computed beside the fused attention for as long as it lasts."""
+"""Recording: what keypoint tokens attend to, computed beside the fused attention while a context lasts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,21 +29,21 @@ def record_attention(
 ) -> Iterator[Recording]:
     """Record what the keypoint tokens attend to while the context lasts; the model's outputs stay the same to the bit.
 
-    ``blocks`` (None: all) counts through all groups from 0, or from the end if negative; ``heads`` (None: all)
-    likewise. Rows come in the order in which the network works, whatever the order of ``blocks``.
+    ``blocks`` (None: all) counts through all groups from 0, or from the end if negative; so does ``heads`` (None: all)
+    within a block. Rows come in the order in which the network works, whatever the order of ``blocks``.
 
     The rows are computed beside the fused path, for the keypoint queries only (keypoints x tokens, not tokens x
-    tokens), and carry gradients where autograd is on. Each call of the model replaces the rows of the one before: with
-    a flip test or several batches those of the last one stay. A batch that goes through in chunks is one call.
+    tokens), and carry gradients where autograd is on. Each call of the model replaces the rows of the one before: after
+    a flip test or several batches, those of the last call remain. An optimized copy that splits a batch gives the rows
+    of the whole batch.
 
     Raises ValueError where no block uses the library's Attention, a block or head isn't there, the model is compiled,
-    or it is being recorded already; TypeError for what is no model and no list of numbers.
+    or it is being recorded already; TypeError if ``model`` isn't a module or ``blocks`` and ``heads`` aren't lists.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {model!r:.80}")
     keypoints = len(cast(Any, model).spec.skeleton)
-    recording = Recording()
-    with observe_attention(model, blocks, recording.rows, keypoints, heads):
+    with observe_attention(model, keypoints, blocks, heads) as recording:
         yield recording
 
 
@@ -55,10 +55,30 @@ def attentions_of(model: Any) -> list[list[Attention]]:
 
 @contextmanager
 def observe_attention(
-    model: Any, blocks: Sequence[int] | None, rows: list[Rows], queries: int | None, heads: Sequence[int] | None = None
-) -> Iterator[None]:
-    """Put softmax rows of the first ``queries`` tokens (None: of all) into a list, which holds those of one pass: a
-    call of the model, in chunks or not, or of its `read` alone."""
+    model: Any, queries: int | None, blocks: Sequence[int] | None = None, heads: Sequence[int] | None = None
+) -> Iterator[Recording]:
+    """As `record_attention`, for the first ``queries`` tokens (None: for all). A call of the model's `read` alone
+    replaces the rows as well."""
+    recorded = _choose_attentions(model, blocks, heads)
+    recorder = _Recorder(queries, heads)
+    handles = [
+        model.register_forward_pre_hook(recorder.begin_call),
+        model.tokenizer.register_forward_pre_hook(recorder.begin_pass),  # runs once a pass, before every block
+        model.register_forward_hook(recorder.end_call, always_call=True),
+    ]
+    try:
+        for attention in recorded:
+            attention.observer = recorder.observer(attention)
+        yield recorder.recording
+    finally:
+        for handle in handles:
+            handle.remove()
+        for attention in recorded:
+            attention.observer = None
+
+
+def _choose_attentions(model: Any, blocks: Sequence[int] | None, heads: Sequence[int] | None) -> list[Attention]:
+    """The Attention modules to record, in the network's order. Raises TypeError and ValueError where they can't be."""
     for name, chosen in (("blocks", blocks), ("heads", heads)):
         if chosen is not None and not isinstance(chosen, Sequence):
             raise TypeError(f"{name} is a list of numbers; got {chosen!r:.80}")
@@ -79,51 +99,39 @@ def observe_attention(
     fewest = min((attention.heads for attention in recorded), default=0)
     if not all(-fewest <= head < fewest for head in heads or ()):
         raise ValueError(f"the model has {fewest} heads, 0 to {fewest - 1}; got {list(heads or ())}")
+    return recorded
 
-    def observer(attention: Attention) -> Callable[[Tensor, Tensor], None]:
+
+class _Recorder:
+    """Keeps the rows of the latest call in a recording. A model's runner may make a call of several passes, each with
+    some of the images: when the call ends, their rows are joined."""
+
+    def __init__(self, queries: int | None, heads: Sequence[int] | None) -> None:
+        self.recording = Recording()
+        self.queries, self.heads = queries, heads
+        self.is_called = False
+        self.finished: list[list[Rows]] = []  # the earlier passes of this call
+
+    def observer(self, attention: Attention) -> Callable[[Tensor, Tensor], None]:
+        """What an Attention module calls with its queries and keys."""
+
         def observe(query: Tensor, key: Tensor) -> None:
-            if heads is not None:
-                query, key = query[:, list(heads)], key[:, list(heads)]
-            rows.append(softmax_rows(query[:, :, :queries], key, attention.scale))
+            if self.heads is not None:
+                query, key = query[:, list(self.heads)], key[:, list(self.heads)]
+            self.recording.rows.append(softmax_rows(query[:, :, : self.queries], key, attention.scale))
 
         return observe
 
-    passes = _Passes(rows)
-    handles = [
-        model.register_forward_pre_hook(passes.begin_call),
-        model.tokenizer.register_forward_pre_hook(passes.begin_chunk),  # runs once a chunk, before every block
-        model.register_forward_hook(passes.end_call, always_call=True),
-    ]
-    try:
-        for attention in recorded:
-            attention.observer = observer(attention)
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for attention in recorded:
-            attention.observer = None
-
-
-class _Passes:
-    """Keeps a list of rows to those of the latest pass. A model that splits its batch reads chunk by chunk in one call:
-    their rows are put together when it ends."""
-
-    def __init__(self, rows: list[Rows]) -> None:
-        self.rows, self.is_called = rows, False
-        self.chunks: list[list[Rows]] = []  # of this call, without the one that is being read
-
     def begin_call(self, *_: object) -> None:
-        self.is_called = True
-        self.rows.clear()
+        self.is_called, self.recording.rows = True, []
 
-    def begin_chunk(self, *_: object) -> None:
-        if self.is_called and self.rows:
-            self.chunks.append(list(self.rows))
-        self.rows.clear()
+    def begin_pass(self, *_: object) -> None:
+        if self.is_called and self.recording.rows:
+            self.finished.append(self.recording.rows)
+        self.recording.rows = []
 
     def end_call(self, *_: object) -> None:
-        """Also after an error, when the rows are those of the chunk that it was in."""
-        chunks, self.chunks, self.is_called = [*self.chunks, list(self.rows)], [], False
-        if len(chunks) > 1 and len(chunks[0]) == len(self.rows):
-            self.rows[:] = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+        """Also runs after an error; the rows are then those of the pass in which it happened."""
+        passes, self.finished, self.is_called = [*self.finished, self.recording.rows], [], False
+        if len(passes) > 1 and len(passes[0]) == len(passes[-1]):
+            self.recording.rows = [torch.cat(parts) for parts in zip(*passes, strict=True)]

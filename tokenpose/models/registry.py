@@ -1,4 +1,4 @@
-"""Registry: parts by name, with an error that names the closest."""
+"""Registry: finds parts by name; the error for an unknown name lists the closest."""
 
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -15,7 +15,7 @@ class Registry(Generic[Part]):
         self._parts: dict[str, Part] = {}
 
     def add(self, name: str, part: Part) -> None:
-        """Keep a part. Raises ValueError where the name is taken."""
+        """Add a part. Raises ValueError where the name is taken."""
         if name in self._parts:
             raise ValueError(f"a {self.kind} named {name!r} is registered already; choose another name")
         self._parts[name] = part
@@ -37,7 +37,7 @@ class Registry(Generic[Part]):
             closest = longer or get_close_matches(lower, self._parts, n=3, cutoff=0.4) or sorted(self._parts)
             raise LookupError(
                 f"there is no {self.kind} named {name!r}; did you mean {', '.join(closest)}? "
-                f"One of your own has to be registered first (tokenpose.register_{self.kind})"
+                f"Register your own first (tokenpose.register_{self.kind})"
             )
         return self._parts[name]
 

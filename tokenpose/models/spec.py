@@ -1,4 +1,4 @@
-"""ModelSpec: everything that it takes to rebuild a model, as plain values."""
+"""ModelSpec: everything that is needed to rebuild a model, as plain values."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ AttentionScale = Literal["head", "model"]
 HeatmapActivation = Literal["identity", "softmax"]
 Size = tuple[int, int]
 
-# Far beyond what anybody means, and small enough that a mistyped or a hostile spec doesn't fill the memory.
+# Far above any sensible value, and low enough that a mistyped or a hostile spec doesn't fill the memory.
 _CEILINGS = {
     "width": 16_384, "groups": 64, "depth": 1_024, "backbone_stride": 256, "mlp_ratio": 100.0, "sigma": 1_000.0,
     "box_padding": 100.0, "head_hidden": 1_000_000,
 }  # fmt: skip
 _MOST_PIXELS, _MOST_TOKENS = 64_000_000, 65_536
 
-_HUGE = 10**12  # no number of a spec is as large
+_HUGE = 10**12  # every number in a spec must be smaller
 
 FORMAT_VERSION = 1  # of the JSON; raised when a reader of today could misread a file of tomorrow
 
@@ -69,7 +69,7 @@ class ModelSpec:
             if getattr(self, name) is not None or name != "heatmap_size":
                 object.__setattr__(self, name, _size(name, getattr(self, name)))
         for name in ("mean", "std"):
-            object.__setattr__(self, name, _colour(name, getattr(self, name)))
+            object.__setattr__(self, name, _color(name, getattr(self, name)))
         _check_types(self)
         _check_choices(self)
         _check_numbers(self)
@@ -135,7 +135,7 @@ class ModelSpec:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
+    """JSON's lists, turned back into tuples."""
     if isinstance(value, dict):
         return {name: _tuples(entry) for name, entry in value.items()}
     return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
@@ -158,7 +158,7 @@ def _size(name: str, value: Any) -> Size:
     return int(height), int(width)
 
 
-def _colour(name: str, value: Any) -> tuple[float, float, float]:
+def _color(name: str, value: Any) -> tuple[float, float, float]:
     if not isinstance(value, Sequence) or len(value) != 3 or not all(_is_number(channel) for channel in value):
         raise ValueError(f"{name} must be three numbers for red, green and blue in 0..1; got {value!r}")
     red, green, blue = (float(channel) for channel in value)
@@ -166,7 +166,7 @@ def _colour(name: str, value: Any) -> tuple[float, float, float]:
 
 
 def _is_number(value: Any) -> bool:
-    """Finite, and no bool."""
+    """Whether it is a finite number and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool) and bool(abs(value) < _HUGE)  # type: ignore[operator]
 
 
@@ -200,7 +200,7 @@ def _check_numbers(spec: ModelSpec) -> None:
         if not _is_number(value) or value <= 0:
             raise ValueError(f"{name} must be a positive number; got {value!r}")
     if round(spec.width * spec.mlp_ratio) < 1:
-        raise ValueError(f"mlp_ratio {spec.mlp_ratio} leaves nothing of a width of {spec.width}")
+        raise ValueError(f"mlp_ratio {spec.mlp_ratio} makes the hidden width of width {spec.width} zero")
     if min(spec.std) <= 0:
         raise ValueError(f"std must be positive; got {spec.std}")
     hidden = spec.head_hidden

@@ -1,4 +1,4 @@
-"""A TokenPose as training sees it: its outputs, and what helps it to learn."""
+"""Supervised: a TokenPose for training, with the extra outputs that extra losses need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,22 +16,23 @@ Maps = Float[Tensor, "batch keypoints rows columns"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """What one training pass gives: the model's heatmap logits, and what was asked for beside them."""
+class SupervisedOutputs:
+    """What `Supervised` returns: the model's heatmap logits, and the extra outputs that were asked for."""
 
     logits: Maps
     patches: Float[Tensor, "read_blocks batch keypoints rows columns"] | None = None
-    """Read off the visual tokens after some blocks."""
+    """Heatmap logits read off the visual tokens after some blocks."""
     attention: Float[Tensor, "guided_blocks batch keypoints visual"] | None = None
     """Each keypoint's attention over the visual tokens in some blocks, mean over heads, as a distribution."""
 
 
 class Supervised(nn.Module):
-    """Wraps a model for training: heads on the visual tokens and the attention of some blocks beside the outputs. Only
-    the model itself is kept after training.
+    """Wraps a model for training: besides the heatmap logits it returns heatmaps read off the visual tokens and the
+    attention of some blocks. After training, only the model itself is kept.
 
-    ``patch_blocks``: after which blocks a linear layer reads heatmaps off the visual tokens; not the last, which has
-    none. ``guided_blocks``: whose attention is given. Raises ValueError for blocks that aren't there.
+    ``patch_blocks``: the blocks after which a linear layer reads heatmaps off the visual tokens; not the last, which
+    gives none. ``guided_blocks``: the blocks whose attention is returned. Raises ValueError for blocks that don't
+    exist.
     """
 
     def __init__(
@@ -61,16 +62,16 @@ class Supervised(nn.Module):
 
     @property
     def backbone(self) -> nn.Module:
-        """The model's."""
+        """The model's backbone."""
         return self.model.backbone
 
     def compilable(self) -> list[nn.Module]:
-        """Everything that torch.compile can take on its own."""
+        """The modules that torch.compile can take one by one."""
         blocks = [block for group in self.model.encoder.groups for block in group]
         return [self.model.backbone, *blocks, self.model.head, *self.patch_heads.values()]
 
-    def forward(self, crops: Float[Tensor, "batch 3 height width"]) -> Predictions:
-        """Normalised crops -> what the losses need."""
+    def forward(self, crops: Float[Tensor, "batch 3 height width"]) -> SupervisedOutputs:
+        """Normalized crops (batch, 3, height, width) -> what the losses need."""
         features = self.model.backbone(crops)
         patches = []
 
@@ -86,7 +87,7 @@ class Supervised(nn.Module):
         finally:
             for attention in self.guided:
                 attention.observer = None
-        return Predictions(
+        return SupervisedOutputs(
             logits=logits,
             patches=torch.stack(patches) if patches else None,
             attention=_visual_attention(keepers) if keepers else None,
@@ -94,7 +95,7 @@ class Supervised(nn.Module):
 
 
 class _Keeper:
-    """Keeps the softmax rows of an attention's keypoint queries. A closure that fills a list would be compiled anew
+    """Keeps the softmax rows of an attention's keypoint queries. A closure that appends to a list would be recompiled
     for each length of the list."""
 
     def __init__(self, scale: float, keypoints: int) -> None:
@@ -115,7 +116,8 @@ class PatchHead(nn.Module):
         self.cells = output[0] // self.grid[0], output[1] // self.grid[1]
         if (self.cells[0] * self.grid[0], self.cells[1] * self.grid[1]) != output:
             raise ValueError(
-                f"heatmaps of {output} cells can't be read off {self.grid} patches: not whole cells each; set patches=0"
+                f"heatmaps of {output} cells can't be read off {self.grid} patches, which would cover parts of cells; "
+                "set patches=0"
             )
         self.norm = nn.LayerNorm(model.spec.width)
         self.linear = nn.Linear(model.spec.width, self.keypoints * self.cells[0] * self.cells[1])
@@ -130,7 +132,7 @@ class PatchHead(nn.Module):
 
 def _visual_attention(keepers: Sequence[_Keeper]) -> Float[Tensor, "blocks batch keypoints visual"]:
     rows = torch.stack([keeper.rows.mean(dim=1) for keeper in keepers if keeper.rows is not None])
-    visual = rows[..., rows.shape[-2] :]  # keypoint tokens stand first
+    visual = rows[..., rows.shape[-2] :]  # keypoint tokens come first
     return visual / visual.sum(dim=-1, keepdim=True)
 
 

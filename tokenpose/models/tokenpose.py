@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,22 +20,20 @@ class TokenPose(nn.Module):
     """Keypoint tokens and image patches through one Transformer; each keypoint token becomes a heatmap (ICCV 2021)."""
 
     spec: ModelSpec
-    newly_initialised: tuple[str, ...]
-    """Names of parameters that the weights did not bring; empty where all came from the file or none was read."""
+    newly_initialized: tuple[str, ...]
+    """Names of the parameters that the loaded weights don't have; empty if they have all, or if none were loaded."""
     card: dict[str, Any]
-    """Where the weights come from, by the file that they were read from; empty without one."""
-    is_optimized: bool
-    """Whether its parts were exchanged for inference, by `tokenpose.optimize`."""
-    chunk: int | None
-    """How many images of a batch go through at once on a CPU, None: all. Where memory is slow, few are faster."""
+    """Where the weights come from, as their file says; empty without a file."""
+    runner: Callable[["TokenPose", Tensor], Tensor] | None
+    """Takes (model, images) to the head's outputs in place of `run`, which it calls once or more, each time with some
+    of the images, in order. None, except in the copies that `tokenpose.optimize` makes."""
 
     def __init__(self, spec: ModelSpec, backbone_pretrained: bool = False) -> None:
         super().__init__()
         self.spec = spec
-        self.newly_initialised = ()
+        self.newly_initialized = ()
         self.card = {}
-        self.is_optimized = False
-        self.chunk = None
+        self.runner = None
         backbone: Any = make_backbone(spec, backbone_pretrained)
         self.backbone = backbone
         self.tokenizer = Tokenizer(spec, backbone.channels)
@@ -44,21 +41,23 @@ class TokenPose(nn.Module):
         self.head = HeatmapHead(spec)
         self.tokenizer.reset_parameters()
         for part in (self.encoder, self.head):
-            part.apply(_initialise_linear)
+            part.apply(_initialize_linear)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Heatmaps:
-        """Normalised crops (batch, 3, height, width) -> heatmaps (batch, keypoints, rows, columns)."""
+        """Normalized crops (batch, 3, height, width) -> heatmaps (batch, keypoints, rows, columns)."""
         return activate(self.logits(images), self.spec)
 
     def logits(self, images: Float[Tensor, "batch 3 height width"]) -> Heatmaps:
-        """What the head puts out; the heatmaps themselves unless the spec has a heatmap activation."""
+        """The head's outputs: the heatmaps themselves unless the spec has a heatmap activation."""
         if images.shape[-2:] != self.spec.image_size:
             raise ValueError(
                 f"this model takes crops of (height, width) = {self.spec.image_size}; got {tuple(images.shape[-2:])}; "
                 "crop with tokenpose.create_transform(model), or create the model with another image_size"
             )
-        if self.chunk is not None and images.is_cpu and images.shape[0] > self.chunk:
-            return torch.cat([self.read(self.backbone(some)) for some in images.split(self.chunk)])
+        return self.run(images) if self.runner is None else self.runner(self, images)
+
+    def run(self, images: Float[Tensor, "batch 3 height width"]) -> Heatmaps:
+        """One pass through the parts: the head's outputs for all images at once."""
         return self.read(self.backbone(images))
 
     def read(
@@ -66,7 +65,8 @@ class TokenPose(nn.Module):
         features: Float[Tensor, "batch channels height width"],
         watch: Callable[[int, Float[Tensor, "batch tokens width"]], None] | None = None,
     ) -> Heatmaps:
-        """The head's outputs from the backbone's map: tokens, encoder, head. ``watch`` sees the tokens after blocks."""
+        """The head's outputs from the backbone's map: tokens, encoder, head. ``watch`` is called after
+        each block, with its number and the tokens."""
         return self.head(self.encoder(self.tokenizer(features), self.tokenizer.block_positions, watch))
 
 
@@ -78,7 +78,7 @@ def activate(logits: Heatmaps, spec: ModelSpec) -> Heatmaps:
     return logits.flatten(2).softmax(dim=-1).view_as(logits) * (2 * math.pi * spec.sigma**2)
 
 
-def _initialise_linear(module: nn.Module) -> None:
+def _initialize_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

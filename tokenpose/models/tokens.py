@@ -41,7 +41,7 @@ class Tokenizer(nn.Module):
         if spec.positions == "learnable":
             self.positions = nn.Parameter(torch.empty(1, keypoints + rows * columns, spec.width))
         elif spec.positions in ("sine", "sine_every_block"):
-            # not stored: it follows from the sizes, and half-precision files would round it
+            # not stored: it is computed from the sizes, and half-precision files would round it
             self.register_buffer("positions", self._sine_table().to(self.keypoint_tokens.device), persistent=False)
             self.register_load_state_dict_post_hook(_restore_sine_table)  # of models made on the meta device
 
@@ -65,7 +65,7 @@ class Tokenizer(nn.Module):
         return functional.pad(table, (0, 0, len(self.spec.skeleton), 0))
 
     def reset_parameters(self) -> None:
-        """Published initialisation; also restores the sine table of a model that was made on the meta device."""
+        """Published initialization; also restores the sine table of a model that was made on the meta device."""
         nn.init.trunc_normal_(self.keypoint_tokens, std=0.02)
         nn.init.trunc_normal_(self.patch_embedding.weight, std=0.02)
         nn.init.zeros_(self.patch_embedding.bias)
@@ -76,6 +76,6 @@ class Tokenizer(nn.Module):
 
 
 def _restore_sine_table(tokenizer: Tokenizer, _keys: object) -> None:
-    """The table is not in the state dict, and `to_empty` leaves anything in its place."""
+    """Compute the table again: it is not in the state dict, and `to_empty` leaves arbitrary values in its place."""
     tokens = tokenizer.keypoint_tokens
     tokenizer.register_buffer("positions", tokenizer._sine_table().to(tokens), persistent=False)

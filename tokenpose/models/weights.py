@@ -1,4 +1,4 @@
-"""Weights files: safetensors that carry their spec and card. What is read is not trusted: it is checked first."""
+"""Weights files: safetensors with their spec and card. Files aren't trusted: they are checked before they are used."""
 
 import json
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ class Weights:
     tensors: dict[str, Tensor]
     card: dict[str, Any] = field(default_factory=dict)
     origin: str = "weights"
-    """What errors call them."""
+    """Where they come from, for errors."""
 
 
 def read_weights(path: str | Path) -> Weights:
     """Read a file that `write_weights` wrote, or the one in a folder; half precision becomes float32.
 
-    The header is checked against the spec it carries before a tensor is read. Raises FileNotFoundError, and ValueError
-    for anything but a whole safetensors file with a spec that it fulfils and finite values.
+    The header is checked against its spec before a tensor is read. Raises FileNotFoundError, and ValueError for
+    anything but a complete safetensors file with a spec that its tensors fit and finite values.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -45,7 +45,7 @@ def read_weights(path: str | Path) -> Weights:
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
     if path.suffix.lower() in CHECKPOINT_SUFFIXES:
-        raise ValueError(f"{path} is a PyTorch checkpoint, which carries no spec: give the name of its model too")
+        raise ValueError(f"{path} is a PyTorch checkpoint, which has no spec: give the name of its model too")
     try:
         with safe_open(path, framework="pt") as opened:
             metadata, names = opened.metadata() or {}, list(opened.keys())
@@ -69,8 +69,8 @@ def head_tensors(spec: ModelSpec) -> tuple[str, str]:
 
 
 def check_claims(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], origin: str) -> None:
-    """Refuse a spec that its tensors don't bear out, before a model of it is built: a small file that claims a huge
-    model would otherwise fill the memory. Raises ValueError."""
+    """Raise ValueError where a file's tensors don't fit its spec. To be called before a model is built: a small file
+    that claims a huge model would otherwise fill the memory."""
     keypoints, cells = len(spec.skeleton), spec.output_size[0] * spec.output_size[1]
     weight, bias = head_tensors(spec)
     features = spec.hidden_width if spec.head_layers == 2 else spec.groups * spec.width
@@ -103,11 +103,11 @@ def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
 def write_weights(
     model: nn.Module, path: str | Path, card: Mapping[str, Any] | None = None, half: bool = False
 ) -> None:
-    """Write a model's weights with its spec and card. ``half``: float16 but for batch-norm statistics.
+    """Write a model's weights with its spec and card. ``half``: as float16, except batch-norm statistics.
 
-    A compiled model is written as what it was compiled from, float64 as float32.
-    Raises TypeError for other modules, ValueError for an optimised model and for values that aren't finite (in half
-    precision: beyond 65504), OSError where there is no room or no right to write.
+    Of a compiled model, the original is written; float64 is written as float32. Raises TypeError for other modules,
+    ValueError for an optimized model and for values that aren't finite (in half precision: beyond 65504), OSError
+    where it can't write.
     """
     model = _plain(model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -127,15 +127,15 @@ def save_pretrained(model: nn.Module, folder: str | Path, card: Mapping[str, Any
     """Write a model into a folder: model.safetensors (with spec and card inside), config.json, README.md.
 
     ``create_model("local-dir:folder")`` reads it back. ``card``: plain values that say where the weights
-    come from; None: those that the model was loaded with. Raises TypeError for other modules than a TokenPose, and
-    ValueError for an optimised model.
+    come from; None: those that the model was loaded with. Raises TypeError for anything but a TokenPose, and
+    ValueError for an optimized model.
     """
     folder = Path(folder).expanduser()
     write_folder(model, folder, card, f"local-dir:{folder.name}")
 
 
 def write_folder(model: nn.Module, folder: Path, card: Mapping[str, Any] | None, name: str) -> None:
-    """The folder of `save_pretrained`; ``name`` is what its README calls `create_model` with."""
+    """Write the folder of `save_pretrained`; its README calls `create_model` with ``name``."""
     model = _plain(model)
     folder.mkdir(parents=True, exist_ok=True)
     card = model.card if card is None else card
@@ -145,13 +145,15 @@ def write_folder(model: nn.Module, folder: Path, card: Mapping[str, Any] | None,
 
 
 def _plain(model: nn.Module) -> TokenPose:
-    """The TokenPose that a compiled one was made from, or the model itself. Raises TypeError for anything else, and
-    ValueError for an optimised one."""
+    """The TokenPose itself, or the original of a compiled one. Raises TypeError for anything else, and ValueError for
+    an optimized model."""
     plain = model._orig_mod if isinstance(model, torch._dynamo.eval_frame.OptimizedModule) else model
     if not isinstance(plain, TokenPose):
-        raise TypeError(f"a TokenPose is needed; got {type(plain).__name__}: of a wrapper give the model inside")
-    if plain.is_optimized:
-        raise ValueError("an optimised model can't be written: write the model that was given to tokenpose.optimize")
+        raise TypeError(
+            f"a TokenPose is needed; got {type(plain).__name__}: if it wraps a TokenPose, give the one inside"
+        )
+    if plain.runner is not None:
+        raise ValueError("an optimized model can't be written: write the model that was given to tokenpose.optimize")
     return plain
 
 
@@ -174,7 +176,7 @@ def _model_card(model: TokenPose, card: Mapping[str, Any], name: str) -> str:
 
 
 def _read_folder(folder: Path) -> Weights:
-    """A folder's weights; its config.json, which others read, has to say the same."""
+    """A folder's weights. Raises ValueError where its config.json, which other programs read, says something else."""
     weights = read_weights(folder / WEIGHTS_FILE)
     config = folder / CONFIG_FILE
     if not config.is_file():
@@ -192,7 +194,7 @@ def _read_folder(folder: Path) -> Weights:
 
 def _read_spec(metadata: Mapping[str, str], path: Path) -> ModelSpec:
     if "spec" not in metadata:
-        raise ValueError(f"{path} carries no model spec in its metadata, so it wasn't written by tokenpose")
+        raise ValueError(f"{path} has no model spec in its metadata, so it wasn't written by tokenpose")
     try:
         return ModelSpec.from_json(metadata["spec"])
     except ValueError as error:
@@ -205,7 +207,7 @@ def _read_card(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has a card that is not JSON: {error}") from error
     if not isinstance(card, dict):
-        raise ValueError(f"{path} has a card that is no JSON object but {type(card).__name__}")
+        raise ValueError(f"{path} has a card that must be a JSON object; it is a {type(card).__name__}")
     return card
 
 

@@ -1,4 +1,4 @@
-"""The zoo: a literal table of the published architectures and of the weights trained here."""
+"""The zoo: a table of the published architectures and of the weights trained for this library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Tag:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A spec and its tags; a name without a tag means ``default_tag``."""
+    """A spec and its tags; a name without a tag stands for ``default_tag``."""
 
     spec: ModelSpec
     tags: Mapping[str, Tag]
@@ -79,9 +79,9 @@ architectures.add("tokenpose_l_d24", Architecture(
 def register_model(name: str, spec: ModelSpec) -> None:
     """Make ``create_model(name)`` build this spec. Raises ValueError for a name that is taken or has a dot or colon."""
     if not name or set(name) & set(".:/\\"):
-        raise ValueError(f"a model's name holds no dot (it separates the tag), colon or slash; got {name!r}")
+        raise ValueError(f"a model's name must have no dot (which separates the tag), colon or slash; got {name!r}")
     if not isinstance(spec, ModelSpec):
-        raise TypeError(f"a model is registered by its ModelSpec; got {type(spec).__name__}")
+        raise TypeError(f"register_model needs a ModelSpec; got {type(spec).__name__}")
     architectures.add(name, Architecture(spec=spec, tags={"custom": Tag()}, default_tag="custom"))
 
 
