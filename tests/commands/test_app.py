@@ -141,3 +141,10 @@ def test_progress_bar_over_several_images_on_a_terminal(photos, weights, monkeyp
     assert "3/3" in result.stderr
     assert result.stdout == "3 people in 3 images: poses\n"
     assert run("predict", "photos/a.png", "--box", BOX, "--weights", weights).stderr == ""
+
+
+def test_only_the_main_process_warns(photos, weights, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run("predict", "photos/a.png", "--weights", weights).stderr == ""
+    monkeypatch.setenv("RANK", "0")
+    assert run("predict", "photos/a.png", "--weights", weights).stderr.startswith("warning: no boxes given")

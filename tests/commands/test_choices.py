@@ -41,3 +41,12 @@ def test_without_a_name_the_model_is_the_default_one_or_that_of_the_weights(weig
 def test_model_is_titled_by_its_weights_file_or_its_name(weights):
     assert choose_named_model(None, weights, "cpu")[0] == str(weights)
     assert choose_named_model(None, None, "cpu")[0] == create_model(DEFAULT_MODEL, pretrained=True).card["name"]
+
+
+def test_model_is_optimized_only_if_that_is_asked_for(weights, monkeypatch):
+    seen = []
+    monkeypatch.setattr("tokenpose.deploy.optimization.optimize", lambda model: seen.append(model) or model)
+    choose_model(None, weights, "cpu")
+    assert seen == []
+    optimized = choose_model(None, weights, "cpu", optimized=True)
+    assert seen == [optimized]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tokenpose.doctor.swaps import SUSPICIOUS
+from tokenpose.doctor.swaps import SWAP_SCORE
 
 from ..drawing import draw_people
 from .running import run
@@ -157,7 +157,7 @@ def test_one_of_several_categories_is_checked(folder):
     ("given", "message"),
     [
         (("--sheet-count", "3"), "--sheet-count: it needs --sheet"),
-        (("--suspicious", "nan"), "--suspicious: a score is a finite number; got nan"),
+        (("--swap-score", "nan"), "--swap-score: a score is a finite number; got nan"),
     ],
 )
 def test_options_without_effect_are_wrong_usage(folder, given, message):
@@ -171,4 +171,4 @@ def test_outputs_of_another_kind_are_wrong_usage(folder, option, file):
 
 
 def test_help_shows_the_default_score_of_swapped_sides():
-    assert f"[default: {SUSPICIOUS}]" in " ".join(run("check", "--help").stdout.split())
+    assert f"[default: {SWAP_SCORE}]" in " ".join(run("check", "--help").stdout.split())

@@ -100,3 +100,9 @@ def test_results_may_not_overwrite_the_boxes_file(photos):
     Path("a.json").write_text(json.dumps({"a.png": [list(BOX)]}))
     with pytest.raises(ValueError, match=r"^the results would overwrite the boxes file a.json; choose another"):
         choose(BoxSource(file=Path("a.json")), ".")
+
+
+def test_number_that_is_too_large_for_an_id_is_not_one(photos):
+    for digits in (18, 19):
+        Image.new("RGB", (80, 60)).save(photos / f"{'9' * digits}.png")
+    assert [photograph.image_id for photograph in choose(BoxSource(given=[BOX]))] == [10**18 - 1, 2, 3, 4, 5]

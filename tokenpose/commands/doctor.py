@@ -60,10 +60,10 @@ FlipPairsOption = Annotated[
         rich_help_panel=DATA,
     ),
 ]
-SuspiciousOption = Annotated[
+SwapScoreOption = Annotated[
     float,
     typer.Option(
-        "--suspicious",
+        "--swap-score",
         metavar="SCORE",
         help="Least score at which left and right are reported as swapped; a lower one reports more people.",
         rich_help_panel=OUTPUT,
@@ -100,7 +100,7 @@ def check_command(
     val: ValOption = None,
     category: CategoryOption = None,
     flip_pairs: FlipPairsOption = None,
-    suspicious: SuspiciousOption = 7.0,
+    swap_score: SwapScoreOption = 7.0,
     strict: StrictOption = False,
     output: ReportOption = None,
     sheet: SheetOption = None,
@@ -124,8 +124,8 @@ def check_command(
     check_suffix(sheet, (".html", ".htm"), "a page of suspects is", "--sheet")
     refuse_without(sheet, {"--sheet-count": sheet_count})
     pairs = _read_pairs(flip_pairs)
-    if not math.isfinite(suspicious):
-        raise typer.BadParameter(f"a score is a finite number; got {suspicious}", param_hint="--suspicious")
+    if not math.isfinite(swap_score):
+        raise typer.BadParameter(f"a score is a finite number; got {swap_score}", param_hint="--swap-score")
 
     from tokenpose.data.sources import ImageSource
     from tokenpose.doctor.check import check_records, read_files
@@ -134,7 +134,7 @@ def check_command(
     source = ImageSource(images) if images else None
     files = read_files([*data, *filter(None, [val])], category, pairs)
     with progress(sum(len(records.files) for records in files) if source is not None else 0) as tick:
-        result = check_records(files, source, tick=tick, swap_score=suspicious)
+        result = check_records(files, source, tick=tick, swap_score=swap_score)
     _show(result)
     if output is not None:
         make_folder(output.parent)
