@@ -278,6 +278,20 @@ def test_pose_that_is_not_finite_is_no_prediction(write):
     assert kept["image_id"] == 3
 
 
+def test_soft_suppression_leaves_20_people_an_image_as_coco_does_and_hard_suppression_all(write):
+    far_apart = [moved(SEEN, 1000 * person) for person in range(21)]
+    keypoints = np.array(far_apart, dtype=np.float32).reshape(21, 3, 3)[..., :2]
+    boxes = Boxes(
+        image_index=np.zeros(21, dtype=np.int64),
+        boxes=np.float32([[0, 0, 60, 80]] * 21),
+        scores=np.linspace(1.0, 0.8, 21),
+    )
+    crowd = boxes, Predicted(keypoints=keypoints, scores=np.ones((21, 3), np.float32)), read(write(record()))
+    assert len(make_results(*crowd, FLY_SIGMAS, FRAMING)) == 21
+    kept = [entry["score"] for entry in make_results(*crowd, FLY_SIGMAS, FRAMING, soft_nms=0.5)]
+    assert kept == pytest.approx(np.linspace(1.0, 0.8, 21)[:20])  # the 21st, of 0.8, is one too many
+
+
 # Detectors' boxes
 
 
@@ -322,6 +336,29 @@ def test_detections_are_left_out_and_counted(detect):
         "in images that are not in flies.json": 1,
         "of category 62, '1', where 1 (fly) is wanted": 3,
     }
+
+
+def test_detection_with_a_score_of_exactly_the_threshold_stays(detect):
+    boxes, left_out = detect(detection(score=0.3), detection(score=0.2999), threshold=0.3)
+    assert boxes.scores.tolist() == [0.3]
+    assert left_out == {"score below 0.3": 1}
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside"),
+    [
+        ([-30, 20, 30, 40], [-30, 20, 31, 40]),  # ends at the left edge, or a pixel beyond it
+        ([10, -40, 30, 40], [10, -40, 30, 41]),
+        ([200, 20, 30, 40], [199, 20, 30, 40]),  # starts at the right edge of 200 columns
+        ([10, 200, 30, 40], [10, 199, 30, 40]),
+        ([10, 20, 0.99, 40], [10, 20, 1, 40]),  # under a pixel wide, or one
+        ([10, 20, 30, 0.99], [10, 20, 30, 1]),
+    ],
+)
+def test_detection_that_ends_exactly_at_the_images_edge_is_left_out(detect, outside, inside):
+    boxes, left_out = detect(detection(bbox=outside), detection(bbox=inside))
+    assert boxes.boxes.tolist() == [inside]
+    assert left_out == {"under a pixel a side, or outside the image": 1}
 
 
 def test_detections_without_scores_are_told(detect, caplog):

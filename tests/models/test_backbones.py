@@ -44,6 +44,16 @@ def test_pixels_are_the_image_itself(generator):
     assert make_backbone(spec("pixels", 1))(images) is images
 
 
+def test_stem_starts_with_two_over_the_outputs_that_each_value_reaches_as_variance():
+    torch.manual_seed(0)
+    stem = make_backbone(spec("stem"))
+    # 64 channels of 3x3: sqrt(2 / 576) = 0.059, though the first reads 3 channels only; 256 of 1x1: sqrt(2 / 256)
+    assert abs(stem.conv1.weight.std() / (2 / (64 * 9)) ** 0.5 - 1) < 0.05
+    assert abs(stem.conv2.weight.std() / (2 / (64 * 9)) ** 0.5 - 1) < 0.05
+    assert abs(stem.layer1[0].downsample[0].weight.std() / (2 / 256) ** 0.5 - 1) < 0.05
+    assert abs(stem.layer1[3].conv1.weight.std() / (2 / 64) ** 0.5 - 1) < 0.05
+
+
 @pytest.mark.parametrize(("name", "channels"), [("hrnet_w32", 32), ("hrnet_w48", 48)])
 def test_hrnet_has_timms_names_and_shapes_up_to_stage_3(name, channels):
     with torch.device("meta"):
