@@ -151,6 +151,11 @@ def test_pose_in_a_crowd_is_forgiven(write):
     )
 
 
+def test_crowds_and_people_without_keypoints_are_kept_and_do_not_count(write):
+    truth = read(write(record(), record(iscrowd=1), record(keypoints=[0] * 9, num_keypoints=0)))
+    assert (len(truth.annotations), truth.people) == (3, 1)
+
+
 def test_record_with_the_id_0_is_matched_like_any_other(write):
     assert measure_coco(read(write(record(id=0))), [found(SEEN)], FLY_SIGMAS)["AP"] == pytest.approx(1)
 
@@ -278,6 +283,13 @@ def test_pose_that_is_not_finite_is_no_prediction(write):
     assert kept["image_id"] == 3
 
 
+def test_suppression_takes_the_mean_of_the_two_areas(write):
+    boxes, predicted, truth = two_alike(write, 10)
+    boxes.boxes[0] *= 3  # 67,500 and 7,500 square pixels: OKS exp(-100 / (2 x 0.04 x 37,500)) = 0.967
+    assert len(make_results(boxes, predicted, truth, FLY_SIGMAS, FRAMING, nms=0.96)) == 1
+    assert len(make_results(boxes, predicted, truth, FLY_SIGMAS, FRAMING, nms=0.97)) == 2
+
+
 def test_soft_suppression_leaves_20_people_an_image_as_coco_does_and_hard_suppression_all(write):
     far_apart = [moved(SEEN, 1000 * person) for person in range(21)]
     keypoints = np.array(far_apart, dtype=np.float32).reshape(21, 3, 3)[..., :2]
@@ -336,6 +348,18 @@ def test_detections_are_left_out_and_counted(detect):
         "in images that are not in flies.json": 1,
         "of category 62, '1', where 1 (fly) is wanted": 3,
     }
+
+
+def test_detections_belong_to_the_image_of_their_id_whatever_images_are_called(write, tmp_path):
+    images = [
+        {"id": 3, "file_name": "4", "height": 200, "width": 200},
+        {"id": 4, "file_name": "3", "height": 200, "width": 200},
+    ]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps([detection(bbox=[3, 3, 30, 30]), detection(image_id=4, bbox=[4, 4, 40, 40])]))
+    boxes, _ = read_detections(path, 0.0, read(write(record(), images=images)))
+    assert boxes.image_index.tolist() == [0, 1]
+    assert boxes.boxes.tolist() == [[3, 3, 30, 30], [4, 4, 40, 40]]
 
 
 def test_detection_with_a_score_of_exactly_the_threshold_stays(detect):

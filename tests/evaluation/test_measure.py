@@ -242,6 +242,13 @@ def test_csv_has_a_row_for_each_keypoint_and_one_for_all(people):
     assert rows[-1]["labelled"] == str(6 * 14)
 
 
+def test_rows_of_the_table_hold_pckh_and_its_area_each_in_its_column(people):
+    result = evaluated(people, shift=1.0)
+    all_keypoints = list(csv.DictReader(io.StringIO(result.to_csv())))[-1]
+    assert float(all_keypoints["PCKh@0.5"]) == result.pckh.at_half.mean == 100
+    assert float(all_keypoints["PCKh AUC"]) == result.pckh.auc < 100  # at 0 nobody a pixel off is right
+
+
 def test_result_prints_as_a_table(people):
     lines = str(evaluated(people)).splitlines()
     assert lines[0] == "people.json: 6 people, labelled boxes in 6 images, decoder dark"
