@@ -154,7 +154,7 @@ def test_many_refuses_another_number_of_boxes_than_of_images(model, pixels):
         list(PosePredictor(model).many([pixels], [BOXES, BOXES]))
 
 
-@pytest.mark.parametrize("decoder", ["argmax", "dark"])
+@pytest.mark.parametrize("decoder", list(DECODERS))
 def test_flip_test_finds_the_mirrored_pose_in_the_mirrored_image(model, pixels, decoder):
     mirrored_boxes = [[WIDTH - x2, y1, WIDTH - x1, y2] for x1, y1, x2, y2 in BOXES]
     poses = predict(model, pixels, BOXES, decoder=decoder, flip_test=True)
