@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from tokenpose import images
+from tokenpose.geometry.decode import DECODERS
 from tokenpose.geometry.flips import flip_order
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
@@ -88,7 +89,7 @@ def test_without_boxes_the_whole_image_is_one_person_and_a_warning_says_so(model
     assert_equal(poses, predict(model, pixels, [[0, 0, WIDTH, HEIGHT]]), tolerance=0)
 
 
-@pytest.mark.parametrize("decoder", ["argmax", "shifted", "dark", "soft-argmax"])
+@pytest.mark.parametrize("decoder", list(DECODERS))
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_batch_equals_single(model, pixels, decoder, flip_test):
     predictor = PosePredictor(model, decoder=decoder, flip_test=flip_test)
@@ -153,7 +154,7 @@ def test_many_refuses_another_number_of_boxes_than_of_images(model, pixels):
         list(PosePredictor(model).many([pixels], [BOXES, BOXES]))
 
 
-@pytest.mark.parametrize("decoder", ["argmax", "dark"])
+@pytest.mark.parametrize("decoder", list(DECODERS))
 def test_flip_test_finds_the_mirrored_pose_in_the_mirrored_image(model, pixels, decoder):
     mirrored_boxes = [[WIDTH - x2, y1, WIDTH - x1, y2] for x1, y1, x2, y2 in BOXES]
     poses = predict(model, pixels, BOXES, decoder=decoder, flip_test=True)
@@ -167,6 +168,18 @@ def test_flip_test_finds_the_mirrored_pose_in_the_mirrored_image(model, pixels, 
 def test_flip_test_changes_what_an_asymmetric_model_says(model, pixels):
     once, twice = (predict(model, pixels, BOXES, flip_test=flip_test) for flip_test in (False, True))
     assert not np.allclose(once.keypoints, twice.keypoints, atol=1)
+
+
+@torch.no_grad()
+def test_flip_test_is_the_mean_of_both_passes_so_a_peak_that_only_one_of_them_sees_has_half_its_height(pixels):
+    blind = create_model("tokenpose_t.coco_256x192", image_size=(64, 48), depth=1)
+    last = blind.head[3]
+    last.weight.zero_()
+    last.bias.zero_()
+    last.bias.view(16, 12)[5, 2] = 0.8  # whatever the image; mirrored back it stands in column 11 - 2 = 9
+    once, twice = (predict(blind, pixels, BOXES, flip_test=flip_test) for flip_test in (False, True))
+    np.testing.assert_allclose(once.scores, 0.8, rtol=1e-6)
+    np.testing.assert_allclose(twice.scores, 0.4, rtol=1e-6)
 
 
 def test_shifted_image_and_box_shift_the_pose(model, pixels):
@@ -331,6 +344,21 @@ def test_boxes_partly_outside_and_of_one_pixel_are_taken(model, pixels, box):
     poses = predict(model, pixels, [box])
     assert np.isfinite(poses.keypoints).all()
     assert poses.boxes.tolist() == [box]
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside"),
+    [
+        ([-20, 5, 0, 25], [-20, 5, 0.5, 25]),  # ends at the left edge, or half a pixel beyond it
+        ([5, -20, 25, 0], [5, -20, 25, 0.5]),
+        ([80, 5, 99, 25], [79.5, 5, 99, 25]),  # starts at the right edge of 80 columns
+        ([5, 60, 25, 79], [5, 59.5, 25, 79]),
+    ],
+)
+def test_a_box_that_ends_exactly_at_the_images_edge_is_outside(model, pixels, outside, inside):
+    with pytest.raises(ValueError, match="wholly outside the image of width 80 and height 60"):
+        predict(model, pixels, [outside])
+    assert predict(model, pixels, [inside]).boxes.tolist() == [inside]
 
 
 def test_ten_thousand_boxes_at_once(model, pixels):

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from tokenpose.data.augment import Augmentation
-from tokenpose.geometry.decode import decode
+from tokenpose.geometry.decode import DECODERS, decode
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import PosePredictor
@@ -56,7 +56,7 @@ def collate(samples):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("decoder", ["argmax", "dark"])
+@pytest.mark.parametrize("decoder", list(DECODERS))
 def test_the_steps_on_their_own_give_the_predictors_keypoints(model, pixels, decoder):
     transform = create_transform(model)
     people = transform(pixels, BOXES)

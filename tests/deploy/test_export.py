@@ -87,7 +87,11 @@ def test_file_is_one_valid_file_that_carries_the_spec(shipped):
     "spec",
     [
         SMALL.replace(groups=2, head_layers=1, positions="learnable"),
-        SMALL.replace(block="gated", positions="none", backbone="pixels", backbone_stride=1, patch_size=(16, 12)),
+        *(
+            SMALL.replace(block=block, positions="none", backbone="pixels", backbone_stride=1, patch_size=(16, 12))
+            for block in blocks
+            if block != SMALL.block
+        ),
         SMALL.replace(backbone="hrnet_w32", heatmap_activation="softmax"),
         SMALL.replace(backbone="timm/resnet18", backbone_stride=8, patch_size=(2, 2)),
     ],

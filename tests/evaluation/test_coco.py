@@ -79,6 +79,11 @@ def test_pose_in_a_crowd_is_forgiven(write):
     )
 
 
+def test_crowds_and_people_without_keypoints_are_kept_and_do_not_count(write):
+    truth = read(write(record(), record(iscrowd=1), record(keypoints=[0] * 9, num_keypoints=0)))
+    assert (len(truth.annotations), truth.people) == (3, 1)
+
+
 def test_record_with_the_id_0_is_matched_like_any_other(write):
     assert measure_coco(read(write(record(id=0))), [found(SEEN)], FLY_SIGMAS)["AP"] == pytest.approx(1)
 
@@ -136,3 +141,24 @@ def test_pose_that_is_not_finite_is_no_prediction(write):
     (kept,) = make_results(boxes, predicted, truth, FLY_SIGMAS, FRAMING)
     assert kept["score"] == 0.4
     assert kept["image_id"] == 3
+
+
+def test_suppression_takes_the_mean_of_the_two_areas(write):
+    boxes, predicted, truth = two_alike(write, 10)
+    boxes.boxes[0] *= 3  # 67,500 and 7,500 square pixels: OKS exp(-100 / (2 x 0.04 x 37,500)) = 0.967
+    assert len(make_results(boxes, predicted, truth, FLY_SIGMAS, FRAMING, nms=0.96)) == 1
+    assert len(make_results(boxes, predicted, truth, FLY_SIGMAS, FRAMING, nms=0.97)) == 2
+
+
+def test_soft_suppression_leaves_20_people_an_image_as_coco_does_and_hard_suppression_all(write):
+    far_apart = [moved(SEEN, 1000 * person) for person in range(21)]
+    keypoints = np.array(far_apart, dtype=np.float32).reshape(21, 3, 3)[..., :2]
+    boxes = BoxesToPredict(
+        image_index=np.zeros(21, dtype=np.int64),
+        boxes=np.float32([[0, 0, 60, 80]] * 21),
+        scores=np.linspace(1.0, 0.8, 21),
+    )
+    crowd = boxes, PredictedKeypoints(keypoints=keypoints, scores=np.ones((21, 3), np.float32)), read(write(record()))
+    assert len(make_results(*crowd, FLY_SIGMAS, FRAMING)) == 21
+    kept = [entry["score"] for entry in make_results(*crowd, FLY_SIGMAS, FRAMING, soft_nms=0.5)]
+    assert kept == pytest.approx(np.linspace(1.0, 0.8, 21)[:20])  # the 21st, of 0.8, is one too many

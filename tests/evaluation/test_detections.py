@@ -84,3 +84,38 @@ def test_detections_of_other_categories_only_are_refused_with_what_they_are(dete
     message = r"boxes\.json has boxes of category 2, '1', and none of 1 \(fly\) as in .*flies\.json$"
     with pytest.raises(ValueError, match=message):
         detect(detection(category_id=2), detection(category_id=2, image_id=99), detection(category_id="1"))
+
+
+def test_detections_belong_to_the_image_of_their_id_whatever_images_are_called(write, tmp_path):
+    images = [
+        {"id": 3, "file_name": "4", "height": 200, "width": 200},
+        {"id": 4, "file_name": "3", "height": 200, "width": 200},
+    ]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps([detection(bbox=[3, 3, 30, 30]), detection(image_id=4, bbox=[4, 4, 40, 40])]))
+    boxes, _ = read_detections(path, 0.0, read(write(record(), images=images)))
+    assert boxes.image_index.tolist() == [0, 1]
+    assert boxes.boxes.tolist() == [[3, 3, 30, 30], [4, 4, 40, 40]]
+
+
+def test_detection_with_a_score_of_exactly_the_threshold_stays(detect):
+    boxes, left_out = detect(detection(score=0.3), detection(score=0.2999), threshold=0.3)
+    assert boxes.scores.tolist() == [0.3]
+    assert left_out == {"score below 0.3": 1}
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside"),
+    [
+        ([-30, 20, 30, 40], [-30, 20, 31, 40]),  # ends at the left edge, or a pixel beyond it
+        ([10, -40, 30, 40], [10, -40, 30, 41]),
+        ([200, 20, 30, 40], [199, 20, 30, 40]),  # starts at the right edge of 200 columns
+        ([10, 200, 30, 40], [10, 199, 30, 40]),
+        ([10, 20, 0.99, 40], [10, 20, 1, 40]),  # under a pixel wide, or one
+        ([10, 20, 30, 0.99], [10, 20, 30, 1]),
+    ],
+)
+def test_detection_that_ends_exactly_at_the_images_edge_is_left_out(detect, outside, inside):
+    boxes, left_out = detect(detection(bbox=outside), detection(bbox=inside))
+    assert boxes.boxes.tolist() == [inside]
+    assert left_out == {"under a pixel a side, or outside the image": 1}

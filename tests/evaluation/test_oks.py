@@ -52,6 +52,20 @@ def test_same_pose_twice_keeps_the_better_one(poses):
     assert oks_nms(keypoints, scores, areas, SIGMAS, 0.9).tolist() == [2, 1]
 
 
+def test_pose_goes_only_where_its_oks_is_above_the_threshold_and_stays_where_it_is_equal():
+    # of two keypoints one is at the same place, the other far away: an OKS of exactly (1 + 0) / 2
+    keypoints = np.array([[[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [1e6, 0.0]]])
+    scores, areas, sigmas = np.array([0.9, 0.8]), np.ones(2), np.array([0.1, 0.1])
+    assert oks_nms(keypoints, scores, areas, sigmas, 0.5).tolist() == [0, 1]
+    assert oks_nms(keypoints, scores, areas, sigmas, 0.499).tolist() == [0]
+
+
+def test_soft_suppression_keeps_20_of_21_unless_told_otherwise():
+    keypoints = 1000.0 * np.arange(21).reshape(21, 1, 1) * np.ones((1, 17, 2))
+    scores, areas = np.linspace(0.9, 0.1, 21), np.ones(21)
+    assert soft_oks_nms(keypoints, scores, areas, SIGMAS, 0.5).tolist() == list(range(20))
+
+
 def test_soft_suppression_puts_a_doubled_pose_last_and_keeps_at_most_so_many(poses):
     keypoints = np.repeat(poses["nms_keypoints"][:1, :, :2], 3, axis=0)
     keypoints[1] += 1000

@@ -12,6 +12,13 @@ from .bodies import BODY, people, samples
 # right shoulder to left hip: (30, 40), 50 long; left shoulder to right hip: (-30, 40), 50 long
 
 
+def test_either_diagonal_of_the_torso_may_be_the_longer_one():
+    keypoints, visible = people(2)
+    keypoints[0, 3] = [60, 80]  # left hip: 100 from the right shoulder, and the other diagonal stays at 50
+    keypoints[1, 2] = [-30, 80]  # right hip: 100 from the left shoulder
+    assert torso_lengths(keypoints, visible, BODY).tolist() == [100, 100]
+
+
 def test_keypoint_is_right_up_to_a_fifth_of_the_torso():
     keypoints, visible = people(1)
     predicted = keypoints.copy()
@@ -160,6 +167,14 @@ def test_perfect_predictions_have_no_error_and_unlabelled_keypoints_none_at_all(
     result = measure_errors(given.keypoints, given.keypoints, given.visible, BODY, choose_unit(given))
     assert (result.pooled.mean, result.pooled.median, result.pooled.unit_mean) == (0, 0, 0)
     assert math.isnan(result.per_keypoint["head"].mean)
+
+
+def test_error_counts_people_with_a_labelled_keypoint():
+    given = samples(3)
+    given.visible[1, 1:] = False
+    given.visible[2] = False
+    result = measure_errors(given.keypoints, given.keypoints, given.visible, BODY, choose_unit(given))
+    assert (result.people, result.pooled.keypoint_count) == (2, 5 + 1)
 
 
 def test_prediction_that_is_no_number_is_wrong_and_shows_in_the_error():

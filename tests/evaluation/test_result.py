@@ -58,3 +58,10 @@ def test_result_prints_as_a_table(people):
         "PCK by torso: 6 people, 84 keypoints",
         "PCKh by head_top to neck: 6 people, 84 keypoints",
     ]
+
+
+def test_rows_of_the_table_hold_pckh_and_its_area_each_in_its_column(people):
+    result = evaluated(people, shift=1.0)
+    all_keypoints = list(csv.DictReader(io.StringIO(result.to_csv())))[-1]
+    assert float(all_keypoints["PCKh@0.5"]) == result.pckh.at_half.mean == 100
+    assert float(all_keypoints["PCKh AUC"]) == result.pckh.auc < 100  # at 0 nobody a pixel off is right

@@ -26,6 +26,33 @@ def registered():
     backbones._parts.update(before)
 
 
+@pytest.fixture(scope="module", params=list(backbones))
+def swept(request) -> TokenPose:
+    """A tiny model with each of the backbones, at the stride that the backbone states."""
+    stride = backbones.find(request.param).stride
+    side = max(1, 16 // stride)
+    torch.manual_seed(0)
+    sizes = {"image_size": (32, 32), "patch_size": (side, side), "width": 48, "heads": 4, "depth": 1}
+    return TokenPose(spec(request.param, stride, **sizes)).eval()
+
+
+@torch.no_grad()
+def test_every_backbone_gives_the_map_that_it_states_to_each_image_of_a_batch_as_to_it_alone(swept, generator):
+    images, side = torch.randn(2, 3, 32, 32, generator=generator), 32 // swept.spec.backbone_stride
+    together, alone = swept.backbone(images), swept.backbone(images[1:])
+    assert together.shape == (2, swept.backbone.channels, side, side)
+    assert (together[0] - together[1]).abs().max() > 1e-3 * together.abs().max()
+    assert (together[1] - alone[0]).abs().max() <= 1e-4 * together.abs().max()
+    assert swept.head(swept.encoder(swept.tokenizer(together))).shape == (2, 17, 8, 8)
+
+
+def test_gradients_reach_every_parameter_of_every_backbone(swept, generator):
+    images = torch.randn(2, 3, 32, 32, generator=generator, requires_grad=True)
+    swept.backbone(images).square().mean().backward()
+    assert images.grad.abs().max() > 0
+    assert [name for name, parameter in swept.backbone.named_parameters() if parameter.grad is None] == []
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "channels", "stride"),
@@ -42,6 +69,16 @@ def test_map_has_the_stated_channels_and_stride(name, channels, stride):
 def test_pixels_are_the_image_itself(generator):
     images = torch.randn(2, 3, 8, 8, generator=generator)
     assert make_backbone(spec("pixels", 1))(images) is images
+
+
+def test_stem_starts_with_two_over_the_outputs_that_each_value_reaches_as_variance():
+    torch.manual_seed(0)
+    stem = make_backbone(spec("stem"))
+    # 64 channels of 3x3: sqrt(2 / 576) = 0.059, though the first reads 3 channels only; 256 of 1x1: sqrt(2 / 256)
+    assert abs(stem.conv1.weight.std() / (2 / (64 * 9)) ** 0.5 - 1) < 0.05
+    assert abs(stem.conv2.weight.std() / (2 / (64 * 9)) ** 0.5 - 1) < 0.05
+    assert abs(stem.layer1[0].downsample[0].weight.std() / (2 / 256) ** 0.5 - 1) < 0.05
+    assert abs(stem.layer1[3].conv1.weight.std() / (2 / 64) ** 0.5 - 1) < 0.05
 
 
 @pytest.mark.parametrize(("name", "channels"), [("hrnet_w32", 32), ("hrnet_w48", 48)])

@@ -27,7 +27,7 @@ def tokens(generator) -> torch.Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["vit", "gated"])
+@pytest.mark.parametrize("name", list(blocks))
 @pytest.mark.parametrize("queries", [1, 5, 20, 21])
 def test_asking_for_the_first_rows_equals_the_first_rows_of_all(name, queries, tokens):
     torch.manual_seed(0)
@@ -37,7 +37,7 @@ def test_asking_for_the_first_rows_equals_the_first_rows_of_all(name, queries, t
     torch.testing.assert_close(rows, block(tokens)[:, :queries], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["vit", "gated"])
+@pytest.mark.parametrize("name", list(blocks))
 def test_the_rows_left_out_still_count_as_keys(name, tokens):
     torch.manual_seed(0)
     block = blocks.find(name)(SPEC)

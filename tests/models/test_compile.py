@@ -2,8 +2,11 @@
 
 import pytest
 
+from tokenpose.models.blocks import blocks
+
 PREPARE = """
 import torch, warnings
+from tokenpose.models.blocks import blocks
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import Skeleton
@@ -12,13 +15,19 @@ spec = ModelSpec(backbone="stem", image_size=(64, 48), skeleton=Skeleton.from_co
 specs = {
     "published": spec,
     "groups, learnable": spec.replace(groups=2, head_layers=1, positions="learnable", heatmap_activation="softmax"),
-    "gated, no positions": spec.replace(block="gated", positions="none"),
+    **{
+        f"{block}, no positions": spec.replace(block=block, positions="none") for block in blocks if block != spec.block
+    },
 }
 def check(name, found, expected):
     error = ((found - expected).abs().max() / expected.abs().max()).item()
     print(name, error)
     assert found.shape == expected.shape and error <= 1e-4, (name, error)
 """
+
+
+SPECS = 2 + len(list(blocks)) - 1
+"""How many ``specs`` there are."""
 
 
 @pytest.mark.slow
@@ -32,7 +41,7 @@ def test_compiled_model_equals_eager_and_is_one_graph(run_python):
         "            images = torch.randn(batch, 3, 64, 48)\n"
         "            check(name, compiled(images), model(images))\n"
     )
-    assert run_python(code).stdout.count("\n") == 6
+    assert run_python(code).stdout.count("\n") == 2 * SPECS
 
 
 @pytest.mark.slow
@@ -78,4 +87,4 @@ def test_exported_model_equals_eager_for_any_batch(run_python):
         "            check(name, program.module()(images), model(images))\n"
         "            check(name, again(images), model(images))\n"
     )
-    assert run_python(code).stdout.count("\n") == 18
+    assert run_python(code).stdout.count("\n") == 6 * SPECS

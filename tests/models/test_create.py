@@ -292,6 +292,25 @@ def test_changes_that_the_weights_do_not_survive_are_refused(weights):
         create_model("beast", weights=weights, depth=4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention_scale": "model"}, "made for attention_scale='head' and mean nothing with 'model'"),
+        ({"heads": 2}, "made for heads=4 and mean nothing with 2"),
+    ],
+)
+def test_changes_that_fit_the_weights_and_change_their_meaning_are_refused(weights, changes, message):
+    with pytest.raises(ValueError, match=rf"beast\.safetensors: the weights are {message}"):
+        create_model("beast", weights=weights, **changes)
+
+
+@pytest.mark.parametrize("name", ["beast", "beast.custom"])
+def test_weights_with_another_softmax_scale_than_the_names_are_refused(beast, tmp_path, build, name):
+    write_weights(build(beast.spec.replace(attention_scale="model")), tmp_path / "scaled.safetensors")
+    with pytest.raises(ValueError, match=r"is not a beast\.custom: it has attention_scale 'model' instead of 'head'"):
+        create_model(name, weights=tmp_path / "scaled.safetensors")
+
+
 def test_changes_that_are_asked_for_may_differ_from_the_name(beast, tmp_path, build):
     write_weights(build(beast.spec.replace(depth=1)), tmp_path / "short.safetensors")
     assert create_model("beast", weights=tmp_path / "short.safetensors", depth=1).spec.depth == 1

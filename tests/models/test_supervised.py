@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from tokenpose.models.recording import record_attention
-from tokenpose.models.supervised import Supervised
+from tokenpose.models.supervised import Supervised, widen_start
+from tokenpose.models.tokenpose import TokenPose
 
 
 @pytest.fixture
@@ -71,3 +72,20 @@ def test_heatmaps_that_are_no_whole_number_of_patches_are_refused(tiny, build):
     model = build(tiny.replace(heatmap_size=(18, 12)))
     with pytest.raises(ValueError, match=r"\(18, 12\) cells can't be read off \(4, 4\) patches"):
         Supervised(model, patch_blocks=(0,))
+
+
+def test_wide_start_gives_queries_and_keys_unit_scale_and_leaves_values_and_outputs_as_published(tiny):
+    torch.manual_seed(0)
+    model = TokenPose(tiny)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    widen_start(model)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("qkv.weight"):
+            queries, keys, values = tensor.chunk(3)
+            assert abs(queries.std() * 48**0.5 - 1) < 0.05  # of tokens of unit variance: 48 products of 1 / 48
+            assert abs(keys.std() * 48**0.5 - 1) < 0.05
+            assert torch.equal(values, before[name].chunk(3)[2])
+        elif name == "tokenizer.keypoint_tokens":
+            assert abs(tensor.std() - 0.5) < 0.05
+        else:
+            assert torch.equal(tensor, before[name])

@@ -8,20 +8,30 @@ import pytest
 import torch
 from torch import nn
 
+from tokenpose.models.backbones import backbones
+from tokenpose.models.blocks import blocks
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.tokens import sine_positions
 from tokenpose.models.zoo import find_tag
-from tokenpose.skeletons import Skeleton
+from tokenpose.skeletons import COCO, Skeleton
 
 STEM = ModelSpec(backbone="stem", image_size=(64, 48), skeleton=Skeleton.from_count(5), width=48, heads=4, depth=2)
+# HRNet takes seconds to build: test_backbones.py has it
+LIGHT_BACKBONES = [name for name in backbones if not name.startswith("hrnet")]
+
+
+def tiny_of(backbone: str) -> ModelSpec:
+    """The 4 x 4 patches of the other variants, whatever the backbone's stride."""
+    stride = backbones.find(backbone).stride
+    return STEM.replace(backbone=backbone, backbone_stride=stride, patch_size=(16 // stride, 12 // stride))
+
+
 VARIANTS = {
-    "pixels": ModelSpec(
-        backbone="pixels", backbone_stride=1, image_size=(64, 48), patch_size=(16, 12), width=48, heads=4, depth=2
-    ),
-    "stem": STEM,
+    **{name: tiny_of(name) for name in LIGHT_BACKBONES},
+    **{f"block {name}": STEM.replace(block=name) for name in blocks if name != STEM.block},
+    "17 keypoints": STEM.replace(skeleton=COCO),
     "groups": STEM.replace(groups=3, head_layers=1),
-    "gated": STEM.replace(block="gated"),
     "softmax": STEM.replace(heatmap_activation="softmax"),
     "learnable": STEM.replace(positions="learnable"),
     "no positions": STEM.replace(positions="none"),

@@ -13,6 +13,7 @@ from tokenpose.models.create import create_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import head_tensors, read_weights, save_pretrained, write_weights
+from tokenpose.models.zoo import list_models
 from tokenpose.skeletons import Skeleton
 
 STEM = ModelSpec(backbone="stem", image_size=(64, 48), skeleton=Skeleton.from_count(5), width=48, heads=4, depth=1)
@@ -331,9 +332,7 @@ SMALL = {"depth": 1, "width": 48, "heads": 4}
 
 @torch.no_grad()
 @pytest.mark.parametrize("head_layers", [1, 2])
-@pytest.mark.parametrize(
-    "name", ["tokenpose_t", "tokenpose_s_v1", "tokenpose_s_v2", "tokenpose_b", "tokenpose_l_d6", "tokenpose_l_d24"]
-)
+@pytest.mark.parametrize("name", [name.partition(".")[0] for name in list_models("*.coco_256x192")])
 def test_weights_of_every_architecture_serve_other_keypoints_at_another_size(tmp_path, name, head_layers):
     torch.manual_seed(0)
     model = create_model(f"{name}.coco_256x192", **SMALL, image_size=(128, 96), head_layers=head_layers)

@@ -30,6 +30,19 @@ PUBLISHED = {
 }
 
 
+# The same table: heads, attention scale, groups x depth, head layers, sigma
+PUBLISHED_FIELDS = {
+    "tokenpose_t.coco_256x192": (16, "head", 1, 12, 2, 2),
+    "tokenpose_s_v1.coco_256x192": (8, "model", 1, 12, 2, 2),
+    "tokenpose_s_v2.coco_256x192": (8, "model", 1, 12, 2, 2),
+    "tokenpose_b.coco_256x192": (8, "head", 1, 12, 2, 2),
+    "tokenpose_l_d6.mpii_256x256": (8, "head", 3, 2, 1, 2),
+    "tokenpose_l_d6.coco_256x192": (8, "head", 3, 2, 1, 2),
+    "tokenpose_l_d24.coco_256x192": (12, "head", 3, 8, 1, 2),
+    "tokenpose_l_d24.coco_384x288": (12, "head", 3, 8, 1, 3),
+}
+
+
 @pytest.fixture
 def registered():
     """Names that the test registers are forgotten after it."""
@@ -90,6 +103,21 @@ def test_multiply_adds_are_the_published_less_the_rows_that_the_last_block_leave
     counted = counter.get_total_flops() / 2
     assert round((counted + left_out) / 1e9, 2) == PUBLISHED[name][1]
     assert counted / 1e9 < PUBLISHED[name][1]
+
+
+@pytest.mark.parametrize("name", PUBLISHED_FIELDS)
+def test_fields_that_no_shape_shows_are_the_published_ones(name):
+    spec = find_tag(name)[2]
+    found = spec.heads, spec.attention_scale, spec.groups, spec.depth, spec.head_layers, spec.sigma
+    assert found == PUBLISHED_FIELDS[name]
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_colours_and_padding_are_the_published_ones_and_sigma_is_3_cells_of_96x72_and_2_of_fewer(name):
+    spec = find_tag(name)[2]
+    assert (spec.mean, spec.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert spec.box_padding == 1.25
+    assert spec.sigma == (3 if spec.output_size == (96, 72) else 2)
 
 
 def test_small_models_share_every_size_but_the_patch():
