@@ -159,7 +159,7 @@ def test_a_card_that_is_no_json_object_is_refused(tmp_path, written, card):
     header, body = parts(written)
     header["__metadata__"]["card"] = card
     (tmp_path / "a.safetensors").write_bytes(join(header, body))
-    with pytest.raises(ValueError, match="has a card that is no"):
+    with pytest.raises(ValueError, match="has a card that is not"):
         read_model(tmp_path / "a.safetensors")
 
 

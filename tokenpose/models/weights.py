@@ -207,7 +207,7 @@ def _read_card(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has a card that is not JSON: {error}") from error
     if not isinstance(card, dict):
-        raise ValueError(f"{path} has a card that must be a JSON object; it is a {type(card).__name__}")
+        raise ValueError(f"{path} has a card that is not a JSON object; it is of type {type(card).__name__}")
     return card
 
 
