@@ -1,7 +1,5 @@
 import io
 import re
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenpose.images import decode_image, read_image, read_images, write_image
+from tokenpose.images import decode_image, read_image, write_image
 
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -169,52 +167,6 @@ def test_a_header_that_promises_too_much_is_refused(tmp_path):
 def test_an_address_is_not_fetched():
     with pytest.raises(FileNotFoundError, match=r"no image https://a\.b/c\.jpg; addresses are not fetched: download"):
         read_image("https://a.b/c.jpg")
-
-
-@pytest.mark.parametrize("readers", [0, 1, 3])
-def test_images_are_read_in_order_with_errors_in_their_places(pixels, tmp_path, readers):
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    read = list(read_images([tmp_path / "a.png", tmp_path / "none.png", pixels[:2], 3, pixels[:1]], readers))
-    assert [type(image).__name__ for image in read] == ["Tensor", "FileNotFoundError", "Tensor", "TypeError", "Tensor"]
-    assert [image.shape[1] for image in (read[0], read[2], read[4])] == [3, 2, 1]
-
-
-def test_as_many_files_are_read_ahead_as_there_are_readers(pixels, tmp_path):
-    taken = []
-
-    def images(image):
-        for number in range(20):
-            taken.append(number)
-            yield image
-
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    for image, ahead in ((tmp_path / "a.png", 3), (pixels, 0)):
-        taken.clear()
-        reading = read_images(images(image), readers=3)
-        for done in range(1, 6):
-            next(reading)
-            assert len(taken) == done + ahead
-
-
-def test_an_opened_image_may_be_closed_as_soon_as_the_next_is_asked_for(pixels, tmp_path):
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-
-    def opened():
-        for _ in range(5):
-            with Image.open(tmp_path / "a.png") as image:
-                yield image
-
-    assert all(np.array_equal(as_array(image), pixels) for image in read_images(opened(), readers=3))
-
-
-def test_stopping_early_ends_the_readers(pixels, tmp_path):
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    reading = read_images([tmp_path / "a.png"] * 50, readers=2)
-    next(reading)
-    reading.close()
-    deadline = time.monotonic() + 10
-    while any(thread.name.startswith("tokenpose-reader") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
 
 
 FILE_ERRORS = {

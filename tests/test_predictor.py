@@ -1,13 +1,11 @@
 import logging
 import re
-import threading
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tokenpose import images
 from tokenpose.geometry.decode import DECODERS
 from tokenpose.geometry.flips import flip_order
 from tokenpose.models.create import create_model
@@ -261,23 +259,6 @@ def test_many_refuses_other_words_and_numbers(model):
         PosePredictor(model).many([], [], readers=-1)
 
 
-def test_reading_goes_on_while_the_network_works(model, pixels, tmp_path, monkeypatch):
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    read = threading.Semaphore(0)
-    original = images.read_image
-    monkeypatch.setattr(images, "read_image", lambda image: (original(image), read.release())[0])
-
-    def wait_for_the_next(module, inputs, outputs):
-        for _ in range(2):  # this image's own, and the next one's, which only another thread can read now
-            assert read.acquire(timeout=30)
-        read.release()
-
-    hook = model.register_forward_hook(wait_for_the_next)
-    found = PosePredictor(model).many([tmp_path / "a.png"] * 4, [BOXES[:1]] * 4, batch_size=1, readers=1)
-    assert [len(next(found)) for _ in range(3)] == [1, 1, 1]
-    hook.remove()
-
-
 BOX_ERRORS = {
     "boxes must have shape (people, 4); got (4,); one box is written [[...]]: shape (1, 4)": [0, 0, 10, 10],
     "boxes must have shape (people, 4); got (1, 3)": [[0, 0, 10]],
@@ -397,24 +378,6 @@ print(len(poses), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) 
     people, beyond = process.stdout.split()
     assert int(people) == 200
     assert int(beyond) < 1.5e9
-
-
-def test_a_tensor_that_is_used_again_keeps_its_place_among_files(model, pixels, tmp_path):
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    buffer = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
-    expected = predict(model, pixels, BOXES[:1])
-
-    def images():
-        for _ in range(3):
-            yield tmp_path / "a.png"
-        yield buffer
-        buffer.zero_()
-        yield buffer
-
-    found = list(PosePredictor(model).many(images(), [BOXES[:1]] * 5, readers=4))
-    for poses in found[:4]:
-        assert_equal(poses, expected, tolerance=1e-3)
-    assert np.abs(found[4].scores - expected.scores).max() > 1e-4
 
 
 def test_decoders_that_raise_their_own_errors_are_skipped_too(model, pixels, tmp_path, monkeypatch):

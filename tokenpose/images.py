@@ -1,9 +1,6 @@
 """Images: a path, a PIL image, an array or a tensor becomes a uint8 RGB tensor; and RGB arrays become files."""
 
 import io
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,48 +44,6 @@ def read_image(image: Any) -> RgbImage:
     if isinstance(image, Tensor):
         return _from_tensor(image)
     raise TypeError(f"an image is a path, a PIL image, an array or a tensor; got {type(image).__name__}")
-
-
-def read_images(images: Iterable[Any], readers: int = 0) -> "Iterator[RgbImage | Exception]":
-    """What `read_image` gives for each, in order, or the error that it raised, for the caller to judge.
-
-    ``readers`` threads read files ahead, with as many images in memory; 0: each is read when it is asked for. Whatever
-    isn't a path is taken at once: its owner may close or change it as soon as the next is asked for.
-    """
-    if readers == 0:
-        yield from map(_try_to_read, images)
-        return
-    waiting: deque[Future[RgbImage | Exception]] = deque()
-    with ThreadPoolExecutor(readers, thread_name_prefix="tokenpose-reader") as pool:
-        try:
-            for image in images:
-                is_file = isinstance(image, str | Path)
-                if not (is_file or waiting):
-                    yield _try_to_read(image)
-                    continue
-                waiting.append(pool.submit(_try_to_read, image) if is_file else _taken(image))
-                if len(waiting) > readers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:  # the caller may stop early
-            for future in waiting:
-                future.cancel()
-
-
-def _taken(image: Any) -> "Future[RgbImage | Exception]":
-    """Read at once; a tensor, which reading doesn't copy, is copied: it may have to wait."""
-    future: Future[RgbImage | Exception] = Future()
-    read = _try_to_read(image)
-    future.set_result(read.clone() if read is image else read)
-    return future
-
-
-def _try_to_read(image: Any) -> "RgbImage | Exception":
-    try:
-        return read_image(image)
-    except (OSError, ValueError, TypeError) as error:
-        return error
 
 
 def decode_image(content: bytes, name: str) -> RgbImage:

@@ -1,11 +1,7 @@
-"""The whole way from an image and boxes to Poses, on one page."""
+"""From an image and boxes to Poses: the whole way, on one page."""
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice, repeat
-from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -16,9 +12,9 @@ from torch import Tensor, nn
 from tokenpose.boxes import BoxFormat
 from tokenpose.geometry.decode import DECODERS, Decoded, decode
 from tokenpose.geometry.flips import flip_heatmaps, flip_order
-from tokenpose.images import read_images
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
+from tokenpose.stream import Found, find_in_order, pair
 from tokenpose.transforms import Transform, create_transform
 
 logger = logging.getLogger(__name__)
@@ -54,8 +50,42 @@ class PosePredictor:
         ``boxes`` (people, 4) in image pixels; no boxes give empty Poses. ``batch_size`` bounds how many people are
         cropped and go through the network at once. Raises what `Transform` raises.
         """
-        pairs = _pairs([image], None if boxes is None else [boxes], readers=0)
-        return next(self._stream(pairs, box_format, batch_size))
+        _check_batch_size(batch_size)
+        transform = self._prepare(boxes)
+        pixels, xyxy, matrices = transform.frame(image, boxes, box_format)  # image pixels; matrices: image -> crop
+        found = Found(boxes=xyxy, matrices=matrices)
+        for some in matrices.split(batch_size) if len(xyxy) else ():
+            found.decoded.append(self._find(transform.crop(pixels, some)))  # heatmap cells
+        return self._poses(found, transform)  # image pixels
+
+    @torch.inference_mode()
+    def _find(self, crops: Crops) -> Decoded:
+        """Crops -> keypoints in heatmap cells, and their scores."""
+        heatmaps = self.model(crops)
+        if self.flip_test:
+            heatmaps = heatmaps.clone()  # with CUDA graphs the next pass writes into the same memory
+            mirrored = flip_heatmaps(self.model(crops.flip(-1)), self.model.spec.skeleton.flip_pairs)
+            heatmaps = (heatmaps + mirrored) / 2
+        return decode(heatmaps, self.decoder)
+
+    def _poses(self, found: Found, transform: Transform) -> Poses:
+        """Heatmap cells -> image pixels, as arrays."""
+        skeleton = self.model.spec.skeleton
+        decoded = found.decoded or [Decoded(torch.zeros(0, len(skeleton), 2), torch.zeros(0, len(skeleton)))]
+        cells, scores = (torch.cat(parts) for parts in zip(*decoded, strict=True))
+        return Poses(
+            keypoints=transform.from_heatmaps(cells, found.matrices).cpu().numpy(),
+            scores=scores.cpu().numpy(),
+            boxes=found.boxes.cpu().numpy(),
+            skeleton=skeleton,
+        )
+
+    def _prepare(self, boxes: Any) -> Transform:
+        """The model's transform; puts the model into eval mode, which it may have left since the predictor was made."""
+        if boxes is None:
+            logger.warning("no boxes given: the whole image is taken as one person")
+        self.model.eval()
+        return create_transform(self.model)
 
     @overload
     def many(
@@ -106,97 +136,22 @@ class PosePredictor:
             raise TypeError("many takes a list of images, or an iterator; for one image call the predictor itself")
         if readers < 0:
             raise ValueError(f"readers must be 0 or more; got {readers}")
-        return self._stream(_pairs(images, boxes, readers), box_format, batch_size, on_error)
+        _check_batch_size(batch_size)
+        return self._find_many(images, boxes, box_format, batch_size, on_error == "skip", readers)
 
-    def _stream(
-        self, pairs: Iterable[tuple[Any, Any, str]], box_format: BoxFormat, batch_size: int, on_error: str = "raise"
-    ) -> Iterator[Any]:
-        """Frame, queue, decode, and hand out in order."""
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number, at least 1; got {batch_size}")
-        self.model.eval()  # whoever trains in between may have left it otherwise
-        transform = create_transform(self.model)
-        waiting: deque[_Framed] = deque()
-        queue: list[tuple[_Framed, Crops]] = []
-        failure = None
-        for pixels, image_boxes, name in pairs:
-            try:
-                pixels, xyxy, matrices = transform.frame(_raise_error(pixels), image_boxes, box_format)
-            except (OSError, ValueError, TypeError) as error:
-                if on_error == "raise":
-                    failure = error
-                    break
-                logger.warning("%s is skipped: %s", name, error)
-                waiting.append(_Framed.nothing())
-                continue
-            waiting.append(_Framed(boxes=xyxy, matrices=matrices))
-            for some in matrices.split(batch_size) if len(matrices) else ():
-                queue.append((waiting[-1], transform.crop(pixels, some)))
-                if sum(len(crops) for _, crops in queue) >= batch_size:
-                    self._decode_queue(queue, batch_size)
-                    queue = []
-            while waiting and waiting[0].is_decoded:
-                yield self._poses(waiting.popleft(), transform)
-        self._decode_queue(queue, batch_size)
-        for framed in waiting:
-            yield self._poses(framed, transform)
-        if failure is not None:
-            raise failure
-
-    @torch.inference_mode()
-    def _decode_queue(self, queue: "list[tuple[_Framed, Crops]]", batch_size: int) -> None:
-        """Run the network and give every image its people's keypoints."""
-        if not queue:
-            return
-        parts = [crops for _, crops in queue]
-        batches = (torch.cat(parts) if len(parts) > 1 else parts[0]).split(batch_size)  # cat would copy a single one
-        decoded = [decode(self._heatmaps(batch), self.decoder) for batch in batches]
-        counts = [len(crops) for _, crops in queue]
-        keypoints, scores = (torch.cat(parts).split(counts) for parts in zip(*decoded, strict=True))
-        for (framed, _), *found in zip(queue, keypoints, scores, strict=True):
-            framed.decoded.append(Decoded(*found))
-
-    def _heatmaps(self, crops: Crops) -> Float[Tensor, "people keypoints rows columns"]:
-        if not self.flip_test:
-            return self.model(crops)
-        heatmaps = self.model(crops).clone()  # with CUDA graphs the next pass writes into the same memory
-        mirrored = flip_heatmaps(self.model(crops.flip(-1)), self.model.spec.skeleton.flip_pairs)
-        return (heatmaps + mirrored) / 2
-
-    def _poses(self, framed: "_Framed", transform: Transform) -> Poses | None:
-        if framed.is_skipped:
-            return None
-        skeleton = self.model.spec.skeleton
-        keypoints = torch.zeros(len(framed.boxes), len(skeleton), 2)
-        scores = torch.zeros(len(framed.boxes), len(skeleton))
-        if framed.decoded:
-            cells, scores = (torch.cat(parts) for parts in zip(*framed.decoded, strict=True))
-            keypoints = transform.from_heatmaps(cells, framed.matrices)
-        return Poses(
-            keypoints=keypoints.cpu().numpy(),
-            scores=scores.cpu().numpy(),
-            boxes=framed.boxes.cpu().numpy(),
-            skeleton=skeleton,
-        )
-
-
-@dataclass(kw_only=True)
-class _Framed:
-    """The people of one image who wait for their keypoints."""
-
-    boxes: Float[Tensor, "people 4"]
-    matrices: Float[Tensor, "people 2 3"]
-    decoded: list[Decoded] = field(default_factory=list)
-    is_skipped: bool = False
-
-    @classmethod
-    def nothing(cls) -> "_Framed":
-        """The place of an image that could not be read."""
-        return cls(boxes=torch.zeros(0, 4), matrices=torch.zeros(0, 2, 3), is_skipped=True)
-
-    @property
-    def is_decoded(self) -> bool:
-        return sum(len(part.scores) for part in self.decoded) == len(self.boxes)
+    def _find_many(
+        self,
+        images: Iterable[Any],
+        boxes: Iterable[Any] | None,
+        box_format: BoxFormat,
+        batch_size: int,
+        skip_errors: bool,
+        readers: int,
+    ) -> Iterator[Poses | None]:
+        transform = self._prepare(boxes)
+        items = pair(images, boxes, readers)
+        for found in find_in_order(items, transform, self._find, box_format, batch_size, skip_errors):
+            yield None if found is None else self._poses(found, transform)
 
 
 def predict(
@@ -211,29 +166,6 @@ def predict(
     return PosePredictor(model, decoder=decoder, flip_test=flip_test)(image, boxes, box_format)
 
 
-def _pairs(images: Iterable[Any], boxes: Iterable[Any] | None, readers: int) -> Iterator[tuple[Any, Any, str]]:
-    """Images (or the errors in their places), their boxes, and what to call them."""
-    if boxes is None:
-        logger.warning("no boxes given: the whole image is taken as one person")
-    names: deque[str] = deque()
-    read = read_images(_note_names(images, names), readers)
-    remaining = iter(repeat(None) if boxes is None else boxes)
-    for index, pixels in enumerate(read):
-        found = list(islice(remaining, 1))
-        if not found:
-            raise ValueError(f"boxes must be given for each image; there are none for image {index}")
-        yield pixels, found[0], f"image {index}{names.popleft()}"
-    if boxes is not None and list(islice(remaining, 1)):
-        raise ValueError("there are more boxes than images")
-
-
-def _note_names(images: Iterable[Any], names: deque[str]) -> Iterator[Any]:
-    for image in images:
-        names.append(f" ({image})" if isinstance(image, str | Path) else "")
-        yield image
-
-
-def _raise_error(pixels: Any) -> Any:
-    if isinstance(pixels, Exception):
-        raise pixels
-    return pixels
+def _check_batch_size(batch_size: int) -> None:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number, at least 1; got {batch_size}")

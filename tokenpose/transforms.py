@@ -68,7 +68,8 @@ class Transform:
         if boxes is None:
             boxes, box_format = [[0.0, 0.0, size[1], size[0]]], "xyxy"
         xyxy = read_boxes(boxes, box_format, size).to(self.device)
-        return pixels, xyxy, crop_matrices(*_center_and_scale(xyxy, self.spec), self.spec.image_size)
+        center, scale = _center_and_scale(xyxy, self.spec)
+        return pixels, xyxy, crop_matrices(center, scale, self.spec.image_size)
 
     def crop(
         self, pixels: UInt8[Tensor, "3 height width"], matrices: Float[Tensor, "people 2 3"]
