@@ -175,7 +175,7 @@ REFUSALS = {
     "keypoints must have shape (2, 14, 2 or 3), for 2 boxes and 14 keypoints; got (2, 17, 3)": np.zeros((2, 17, 3)),
     "keypoints must have shape (2, 14, 2 or 3), for 2 boxes and 14 keypoints; got (2, 28)": np.zeros((2, 28)),
     "keypoints must be numbers of shape (people, 14, 2 or 3); got 'many'": "many",
-    "labelled keypoints must be finite": np.full((2, 14, 2), np.nan),
+    "labeled keypoints must be finite": np.full((2, 14, 2), np.nan),
 }
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenpose.files import is_number
-from tokenpose.geometry.boxes import xywh_to_xyxy
+from tokenpose.geometry.boxes import center_and_scale, xywh_to_xyxy, xyxy_to_xywh
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,23 @@ def _check_inside(
         f"box {index} is {given[index].tolist()} ({box_format}), wholly outside the image of width {width} and height "
         f"{height}{hint}"
     )
+
+
+def padded_center_and_scale(
+    xyxy: Float[Tensor, "people 4"], crop_size: tuple[int, int], padding: float
+) -> tuple[Float[Tensor, "people 2"], Float[Tensor, "people 2"]]:
+    """Centers and scales of the padded boxes, as `tokenpose.geometry.boxes.center_and_scale` defines them.
+
+    Raises ValueError where a padding below 1 leaves a pixel or less of a box: the published crop is undefined there.
+    """
+    center, scale = center_and_scale(xyxy_to_xywh(xyxy), crop_size, padding)
+    if (scale <= 1).any():
+        index = int((scale <= 1).any(dim=1).nonzero()[0])
+        raise ValueError(
+            f"box {index} is {xyxy[index].tolist()} (xyxy): with box_padding {padding} it shows "
+            f"{scale[index].tolist()} pixels, and a crop needs more than one"
+        )
+    return center, scale
 
 
 def read_numbers(values: Any, expected: str) -> Tensor:

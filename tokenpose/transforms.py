@@ -1,31 +1,20 @@
-"""The preprocessing half of the predictor, for user code; and its form for training."""
+"""The preprocessing half of the predictor, for user code too; create_transform makes it and its form for training."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, cast, overload
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from tokenpose.boxes import BoxFormat, read_boxes, read_numbers
-from tokenpose.data.augment import (
-    Augmentation,
-    Batch,
-    check_skeleton,
-    draw,
-    draw_frames,
-    draw_matrices,
-    make_batch,
-    recolor,
-)
+from tokenpose.boxes import BoxFormat, padded_center_and_scale, read_boxes
+from tokenpose.data.augment import Augmentation, check_skeleton
+from tokenpose.data.training_transform import TrainingTransform
 from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
-from tokenpose.geometry.boxes import center_and_scale, xyxy_to_xywh
 from tokenpose.geometry.crops import crop_image, normalise
 from tokenpose.images import read_image
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
-
-_Setting = int | float | str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +57,7 @@ class Transform:
         if boxes is None:
             boxes, box_format = [[0.0, 0.0, size[1], size[0]]], "xyxy"
         xyxy = read_boxes(boxes, box_format, size).to(self.device)
-        center, scale = _center_and_scale(xyxy, self.spec)
+        center, scale = padded_center_and_scale(xyxy, self.spec.image_size, self.spec.box_padding)
         return pixels, xyxy, crop_matrices(center, scale, self.spec.image_size)
 
     def crop(
@@ -90,44 +79,6 @@ class Transform:
         """Heatmap cells -> image pixels, by the matrices from image to crop."""
         to_heatmap = resize_matrices(matrices, self.spec.image_size, self.spec.output_size)
         return transform_points(keypoints.to(to_heatmap), invert(to_heatmap))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingTransform:
-    """Image, boxes and labelled keypoints -> augmented crops and their targets; made by `create_transform`."""
-
-    spec: ModelSpec
-    device: torch.device
-    augmentation: Augmentation
-
-    def __call__(
-        self,
-        image: Any,
-        boxes: Any,
-        keypoints: Any,
-        box_format: BoxFormat = "xyxy",
-        generator: torch.Generator | None = None,
-    ) -> Batch:
-        """A named tuple of crops (people, 3, H, W), heatmaps (people, K, h, w), weights (people, K) and keypoints.
-
-        ``keypoints`` (people, K, 2), all labelled, or (people, K, 3) with COCO's third value, 0 where a keypoint isn't
-        labelled; x and y in image pixels. The weights are 0 for those and 1 for the others, the returned keypoints are
-        in heatmap cells. Draws come from ``generator``, on this transform's device; None: from one that torch's own
-        random numbers seed, which differ in each worker of a DataLoader and follow ``torch.manual_seed``.
-
-        Raises what `Transform` raises, and ValueError for keypoints of another shape or that aren't finite.
-        """
-        pixels = read_image(image).to(self.device)
-        xyxy = read_boxes(boxes, box_format, (pixels.shape[1], pixels.shape[2])).to(self.device)
-        points, visible = _read_keypoints(keypoints, len(xyxy), len(self.spec.skeleton))
-        if generator is None:
-            generator = torch.Generator(self.device).manual_seed(int(torch.randint(2**62, ())))
-        points, visible = points.to(self.device), visible.to(self.device)
-        drawn = draw(self.augmentation, len(xyxy), generator)
-        frames = draw_frames(*_center_and_scale(xyxy, self.spec), points, visible, drawn, self.spec)
-        matrices = draw_matrices(*frames, drawn, self.spec.image_size)
-        crops = recolor(crop_image(pixels, matrices, self.spec.image_size), drawn)
-        return make_batch(crops, matrices, points, visible, drawn.flip, self.spec)
 
 
 @overload
@@ -174,35 +125,4 @@ def create_transform(
     values = {name: float(value) if isinstance(value, int) else value for name, value in augmentation.items()}
     settings = Augmentation(**cast(Any, values))
     check_skeleton(settings, model.spec.skeleton)
-    return TrainingTransform(spec=model.spec, device=torch.device(device or "cpu"), augmentation=settings)
-
-
-def _center_and_scale(
-    xyxy: Float[Tensor, "people 4"], spec: ModelSpec
-) -> tuple[Float[Tensor, "people 2"], Float[Tensor, "people 2"]]:
-    """Refuses what a padding below 1 leaves of tiny boxes: the published crop is undefined for one pixel."""
-    center, scale = center_and_scale(xyxy_to_xywh(xyxy), spec.image_size, spec.box_padding)
-    if (scale <= 1).any():
-        index = int((scale <= 1).any(dim=1).nonzero()[0])
-        raise ValueError(
-            f"box {index} is {xyxy[index].tolist()} (xyxy): with box_padding {spec.box_padding} it shows "
-            f"{scale[index].tolist()} pixels, and a crop needs more than one"
-        )
-    return center, scale
-
-
-def _read_keypoints(
-    keypoints: Any, people: int, count: int
-) -> tuple[Float[Tensor, "people keypoints 2"], Bool[Tensor, "people keypoints"]]:
-    array = read_numbers(keypoints, f"keypoints must be numbers of shape (people, {count}, 2 or 3)")
-    if array.ndim != 3 or array.shape[:2] != (people, count) or array.shape[2] not in (2, 3):
-        raise ValueError(
-            f"keypoints must have shape ({people}, {count}, 2 or 3), for {people} boxes and {count} keypoints; got "
-            f"{tuple(array.shape)}"
-        )
-    points, visible = array[..., :2], torch.ones(people, count, dtype=torch.bool)
-    if array.shape[2] == 3:
-        visible = array[..., 2] > 0
-    if not points[visible].isfinite().all():
-        raise ValueError("labelled keypoints must be finite; give those that aren't labelled a third value of 0")
-    return torch.where(visible.unsqueeze(-1), points, 0.0), visible
+    return TrainingTransform(framing=model.spec, device=torch.device(device or "cpu"), augmentation=settings)
