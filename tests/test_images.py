@@ -81,7 +81,7 @@ def test_16_bit_grey_is_scaled_so_that_65535_is_white(tmp_path):
         assert as_array(read_image(image))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
-def test_transparency_is_dropped_and_the_colour_beneath_kept():
+def test_transparency_is_dropped_and_the_color_beneath_kept():
     assert as_array(read_image(Image.new("RGBA", (1, 1), (10, 20, 30, 0)))).tolist() == [[[10, 20, 30]]]
     assert as_array(read_image(Image.new("LA", (1, 1), (10, 0)))).tolist() == [[[10, 10, 10]]]
 
@@ -136,7 +136,7 @@ def test_of_an_animation_the_first_picture_is_read(tmp_path):
         assert as_array(read_image(tmp_path / name))[0, 0].tolist() == [255, 0, 0]
 
 
-def test_deep_colour_files_are_read_at_8_bits(tmp_path):
+def test_deep_color_files_are_read_at_8_bits(tmp_path):
     header = b"P6 2 1 65535\n" + b"\xff\xff\x80\x80\x00\x00" * 2
     (tmp_path / "deep.ppm").write_bytes(header)
     assert as_array(read_image(tmp_path / "deep.ppm"))[0, 0].tolist() == [255, 128, 0]

@@ -11,7 +11,7 @@ from tokenpose.boxes import BoxFormat, padded_center_and_scale, read_boxes
 from tokenpose.data.augment import Augmentation, check_skeleton
 from tokenpose.data.training_transform import TrainingTransform
 from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
-from tokenpose.geometry.crops import crop_image, normalise
+from tokenpose.geometry.crops import crop_normalized
 from tokenpose.images import read_image
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
@@ -64,8 +64,8 @@ class Transform:
         self, pixels: UInt8[Tensor, "3 height width"], matrices: Float[Tensor, "people 2 3"]
     ) -> Float[Tensor, "people 3 rows columns"]:
         """The second half: normalised crops, for as many of the people as are wanted at once."""
-        crops = crop_image(pixels, matrices, self.spec.image_size)
-        return normalise(crops, self.spec.mean, self.spec.std, out=crops).to(self.dtype)
+        crops = crop_normalized(pixels, matrices, self.spec.image_size, self.spec.mean, self.spec.std)
+        return crops.to(self.dtype)
 
     def to_image(
         self, keypoints: Float[Tensor, "people keypoints 2"], people: People

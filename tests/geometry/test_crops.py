@@ -3,7 +3,7 @@ import torch
 
 from tokenpose.geometry.affine import crop_matrices
 from tokenpose.geometry.boxes import center_and_scale
-from tokenpose.geometry.crops import crop_image, crop_images, normalise
+from tokenpose.geometry.crops import crop_image, crop_images, normalize
 
 IDENTITY = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 
@@ -97,12 +97,12 @@ def test_crops_have_shape_and_dtype_on_the_meta_device():
     assert (crops.shape, crops.dtype) == ((2, 3, 64, 48), torch.float32)
 
 
-def test_normalised_mean_colour_is_zero_and_one_deviation_above_is_one():
+def test_normalized_mean_color_is_zero_and_one_deviation_above_is_one():
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     crops = torch.tensor([mean, [m + s for m, s in zip(mean, std, strict=True)]]).view(2, 3, 1, 1)
     expected = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1)
-    torch.testing.assert_close(normalise(crops * 255, mean, std), expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(normalise(crops, mean, std, unit=1.0), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(normalize(crops * 255, mean, std), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(normalize(crops, mean, std, unit=1.0), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["planes", "pixels"])

@@ -1,19 +1,12 @@
 import pytest
 import torch
 
-from tokenpose.geometry.flips import flip_heatmaps, flip_keypoints, flip_order
+from tokenpose.geometry.flips import flip_heatmaps, flip_order
 from tokenpose.skeletons import COCO, LSP, MPII
 
 
 def test_heatmaps_flip_as_published(ops):
     assert torch.equal(flip_heatmaps(ops["heatmaps"][:2], COCO.flip_pairs), ops["flip_back"])
-
-
-def test_keypoints_flip_as_published(ops):
-    visible = ops["target_visible"][None] > 0
-    keypoints, flipped = flip_keypoints(ops["target_joints_heatmap_xy"][None], visible, 420, COCO.flip_pairs)
-    torch.testing.assert_close(keypoints[0], ops["fliplr_joints_xy_w420"], rtol=0, atol=1e-9)
-    assert torch.equal(flipped[0], ops["fliplr_visible"] > 0)
 
 
 @pytest.mark.parametrize("skeleton", [COCO, MPII, LSP], ids=lambda skeleton: skeleton.name)
@@ -24,36 +17,12 @@ def test_flipping_twice_restores_heatmaps(skeleton, generator):
     assert torch.equal(flip_heatmaps(once, skeleton.flip_pairs), heatmaps)
 
 
-def test_flipping_twice_restores_visible_keypoints(generator):
-    keypoints = torch.randint(0, 100, (3, 14, 2), generator=generator).float()
-    visible = torch.rand(3, 14, generator=generator) < 0.7
-    twice, seen = flip_keypoints(*flip_keypoints(keypoints, visible, 100, LSP.flip_pairs), 100, LSP.flip_pairs)
-    assert torch.equal(seen, visible)
-    assert torch.equal(twice[visible], keypoints[visible])
-
-
 def test_left_column_of_the_left_eye_becomes_the_right_column_of_the_right_eye():
     heatmaps = torch.zeros(1, 3, 1, 4)
     heatmaps[0, 1, 0, 0] = 1.0  # keypoint 1, column 0
     flipped = flip_heatmaps(heatmaps, ((1, 2),))
     assert flipped[0, 2, 0].tolist() == [0.0, 0.0, 0.0, 1.0]
     assert flipped.sum() == 1
-
-
-def test_mirrored_keypoint_lies_as_far_from_the_other_border():
-    keypoints, visible = flip_keypoints(
-        torch.tensor([[[2.0, 7.0], [5.0, 1.0]]]), torch.tensor([[True, True]]), 10, ((0, 1),)
-    )
-    assert keypoints.tolist() == [[[4.0, 1.0], [7.0, 7.0]]]  # 10 - 1 - 5, 10 - 1 - 2, places exchanged
-    assert visible.tolist() == [[True, True]]
-
-
-@pytest.mark.parametrize("hidden", [2.0, float("nan")])
-def test_invisible_keypoint_becomes_the_origin(hidden):
-    keypoints = torch.tensor([[[hidden, hidden], [5.0, 1.0]]])
-    flipped, visible = flip_keypoints(keypoints, torch.tensor([[False, True]]), 10, ((0, 1),))
-    assert flipped.tolist() == [[[4.0, 1.0], [0.0, 0.0]]]
-    assert visible.tolist() == [[True, False]]
 
 
 def test_order_exchanges_pairs_and_leaves_the_rest():
@@ -72,5 +41,3 @@ def test_unknown_pairs_are_refused():
 
 def test_nobody_flips():
     assert flip_heatmaps(torch.zeros(0, 17, 8, 6), COCO.flip_pairs).shape == (0, 17, 8, 6)
-    keypoints, visible = flip_keypoints(torch.zeros(0, 17, 2), torch.zeros(0, 17, dtype=torch.bool), 9, COCO.flip_pairs)
-    assert (keypoints.shape, visible.shape) == ((0, 17, 2), (0, 17))

@@ -198,7 +198,7 @@ def test_crops_of_another_size_are_refused(tiny, build, size):
         build(tiny)(torch.zeros(1, 3, *size))
 
 
-def test_published_initialisation(tiny):
+def test_published_initialization(tiny):
     torch.manual_seed(0)
     model = TokenPose(find_tag("tokenpose_t.coco_256x192")[2])
     for name, parameter in model.named_parameters():

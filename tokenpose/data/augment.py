@@ -10,7 +10,7 @@ from torch.nn import functional
 from tokenpose.data.settings import Augmentation
 from tokenpose.geometry.affine import crop_matrices, resize_matrices, transform_points
 from tokenpose.geometry.boxes import grow_to_aspect
-from tokenpose.geometry.crops import normalise
+from tokenpose.geometry.crops import normalize
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
 from tokenpose.skeletons import Skeleton
@@ -163,7 +163,7 @@ def make_batch(
     keypoints = transform_points(keypoints, to_heatmap)
     keypoints, visible = _exchange(keypoints, visible, mirrored, framing.skeleton)
     heatmaps, weights = encode_gaussian(keypoints, visible, framing.output_size, framing.sigma)
-    return Batch(normalise(crops, framing.mean, framing.std), heatmaps, weights, keypoints)
+    return Batch(normalize(crops, framing.mean, framing.std), heatmaps, weights, keypoints)
 
 
 def recolor(crops: Crops, drawn: Draws) -> Crops:

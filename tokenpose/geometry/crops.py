@@ -57,17 +57,35 @@ def crop_images(
     return _sample(images, sampling_grid(matrices, crop_size, images.shape[-2:]))
 
 
-def normalise(
-    crops: Crops,
+def crop_normalized(
+    image: Shaped[Tensor, "3 rows columns"],
+    matrices: Matrices,
+    crop_size: tuple[int, int],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
-    unit: float = 255.0,
-    out: Crops | None = None,
 ) -> Crops:
-    """(crop / unit - mean) / std per channel; ``unit`` is what white is in ``crops``. ``out``: where to put it."""
+    """`normalize` of `crop_image`, for images in 0..255."""
+    crops = crop_image(image, matrices, crop_size)
+    black, factor = _normalization(crops, mean, std, unit=255.0)
+    return torch.addcmul(
+        black, crops, factor, out=crops
+    )  # into its own crops: fresh memory would take half as long again
+
+
+def normalize(
+    crops: Crops, mean: tuple[float, float, float], std: tuple[float, float, float], unit: float = 255.0
+) -> Crops:
+    """(crop / unit - mean) / std per channel; ``unit`` is what white is in ``crops``."""
+    black, factor = _normalization(crops, mean, std, unit)
+    return torch.addcmul(black, crops, factor)
+
+
+def _normalization(
+    crops: Crops, mean: tuple[float, float, float], std: tuple[float, float, float], unit: float
+) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    """What black becomes, and the factor of a value."""
     deviation = constant(std, crops).view(3, 1, 1)
-    black = -constant(mean, crops).view(3, 1, 1) / deviation
-    return torch.addcmul(black, crops, 1 / (deviation * unit), out=out)
+    return -constant(mean, crops).view(3, 1, 1) / deviation, 1 / (deviation * unit)
 
 
 def sampling_grid(

@@ -1,9 +1,8 @@
-"""Mirroring: heatmaps and keypoints of a mirrored image, left and right exchanged."""
+"""Mirroring: left and right exchanged in the heatmaps of a mirrored image."""
 
 from collections.abc import Sequence
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from tokenpose.skeletons import IndexPairs, explain_unknown_flip_pairs
@@ -31,18 +30,3 @@ def flip_heatmaps(
 ) -> Float[Tensor, "people keypoints height width"]:
     """Heatmaps of a mirrored crop -> of the crop: mirrored, left and right exchanged; no shift by a pixel."""
     return heatmaps.flip(-1)[:, flip_order(heatmaps.shape[1], flip_pairs)]
-
-
-def flip_keypoints(
-    keypoints: Float[Tensor, "people keypoints 2"],
-    visible: Bool[Tensor, "people keypoints"],
-    width: int,
-    flip_pairs: IndexPairs | None,
-) -> tuple[Float[Tensor, "people keypoints 2"], Bool[Tensor, "people keypoints"]]:
-    """Keypoints in an image of that width -> in its mirror image: x becomes width - 1 - x, left and right exchanged.
-
-    Invisible keypoints become (0, 0).
-    """
-    order = flip_order(keypoints.shape[1], flip_pairs)
-    mirrored = torch.stack((width - 1 - keypoints[..., 0], keypoints[..., 1]), dim=-1)[:, order]
-    return torch.where(visible[:, order].unsqueeze(-1), mirrored, 0.0), visible[:, order]
