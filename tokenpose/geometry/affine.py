@@ -7,9 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Matrices = Float[Tensor, "people 2 3"]
-Points = Float[Tensor, "people 2"]
-Keypoints = Float[Tensor, "people keypoints 2"]
+from tokenpose.shapes import Centers, Keypoints, Matrices, Scales
 
 
 def constant(values: Sequence[Any], beside: Tensor) -> Tensor:
@@ -18,7 +16,7 @@ def constant(values: Sequence[Any], beside: Tensor) -> Tensor:
 
 
 def crop_matrices(
-    center: Points, scale: Points, crop_size: tuple[int, int], rotation: Float[Tensor, " people"] | None = None
+    center: Centers, scale: Scales, crop_size: tuple[int, int], rotation: Float[Tensor, " people"] | None = None
 ) -> Matrices:
     """Image -> crop of (height, width). ``center`` and ``scale`` (width, height) in pixels, ``rotation`` in degrees.
 

@@ -1,11 +1,8 @@
 """Boxes -> centers and scales: what part of an image a crop shows."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-Boxes = Float[Tensor, "people 4"]
-Points = Float[Tensor, "people 2"]
+from tokenpose.shapes import Boxes, Centers, Scales
 
 
 def xyxy_to_xywh(boxes: Boxes) -> Boxes:
@@ -18,7 +15,7 @@ def xywh_to_xyxy(boxes: Boxes) -> Boxes:
     return torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1)
 
 
-def center_and_scale(boxes: Boxes, crop_size: tuple[int, int], padding: float = 1.25) -> tuple[Points, Points]:
+def center_and_scale(boxes: Boxes, crop_size: tuple[int, int], padding: float = 1.25) -> tuple[Centers, Scales]:
     """Boxes (x, y, width, height) -> centers (x, y) and scales (width, height), image pixels.
 
     The center is (x + (width - 1) / 2, y + (height - 1) / 2); the short side grows to the aspect of ``crop_size``
@@ -28,7 +25,7 @@ def center_and_scale(boxes: Boxes, crop_size: tuple[int, int], padding: float = 
     return center, grow_to_aspect(boxes[:, 2:], crop_size) * padding
 
 
-def grow_to_aspect(extent: Points, crop_size: tuple[int, int]) -> Points:
+def grow_to_aspect(extent: Scales, crop_size: tuple[int, int]) -> Scales:
     """Grow the short side of extents (width, height) to the aspect of ``crop_size`` (height, width)."""
     aspect = crop_size[1] / crop_size[0]
     width, height = extent.unbind(dim=1)

@@ -6,14 +6,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokenpose.geometry.affine import constant, invert
+from tokenpose.shapes import Crops, Matrices, Pixels
 
-Matrices = Float[Tensor, "people 2 3"]
-Crops = Float[Tensor, "people 3 height width"]
-
-_PIXELS_AT_ONCE = 4_000_000  # 48 MB as float32, which grid_sample needs; beyond, reading neighbours is faster too
+_PIXELS_AT_ONCE = 4_000_000  # 48 MB as float32, which grid_sample needs; beyond, reading neighbors is faster too
 
 
-def crop_image(image: Shaped[Tensor, "3 rows columns"], matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
+def crop_image(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
     """Everybody's crop of one image, which is not copied per person. ``matrices``: image -> crop of (height, width).
 
     Values stay in the image's range; the wider floating dtype of ``image`` and ``matrices``. A large image is not
@@ -23,7 +21,7 @@ def crop_image(image: Shaped[Tensor, "3 rows columns"], matrices: Matrices, crop
     return crop(image, matrices, crop_size)
 
 
-def _crop_whole(image: Shaped[Tensor, "3 rows columns"], matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
+def _crop_whole(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
     """grid_sample shares its work among threads image by image: each person, or each half of one, looks at the same."""
     people, (height, width) = len(matrices), crop_size
     halves = 2 if people == 1 and height % 2 == 0 else 1
@@ -34,8 +32,8 @@ def _crop_whole(image: Shaped[Tensor, "3 rows columns"], matrices: Matrices, cro
     return sampled if halves == 1 else sampled.transpose(0, 1).reshape(1, 3, height, width)
 
 
-def _crop_sparsely(image: Shaped[Tensor, "3 rows columns"], matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
-    """The same from only the four neighbours of each sample: nothing else of the image is read."""
+def _crop_sparsely(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
+    """The same from only the four neighbors of each sample: nothing else of the image is read."""
     rows, columns = image.shape[-2:]
     points = _spread(invert(matrices), crop_size)
     first = points.floor()
@@ -45,20 +43,20 @@ def _crop_sparsely(image: Shaped[Tensor, "3 rows columns"], matrices: Matrices, 
             x, y = first[:, 0] + across, first[:, 1] + down
             share = (1 - (points[:, 0] - x).abs()) * (1 - (points[:, 1] - y).abs())
             inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
-            neighbours = image[:, y.clamp(0, rows - 1).long(), x.clamp(0, columns - 1).long()]
-            crops = crops + neighbours * (share * inside)
+            neighbors = image[:, y.clamp(0, rows - 1).long(), x.clamp(0, columns - 1).long()]
+            crops = crops + neighbors * (share * inside)
     return crops.transpose(0, 1)
 
 
 def crop_images(
-    images: Shaped[Tensor, "people 3 rows columns"], matrices: Matrices, crop_size: tuple[int, int]
+    images: Shaped[Tensor, "people 3 image_height image_width"], matrices: Matrices, crop_size: tuple[int, int]
 ) -> Crops:
     """One crop of each image of a batch. ``matrices``: image -> crop of (height, width)."""
     return _sample(images, sampling_grid(matrices, crop_size, images.shape[-2:]))
 
 
 def crop_normalized(
-    image: Shaped[Tensor, "3 rows columns"],
+    image: Pixels,
     matrices: Matrices,
     crop_size: tuple[int, int],
     mean: tuple[float, float, float],
@@ -67,15 +65,14 @@ def crop_normalized(
     """`normalize` of `crop_image`, for images in 0..255."""
     crops = crop_image(image, matrices, crop_size)
     black, factor = _normalization(crops, mean, std, unit=255.0)
-    return torch.addcmul(
-        black, crops, factor, out=crops
-    )  # into its own crops: fresh memory would take half as long again
+    # into the crops that were just made: fresh memory takes half as long again
+    return torch.addcmul(black, crops, factor, out=crops)
 
 
 def normalize(
     crops: Crops, mean: tuple[float, float, float], std: tuple[float, float, float], unit: float = 255.0
 ) -> Crops:
-    """(crop / unit - mean) / std per channel; ``unit`` is what white is in ``crops``."""
+    """(crop / unit - mean) / std per channel; ``unit`` is the value of white in ``crops``."""
     black, factor = _normalization(crops, mean, std, unit)
     return torch.addcmul(black, crops, factor)
 
@@ -107,6 +104,8 @@ def _spread(back: Matrices, crop_size: tuple[int, int]) -> Float[Tensor, "people
     return across * x + (down * y.unsqueeze(-1) + shift)  # only the last sum is as large as the crop
 
 
-def _sample(images: Shaped[Tensor, "batch 3 rows columns"], grid: Float[Tensor, "batch h w 2"]) -> Tensor:
+def _sample(
+    images: Shaped[Tensor, "batch 3 image_height image_width"], grid: Float[Tensor, "batch height width 2"]
+) -> Tensor:
     dtype = torch.promote_types(images.dtype, grid.dtype)  # half precision would round coordinates to whole pixels
     return functional.grid_sample(images.to(dtype), grid.to(dtype), padding_mode="zeros", align_corners=False)

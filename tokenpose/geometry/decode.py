@@ -6,14 +6,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokenpose.geometry.affine import constant
-
-Heatmaps = Float[Tensor, "people keypoints height width"]
-Points = Float[Tensor, "people keypoints 2"]
-Cells = Int[Tensor, "people keypoints"]
+from tokenpose.shapes import Cells, Heatmaps, Keypoints, Scores
 
 BLUR_WIDTH, BLUR_SIGMA = 11, 2.0  # DARK's published smoothing at 64x48 and 96x72
 
@@ -21,14 +18,14 @@ BLUR_WIDTH, BLUR_SIGMA = 11, 2.0  # DARK's published smoothing at 64x48 and 96x7
 class Decoded(NamedTuple):
     """Keypoints (people, keypoints, 2) as (x, y) in heatmap cells, and scores (people, keypoints); float32."""
 
-    keypoints: Float[Tensor, "people keypoints 2"]
-    scores: Float[Tensor, "people keypoints"]
+    keypoints: Keypoints
+    scores: Scores
 
 
 def decode(heatmaps: Heatmaps, decoder: str = "dark") -> Decoded:
     """Read a keypoint off each heatmap: (people, keypoints, height, width) -> x, y in heatmap cells, and scores.
 
-    ``decoder``: "argmax", the cell of the peak; "shifted", a quarter cell from there towards the higher neighbour;
+    ``decoder``: "argmax", the cell of the peak; "shifted", a quarter cell from there towards the higher neighbor;
     "dark", a Newton step on the logarithm of the smoothed map (Zhang et al., CVPR 2020), as published; "soft-argmax",
     the mean position under a softmax of the map. The score is the peak's value in each. A map without a positive
     cell gives (0, 0).
@@ -49,7 +46,7 @@ def decode_argmax(heatmaps: Heatmaps) -> Decoded:
 
 
 def decode_shifted(heatmaps: Heatmaps) -> Decoded:
-    """The cell of the maximum, moved a quarter cell towards the higher neighbour in each axis unless at the border."""
+    """The cell of the maximum, moved a quarter cell towards the higher neighbor in each axis unless at the border."""
     scores, column, row = _peaks(heatmaps)
     around = _around_peaks(heatmaps, column, row, radius=1)
     slope = torch.stack((around[..., 1, 2] - around[..., 1, 0], around[..., 2, 1] - around[..., 0, 1]), dim=-1)
@@ -90,7 +87,7 @@ DECODERS: dict[str, Callable[[Heatmaps], Decoded]] = {
 }
 
 
-def _peaks(heatmaps: Heatmaps) -> tuple[Float[Tensor, "people keypoints"], Cells, Cells]:
+def _peaks(heatmaps: Heatmaps) -> tuple[Scores, Cells, Cells]:
     """First in which strip of two rows, then where in it: maxima are found many times faster than their places."""
     height, width = heatmaps.shape[-2:]
     strips = heatmaps.unflatten(-2, (-1, 2 if height % 2 == 0 else 1)).flatten(-2)
@@ -100,7 +97,7 @@ def _peaks(heatmaps: Heatmaps) -> tuple[Float[Tensor, "people keypoints"], Cells
     return scores, place % width, place // width
 
 
-def _positive(keypoints: Points, scores: Float[Tensor, "people keypoints"]) -> Decoded:
+def _positive(keypoints: Keypoints, scores: Scores) -> Decoded:
     return Decoded(torch.where(scores.unsqueeze(-1) > 0, keypoints, 0.0), scores)
 
 
@@ -113,7 +110,7 @@ def _interior(heatmaps: Heatmaps, column: Cells, row: Cells, margin: int, far_ma
 
 def _around_peaks(
     heatmaps: Heatmaps, column: Cells, row: Cells, radius: int
-) -> Float[Tensor, "people keypoints rows columns"]:
+) -> Float[Tensor, "people keypoints side side"]:
     """Square windows of 2 x radius + 1 cells around each peak; zeros outside the map."""
     height, width = heatmaps.shape[-2:]
     offsets = torch.arange(-radius, radius + 1, device=heatmaps.device)
@@ -127,13 +124,13 @@ def _around_peaks(
 
 @lru_cache
 def _blur_matrix(outputs: int, inputs: int) -> tuple[tuple[float, ...], ...]:
-    """Each row a normalised Gaussian of BLUR_WIDTH cells, one cell further right; as numbers, for any device."""
+    """Each row a normalized Gaussian of BLUR_WIDTH cells, one cell further right; as numbers, for any device."""
     kernel = [math.exp(-((cell - BLUR_WIDTH // 2) ** 2) / (2 * BLUR_SIGMA**2)) for cell in range(BLUR_WIDTH)]
     weights = [value / sum(kernel) for value in kernel]
     return tuple((0.0,) * row + (*weights, *(0.0,) * (inputs - BLUR_WIDTH - row)) for row in range(outputs))
 
 
-def _newton_step(near: Float[Tensor, "people keypoints 5 5"]) -> tuple[Points, Tensor]:
+def _newton_step(near: Float[Tensor, "people keypoints 5 5"]) -> tuple[Keypoints, Bool[Tensor, "people keypoints"]]:
     """-H^-1 g from central differences around the middle cell, and where H can be inverted."""
     dx = (near[..., 2, 3] - near[..., 2, 1]) / 2
     dy = (near[..., 3, 2] - near[..., 1, 2]) / 2

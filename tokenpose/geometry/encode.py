@@ -1,16 +1,16 @@
 """Encoding: keypoints become the heatmaps that a network should put out."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+
+from tokenpose.shapes import Heatmaps, Keypoints, TargetWeights, Visible
 
 
 def encode_gaussian(
-    keypoints: Float[Tensor, "people keypoints 2"],
-    visible: Bool[Tensor, "people keypoints"],
+    keypoints: Keypoints,
+    visible: Visible,
     heatmap_size: tuple[int, int],
     sigma: float,
-) -> tuple[Float[Tensor, "people keypoints height width"], Float[Tensor, "people keypoints"]]:
+) -> tuple[Heatmaps, TargetWeights]:
     """Whole Gaussians of peak 1 at real-valued positions (heatmap cells), and weights (0 or 1).
 
     Weight 0 and an empty map where the keypoint is invisible or its Gaussian's 3-sigma box misses the map.

@@ -1,10 +1,8 @@
-"""Mirroring: left and right exchanged in the heatmaps of a mirrored image."""
+"""Mirroring: the heatmaps of a mirrored crop, left and right exchanged."""
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
-from torch import Tensor
-
+from tokenpose.shapes import Heatmaps
 from tokenpose.skeletons import IndexPairs, explain_unknown_flip_pairs
 
 
@@ -25,8 +23,6 @@ def flip_order(keypoints: int, flip_pairs: IndexPairs | None, names: Sequence[st
     return order
 
 
-def flip_heatmaps(
-    heatmaps: Float[Tensor, "people keypoints height width"], flip_pairs: IndexPairs | None
-) -> Float[Tensor, "people keypoints height width"]:
+def flip_heatmaps(heatmaps: Heatmaps, flip_pairs: IndexPairs | None) -> Heatmaps:
     """Heatmaps of a mirrored crop -> of the crop: mirrored, left and right exchanged; no shift by a pixel."""
     return heatmaps.flip(-1)[:, flip_order(heatmaps.shape[1], flip_pairs)]
