@@ -11,8 +11,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tokenpose.files import written_whole
-
-RgbImage = UInt8[Tensor, "3 height width"]
+from tokenpose.shapes import RgbImage
 
 _TWO_STEPS = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 

@@ -6,7 +6,6 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokenpose.boxes import BoxFormat
@@ -14,12 +13,11 @@ from tokenpose.geometry.decode import DECODERS, Decoded, decode
 from tokenpose.geometry.flips import flip_heatmaps, flip_order
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
+from tokenpose.shapes import Crops
 from tokenpose.stream import Found, find_in_order, pair
 from tokenpose.transforms import Transform, create_transform
 
 logger = logging.getLogger(__name__)
-
-Crops = Float[Tensor, "people 3 height width"]
 
 
 class PosePredictor:

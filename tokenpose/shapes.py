@@ -4,6 +4,7 @@ Each frame has its own words, so that one signature can hold all three: ``image_
 ``height width`` in crop pixels, ``rows columns`` in heatmap cells.
 """
 
+import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
@@ -30,3 +31,23 @@ Scores = Float[Tensor, "people keypoints"]
 Visible = Bool[Tensor, "people keypoints"]
 TargetWeights = Float[Tensor, "people keypoints"]
 """1 where a keypoint counts in the loss, else 0."""
+Scalar = Float[Tensor, ""]
+
+# Inside the network
+Features = Float[Tensor, "people channels rows columns"]
+"""A backbone's map."""
+Tokens = Float[Tensor, "people tokens width"]
+Queries = Float[Tensor, "people heads queries head_width"]
+Keys = Float[Tensor, "people heads tokens head_width"]
+AttentionRows = Float[Tensor, "people heads keypoints tokens"]
+"""What each keypoint token attends to: softmax rows."""
+
+# The same as numpy arrays, for labels and figures
+KeypointArray = Float[np.ndarray, "people keypoints 2"]
+VisibleArray = Bool[np.ndarray, "people keypoints"]
+DistanceArray = Float[np.ndarray, "people keypoints"]
+LengthArray = Float[np.ndarray, " people"]
+"""A number for each person: a length, an area or a score."""
+SigmaArray = Float[np.ndarray, " keypoints"]
+RowArray = Int[np.ndarray, " _"]
+"""Positions of rows in other arrays."""

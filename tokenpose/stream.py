@@ -15,12 +15,11 @@ from torch import Tensor
 
 from tokenpose.boxes import BoxFormat
 from tokenpose.geometry.decode import Decoded
-from tokenpose.images import RgbImage, read_image
+from tokenpose.images import read_image
+from tokenpose.shapes import Crops, RgbImage
 from tokenpose.transforms import Transform
 
 logger = logging.getLogger(__name__)
-
-Crops = Float[Tensor, "people 3 height width"]
 
 
 class Item(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 try:
     from matplotlib import colormaps
@@ -26,8 +26,8 @@ except ModuleNotFoundError as error:
 
 from tokenpose.poses import Poses
 from tokenpose.skeletons import Skeleton
+from tokenpose.visualize import Picture
 
-Picture = UInt8[np.ndarray, "_ _ 3"]
 Point = Float[np.ndarray, " 2"]
 Points = Float[np.ndarray, "keypoints 2"]
 Gray = Float[np.ndarray, "_ _"]

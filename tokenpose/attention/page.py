@@ -22,8 +22,9 @@ from tokenpose.attention.maps import AttentionMaps, Heads
 from tokenpose.boxes import Box, ImageBoxes, read_boxes, read_boxes_file
 from tokenpose.files import write_text
 from tokenpose.geometry.affine import invert
-from tokenpose.images import RgbImage, read_image
+from tokenpose.images import read_image
 from tokenpose.models.tokenpose import TokenPose
+from tokenpose.shapes import RgbImage
 
 MOST_PANELS = 4
 """How many people a page shows side by side."""

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from tokenpose.attention import figures
@@ -12,8 +12,8 @@ from tokenpose.attention.maps import AttentionMaps, Heads, Plot
 from tokenpose.geometry.affine import resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_image
 from tokenpose.images import read_image
+from tokenpose.visualize import Picture
 
-Picture = UInt8[np.ndarray, "_ _ 3"]
 Points = Float[np.ndarray, "keypoints 2"]
 
 

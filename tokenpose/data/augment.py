@@ -13,13 +13,8 @@ from tokenpose.geometry.boxes import grow_to_aspect
 from tokenpose.geometry.crops import normalize
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
+from tokenpose.shapes import Crops, Keypoints, Matrices, Scales, Visible
 from tokenpose.skeletons import Skeleton
-
-Crops = Float[Tensor, "people 3 height width"]
-Points = Float[Tensor, "people 2"]
-Matrices = Float[Tensor, "people 2 3"]
-Keypoints = Float[Tensor, "people keypoints 2"]
-Visible = Bool[Tensor, "people keypoints"]
 
 
 @runtime_checkable
@@ -106,8 +101,8 @@ def draw(settings: Augmentation, people: int, generator: torch.Generator) -> Dra
 
 
 def draw_frames(
-    center: Points, scale: Points, keypoints: Keypoints, visible: Visible, drawn: Draws, framing: Framing
-) -> tuple[Points, Points]:
+    center: Scales, scale: Scales, keypoints: Keypoints, visible: Visible, drawn: Draws, framing: Framing
+) -> tuple[Scales, Scales]:
     """Center and scale of each crop before scaling and rotation, from the padded box or a half body. Image pixels."""
     if not drawn.half_body.any():
         return center, scale
@@ -118,7 +113,7 @@ def draw_frames(
 
 def half_bodies(
     keypoints: Keypoints, visible: Visible, prefers_upper: Bool[Tensor, " people"], framing: Framing
-) -> tuple[Points, Points, Bool[Tensor, " people"]]:
+) -> tuple[Scales, Scales, Bool[Tensor, " people"]]:
     """Center and scale of each person's upper or lower half, as published, and whether enough keypoints are labeled.
 
     The preferred half is used if more than 2 of its keypoints are labeled, otherwise the other half. More than 8
@@ -140,7 +135,7 @@ def half_bodies(
     return center, grow_to_aspect(extent + 1, framing.image_size) * 1.5, enough
 
 
-def draw_matrices(center: Points, scale: Points, drawn: Draws, crop_size: tuple[int, int]) -> Matrices:
+def draw_matrices(center: Scales, scale: Scales, drawn: Draws, crop_size: tuple[int, int]) -> Matrices:
     """Matrices from image to crop, scaled, rotated and mirrored as drawn."""
     zoom, rotation, flip = (_beside(center, values) for values in (drawn.scale, drawn.rotation, drawn.flip))
     matrices = crop_matrices(center, scale * zoom.unsqueeze(-1), crop_size, rotation)

@@ -85,7 +85,7 @@ def largest_difference(found: Tensor, expected: Tensor) -> float:
     return float(difference / expected.abs().max()) if difference else 0.0
 
 
-def some_crops(model: TokenPose, batch: int) -> Float[Tensor, "batch 3 height width"]:
+def some_crops(model: TokenPose, batch: int) -> Float[Tensor, "people 3 height width"]:
     """Random crops of the model's size, device and precision; the same for the same ``batch``."""
     weights = next(model.parameters())
     crops = torch.randn(batch, 3, *model.spec.image_size, generator=torch.Generator().manual_seed(batch))

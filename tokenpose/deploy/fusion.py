@@ -14,7 +14,7 @@ from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-Images = Float[Tensor, "batch 3 height width"]
+from tokenpose.shapes import Crops
 
 _RELUS = {
     "call_function": (functional.relu, functional.relu_, torch.relu, torch.relu_),
@@ -103,7 +103,7 @@ class FusedBackbone(nn.Module):
     of its maps. Raises ValueError where torch.fx can't follow the backbone's forward: at a branch on values, say.
     """
 
-    def __init__(self, backbone: Any, images: Images) -> None:
+    def __init__(self, backbone: Any, images: Crops) -> None:
         super().__init__()
         self.channels, self.stride = backbone.channels, backbone.stride
         self.graph = _fuse(backbone, images)
@@ -112,7 +112,7 @@ class FusedBackbone(nn.Module):
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         self.owns_map = self._owns_its_map(images.contiguous(memory_format=torch.channels_last))
 
-    def forward(self, images: Images) -> Float[Tensor, "batch channels rows columns"]:
+    def forward(self, images: Crops) -> Float[Tensor, "people channels rows columns"]:
         """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""
         features = self.graph(images.contiguous(memory_format=torch.channels_last))
         if features.is_cpu and features.dtype == torch.float32 and not features.requires_grad:
@@ -130,7 +130,7 @@ class FusedBackbone(nn.Module):
         dense = features.is_contiguous() or features.is_contiguous(memory_format=torch.channels_last)
         return dense and all(other.untyped_storage().data_ptr() != place for other in others)
 
-    def pack(self, images: Images) -> None:
+    def pack(self, images: Crops) -> None:
         """Let oneDNN do the convolutions, with weights laid out for images of that size; for float32 on a CPU."""
         hooks = [
             module.register_forward_pre_hook(lambda module, inputs: module.pack(inputs[0].shape))
@@ -164,7 +164,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, BatchNormAct2d) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _fuse(backbone: nn.Module, images: Images) -> fx.GraphModule:
+def _fuse(backbone: nn.Module, images: Crops) -> fx.GraphModule:
     traced = _trace(backbone, images)
     for node in list(traced.graph.nodes):
         if type(_called(traced, node)) is nn.Conv2d:  # no subclass, which may pad or scale in its own way
@@ -175,7 +175,7 @@ def _fuse(backbone: nn.Module, images: Images) -> fx.GraphModule:
     return traced.eval()
 
 
-def _trace(backbone: nn.Module, images: Images) -> fx.GraphModule:
+def _trace(backbone: nn.Module, images: Crops) -> fx.GraphModule:
     """The backbone as a graph with the shapes of its maps, without Identities."""
     try:
         traced = fx.GraphModule(backbone, _Tracer().trace(backbone))

@@ -32,7 +32,7 @@ class LeanVitBlock(nn.Module):
         if _is_plain(self.attention.qkv, bias=False):
             self.attention.qkv = ZeroBiasLinear(self.attention.qkv)
 
-    def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "batch rows width"]:
+    def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "people rows width"]:
         """(batch, tokens, width) -> the same, or its first ``queries`` rows."""
         gathered = self.attention.gather(self.attention_norm(tokens), queries)
         rows = _add_product(tokens[:, :queries].flatten(0, 1), gathered.flatten(0, 1), self.attention.output)
@@ -50,7 +50,7 @@ class ZeroBiasLinear(nn.Module):
         self.weight = linear.weight
         self.register_buffer("bias", linear.weight.new_zeros(linear.out_features), persistent=False)
 
-    def forward(self, rows: Tokens) -> Float[Tensor, "batch tokens outputs"]:
+    def forward(self, rows: Tokens) -> Float[Tensor, "people tokens outputs"]:
         """(batch, tokens, width) -> (batch, tokens, outputs)."""
         return functional.linear(rows, self.weight, self.bias)
 

@@ -104,7 +104,7 @@ def _require_no_hooks(model: TokenPose) -> None:
                 )
 
 
-def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "batch 3 height width"], packed: bool) -> None:
+def _fuse_backbone(fast: TokenPose, images: Float[Tensor, "people 3 height width"], packed: bool) -> None:
     """Replace the backbone by its fused form, if it has convolutions, torch.fx can follow it and the map is the same.
 
     ``packed``: use oneDNN's fused convolutions, for float32 on a CPU.

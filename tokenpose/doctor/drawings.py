@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from tokenpose.doctor.findings import Place
 from tokenpose.doctor.records import Records
 from tokenpose.poses import Poses
-from tokenpose.visualize import crop_picture, draw_poses, scale_to_fit
-
-Picture = UInt8[np.ndarray, "_ _ 3"]
+from tokenpose.visualize import Picture, crop_picture, draw_poses, scale_to_fit
 
 SIDE = 320
 """Pixels on the longer side of a picture."""

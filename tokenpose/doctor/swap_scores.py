@@ -10,7 +10,9 @@ high scores after the first round don't teach in the second one: a few of them w
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
+
+from tokenpose.shapes import KeypointArray, VisibleArray
 
 SETTLED = 2.0
 """People with a lower score teach in the second round."""
@@ -26,15 +28,13 @@ PRIOR = (1.2, 0.7, 1.4, 3.0, 1.1)
 """The weights that learning starts from, for the measures of neighboring pairs, in units of their spread, so that these
 count in files of few people too. They are means of the weights learned on LSPET without the other measures."""
 
-Keypoints = Float[np.ndarray, "people keypoints 2"]
-Labelled = Bool[np.ndarray, "people keypoints"]
 FlipPair = Int[np.ndarray, " 2"]
 Measures = Float[np.ndarray, "people measures"]
 TwoPairs = tuple[int, int]
 """Rows of two flip pairs, the smaller one first."""
 
 
-def normalize(keypoints: Keypoints, labelled: Labelled) -> Keypoints:
+def normalize(keypoints: KeypointArray, labelled: VisibleArray) -> KeypointArray:
     """Keypoints in units of each person's spread, which no swap changes; 0 where they are not labelled."""
     count = np.maximum(labelled.sum(axis=1), 1)[:, None]
     center = np.where(labelled[..., None], keypoints, 0).sum(axis=1) / count
@@ -43,14 +43,14 @@ def normalize(keypoints: Keypoints, labelled: Labelled) -> Keypoints:
     return moved / np.maximum(spread, 1e-6)[:, None, None]
 
 
-def pair_distances(keypoints: Keypoints, first: FlipPair, second: FlipPair) -> tuple[np.ndarray, ...]:
+def pair_distances(keypoints: KeypointArray, first: FlipPair, second: FlipPair) -> tuple[np.ndarray, ...]:
     """The distances left to left, right to right, left to right, right to left, of two pairs."""
     corners = ((0, 0), (1, 1), (0, 1), (1, 0))
     return tuple(np.linalg.norm(keypoints[:, first[i]] - keypoints[:, second[j]], axis=-1) for i, j in corners)
 
 
 def measure_sides(
-    keypoints: Keypoints, labelled: Labelled, first: FlipPair, second: FlipPair
+    keypoints: KeypointArray, labelled: VisibleArray, first: FlipPair, second: FlipPair
 ) -> Float[np.ndarray, "people 5"]:
     """Five measures that are positive if they speak for the sides of two pairs; swapping one pair changes their signs.
 

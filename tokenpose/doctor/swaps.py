@@ -16,8 +16,6 @@ from jaxtyping import Int
 
 from tokenpose.doctor.swap_scores import (
     MOST_TEACHERS,
-    Keypoints,
-    Labelled,
     Measures,
     TwoPairs,
     measure_sides,
@@ -25,6 +23,7 @@ from tokenpose.doctor.swap_scores import (
     pair_distances,
     score_swaps,
 )
+from tokenpose.shapes import KeypointArray, VisibleArray
 from tokenpose.skeletons import Skeleton
 
 SWAP_SCORE = 7.0
@@ -56,7 +55,7 @@ class Swap:
 
 
 def find_swaps(
-    keypoints: Keypoints, labelled: Labelled, skeleton: Skeleton, least_score: float = SWAP_SCORE
+    keypoints: KeypointArray, labelled: VisibleArray, skeleton: Skeleton, least_score: float = SWAP_SCORE
 ) -> tuple[list[Swap], tuple[int, ...]]:
     """People whose left and right look swapped, by falling score; and pairs whose names are swapped in the whole file.
 
@@ -93,7 +92,7 @@ def _combinations(pairs: FlipPairs) -> Iterator[tuple[int, int]]:
 
 
 def _lengths_between(
-    scaled: Keypoints, labelled: Labelled, pairs: FlipPairs, limbs: Sequence[tuple[int, int]]
+    scaled: KeypointArray, labelled: VisibleArray, pairs: FlipPairs, limbs: Sequence[tuple[int, int]]
 ) -> dict[TwoPairs, tuple[bool, float]]:
     """For each two pairs, whether no limbs join them, and their median distance over some people."""
     some = slice(None, None, math.ceil(len(scaled) / MOST_TEACHERS))
@@ -153,7 +152,7 @@ def _list_swaps(count: int, tree: Sequence[TwoPairs]) -> list[PairSet]:
 
 
 def _swapped_names(
-    scaled: Keypoints, labelled: Labelled, pairs: FlipPairs, tree: Sequence[TwoPairs]
+    scaled: KeypointArray, labelled: VisibleArray, pairs: FlipPairs, tree: Sequence[TwoPairs]
 ) -> tuple[int, ...]:
     """FlipPairs whose left is, with most people, nearer to the right of what they hang on: the fewer of both kinds."""
     kept = []

@@ -3,14 +3,15 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-Scores = Float[np.ndarray, " people"]
-Areas = Float[np.ndarray, " people"]
-Sigmas = Float[np.ndarray, " keypoints"]
-Keypoints = Float[np.ndarray, "people keypoints 2"]
+from tokenpose.shapes import KeypointArray, LengthArray, SigmaArray
 
 
 def oks(
-    first: Float[np.ndarray, "keypoints 2"], first_area: float, others: Keypoints, areas: Areas, sigmas: Sigmas
+    first: Float[np.ndarray, "keypoints 2"],
+    first_area: float,
+    others: KeypointArray,
+    areas: LengthArray,
+    sigmas: SigmaArray,
 ) -> Float[np.ndarray, " people"]:
     """Object keypoint similarity of one pose to others; areas in square pixels, sigmas as COCO gives them."""
     squares = ((others - first) ** 2).sum(axis=-1)
@@ -19,7 +20,7 @@ def oks(
 
 
 def oks_nms(
-    keypoints: Keypoints, scores: Scores, areas: Areas, sigmas: Sigmas, threshold: float
+    keypoints: KeypointArray, scores: LengthArray, areas: LengthArray, sigmas: SigmaArray, threshold: float
 ) -> Int[np.ndarray, " kept"]:
     """Which poses stay, by falling score: one goes if its OKS with a kept one is above the threshold."""
     order = scores.argsort()[::-1]
@@ -33,7 +34,12 @@ def oks_nms(
 
 
 def soft_oks_nms(
-    keypoints: Keypoints, scores: Scores, areas: Areas, sigmas: Sigmas, threshold: float, most: int = 20
+    keypoints: KeypointArray,
+    scores: LengthArray,
+    areas: LengthArray,
+    sigmas: SigmaArray,
+    threshold: float,
+    most: int = 20,
 ) -> Int[np.ndarray, " kept"]:
     """Which poses stay, at most ``most``: each taken one multiplies the others' scores by exp(-OKS^2 / threshold)."""
     order = scores.argsort()[::-1]

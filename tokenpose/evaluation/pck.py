@@ -8,13 +8,12 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenpose.evaluation.settings import PCKH_THRESHOLD
-from tokenpose.evaluation.units import Keypoints, Lengths, Unit, UnitName, Visible, torso_lengths
+from tokenpose.evaluation.units import Unit, UnitName, torso_lengths
+from tokenpose.shapes import DistanceArray, KeypointArray, LengthArray, VisibleArray
 from tokenpose.skeletons import MPII, Skeleton
 
 AUC_THRESHOLDS = tuple(step / 100 for step in range(51))  # as in MPII's own evaluation
 MPII_LEFT_OUT = ("pelvis", "thorax")  # of PCKh, as published
-
-Distances = Float[np.ndarray, "people keypoints"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +74,9 @@ class EpeResult:
 
 
 def pck(
-    predicted: Keypoints,
-    keypoints: Keypoints,
-    visible: Visible,
+    predicted: KeypointArray,
+    keypoints: KeypointArray,
+    visible: VisibleArray,
     skeleton: Skeleton,
     threshold: float = 0.2,
     unit: Unit | None = None,
@@ -105,7 +104,9 @@ def pck(
     )
 
 
-def pckh(predicted: Keypoints, keypoints: Keypoints, visible: Visible, skeleton: Skeleton, head: Unit) -> PckhResult:
+def pckh(
+    predicted: KeypointArray, keypoints: KeypointArray, visible: VisibleArray, skeleton: Skeleton, head: Unit
+) -> PckhResult:
     """PCKh@0.5 and its area under the curve; of MPII's skeleton without pelvis and thorax, as published."""
     left_out = MPII_LEFT_OUT if skeleton.keypoints == MPII.keypoints else ()
     counted = visible & np.array([name not in left_out for name in skeleton.keypoints])
@@ -121,7 +122,7 @@ def pckh(predicted: Keypoints, keypoints: Keypoints, visible: Visible, skeleton:
 
 
 def measure_errors(
-    predicted: Keypoints, keypoints: Keypoints, visible: Visible, skeleton: Skeleton, unit: Unit
+    predicted: KeypointArray, keypoints: KeypointArray, visible: VisibleArray, skeleton: Skeleton, unit: Unit
 ) -> EpeResult:
     """End-point errors of labelled keypoints, in pixels, and in units of those people whose unit is known."""
     distances = _distances(predicted, keypoints)
@@ -140,8 +141,8 @@ def measure_errors(
 
 
 def person_errors(
-    predicted: Keypoints, keypoints: Keypoints, visible: Visible, boxes: Float[np.ndarray, "people 4"]
-) -> Lengths:
+    predicted: KeypointArray, keypoints: KeypointArray, visible: VisibleArray, boxes: Float[np.ndarray, "people 4"]
+) -> LengthArray:
     """Each person's mean error in longer sides of the box (x, y, width, height); NaN where no keypoint is compared."""
     counts = visible.sum(axis=1)
     sums = np.where(visible, _distances(predicted, keypoints), 0).sum(axis=1)
@@ -159,7 +160,7 @@ def _errors(in_pixels: Float[np.ndarray, " labelled"], in_units: Float[np.ndarra
     )
 
 
-def _distances(predicted: Keypoints, keypoints: Keypoints) -> Distances:
+def _distances(predicted: KeypointArray, keypoints: KeypointArray) -> DistanceArray:
     if predicted.shape != keypoints.shape:
         raise ValueError(
             f"predicted and labelled keypoints must have one shape; got {predicted.shape} and {keypoints.shape}"

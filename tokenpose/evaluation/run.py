@@ -15,6 +15,7 @@ from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
 from tokenpose.evaluation.processes import Processes
 from tokenpose.poses import Poses
+from tokenpose.shapes import RowArray
 from tokenpose.skeletons import Skeleton
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,6 @@ SECONDS_BETWEEN_LINES = 20.0
 
 PredictMany = Callable[[Iterable[Any], Iterable[Any]], Iterator[Poses]]
 """Images and their boxes (x, y, width, height) -> Poses in order."""
-
-Rows = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ def predict_boxes(
     processes = processes or Processes()
     portions = _portions(boxes.image_index, batch_size)[processes.rank :: processes.count]
 
-    def work() -> list[tuple[Rows, np.ndarray, np.ndarray]]:
+    def work() -> list[tuple[RowArray, np.ndarray, np.ndarray]]:
         found = (_predict_portion(predict_many, portion, boxes, samples, source) for portion in portions)
         images = (image for portion in found for image in portion)
         total = sum(map(len, portions))
@@ -104,7 +103,7 @@ def predict_boxes(
     return PredictedKeypoints(keypoints=keypoints, scores=scores)
 
 
-def _log_progress(images: Iterator[tuple[Rows, Poses]], total: int) -> Iterator[tuple[Rows, Poses]]:
+def _log_progress(images: Iterator[tuple[RowArray, Poses]], total: int) -> Iterator[tuple[RowArray, Poses]]:
     """The same, with a line in the log every 20 seconds."""
     logged = time.monotonic()
     for number, image in enumerate(images, 1):
@@ -114,15 +113,15 @@ def _log_progress(images: Iterator[tuple[Rows, Poses]], total: int) -> Iterator[
             logger.info("predicted %d of %d images", number, total)
 
 
-def by_image(image_index: Rows) -> list[Rows]:
+def by_image(image_index: RowArray) -> list[RowArray]:
     """The rows of each image's people, image by image, in their order."""
     order = np.argsort(image_index, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(image_index[order])) + 1) if len(order) else []
 
 
-def _portions(image_index: Rows, batch_size: int) -> list[list[Rows]]:
+def _portions(image_index: RowArray, batch_size: int) -> list[list[RowArray]]:
     """Whole images in portions of at least ``batch_size`` people, which fill the predictor's batches."""
-    portions: list[list[Rows]] = []
+    portions: list[list[RowArray]] = []
     room = 0
     for people in by_image(image_index):
         if room <= 0:
@@ -134,8 +133,8 @@ def _portions(image_index: Rows, batch_size: int) -> list[list[Rows]]:
 
 
 def _predict_portion(
-    predict_many: PredictMany, portion: Sequence[Rows], boxes: BoxesToPredict, samples: Samples, source: Source
-) -> Iterator[tuple[Rows, Poses]]:
+    predict_many: PredictMany, portion: Sequence[RowArray], boxes: BoxesToPredict, samples: Samples, source: Source
+) -> Iterator[tuple[RowArray, Poses]]:
     images = [int(boxes.image_index[people[0]]) for people in portion]
 
     def read(image: int) -> UInt8[Tensor, "3 height width"]:

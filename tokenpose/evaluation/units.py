@@ -4,18 +4,14 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from tokenpose.data.samples import Samples
 from tokenpose.evaluation.settings import UnitName
+from tokenpose.shapes import KeypointArray, LengthArray, VisibleArray
 from tokenpose.skeletons import Skeleton
 
 TORSO = (("right_shoulder", "left_hip"), ("left_shoulder", "right_hip"))
 HEAD = ("head_top", ("upper_neck", "neck"))
-
-Keypoints = Float[np.ndarray, "people keypoints 2"]
-Visible = Bool[np.ndarray, "people keypoints"]
-Lengths = Float[np.ndarray, " people"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +21,7 @@ class Unit:
     name: str
     """What it is: "torso", "box side", "head size", "head_top to neck"."""
     part: UnitName
-    lengths: Lengths
+    lengths: LengthArray
     """In pixels, NaN where a person's length isn't known."""
 
 
@@ -39,7 +35,7 @@ def has_head(samples: Samples) -> bool:
     return _has_head_sizes(samples) or _head_ends(samples.skeleton) is not None
 
 
-def torso_lengths(keypoints: Keypoints, visible: Visible, skeleton: Skeleton) -> Lengths:
+def torso_lengths(keypoints: KeypointArray, visible: VisibleArray, skeleton: Skeleton) -> LengthArray:
     """The longer of the two shoulder-to-opposite-hip distances whose ends are visible; NaN where neither is.
 
     Raises ValueError where the skeleton lacks shoulders or hips.

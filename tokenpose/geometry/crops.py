@@ -105,7 +105,7 @@ def _spread(back: Matrices, crop_size: tuple[int, int]) -> Float[Tensor, "people
 
 
 def _sample(
-    images: Shaped[Tensor, "batch 3 image_height image_width"], grid: Float[Tensor, "batch height width 2"]
+    images: Shaped[Tensor, "people 3 image_height image_width"], grid: Float[Tensor, "people height width 2"]
 ) -> Tensor:
     dtype = torch.promote_types(images.dtype, grid.dtype)  # half precision would round coordinates to whole pixels
     return functional.grid_sample(images.to(dtype), grid.to(dtype), padding_mode="zeros", align_corners=False)

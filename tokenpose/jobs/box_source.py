@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from tokenpose.boxes import Box, ImageBoxes, read_boxes_file
 from tokenpose.detection import detect, load_detector
-from tokenpose.images import RgbImage
+from tokenpose.shapes import RgbImage
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from jaxtyping import Float
 
 from tokenpose.boxes import Box, read_boxes
 from tokenpose.files import make_folder, write_text
-from tokenpose.images import RgbImage, read_image, write_image
+from tokenpose.images import read_image, write_image
 from tokenpose.jobs.box_source import BoxSource, FindBoxes, whole_image
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
+from tokenpose.shapes import RgbImage
 from tokenpose.stream import read_images
 from tokenpose.visualize import draw_poses
 

@@ -14,11 +14,11 @@ from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
 from tokenpose.geometry.affine import resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_images
-from tokenpose.images import RgbImage
 from tokenpose.jobs.training_data import TrainingData
 from tokenpose.models.spec import ModelSpec
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
+from tokenpose.shapes import RgbImage
 from tokenpose.training.settings import TrainingSettings
 from tokenpose.visualize import Picture, contact_sheet, crop_picture, draw_poses, scale_to_fit
 

@@ -8,9 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-Queries = Float[Tensor, "batch heads rows head_width"]
-Keys = Float[Tensor, "batch heads tokens head_width"]
-Rows = Float[Tensor, "batch heads keypoints tokens"]
+from tokenpose.shapes import Keys, Queries
 
 
 def attend_fused(query: Queries, key: Keys, value: Keys, scale: float) -> Queries:
@@ -37,7 +35,7 @@ PATHS = {"fused": attend_fused, "padded": attend_padded, "explicit": attend_expl
 """Ways to compute the same attention; `tokenpose.optimize` measures which is fastest on the machine."""
 
 
-def softmax_rows(query: Queries, key: Keys, scale: float) -> Float[Tensor, "batch heads rows tokens"]:
+def softmax_rows(query: Queries, key: Keys, scale: float) -> Float[Tensor, "people heads rows tokens"]:
     """What each query attends to, in float32 even under autocast."""
     with torch.autocast(query.device.type, enabled=False):
         return (query.float() @ key.float().transpose(-2, -1) * scale).softmax(dim=-1)
@@ -56,14 +54,14 @@ class Attention(nn.Module):
         self.observer: Callable[[Tensor, Tensor], None] | None = None  # sees (query, key) while a recording lasts
 
     def forward(
-        self, tokens: Float[Tensor, "batch tokens width"], queries: int | None = None
-    ) -> Float[Tensor, "batch rows width"]:
+        self, tokens: Float[Tensor, "people tokens width"], queries: int | None = None
+    ) -> Float[Tensor, "people rows width"]:
         """Attend from the first ``queries`` tokens (None: from all) to all tokens."""
         return self.output(self.gather(tokens, queries))
 
     def gather(
-        self, tokens: Float[Tensor, "batch tokens width"], queries: int | None = None
-    ) -> Float[Tensor, "batch rows width"]:
+        self, tokens: Float[Tensor, "people tokens width"], queries: int | None = None
+    ) -> Float[Tensor, "people rows width"]:
         """What `forward` projects: the values that the first ``queries`` tokens attend to, heads concatenated."""
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.observer is not None:

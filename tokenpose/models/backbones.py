@@ -6,15 +6,12 @@ from typing import Any
 
 import timm
 import torch
-from jaxtyping import Float
 from timm.models.resnet import Bottleneck
-from torch import Tensor, nn
+from torch import nn
 
 from tokenpose.models.registry import Registry
 from tokenpose.models.spec import ModelSpec
-
-Images = Float[Tensor, "batch 3 height width"]
-Features = Float[Tensor, "batch channels rows columns"]
+from tokenpose.shapes import Crops, Features
 
 backbones: Registry[Callable[[ModelSpec], nn.Module]] = Registry("backbone")
 
@@ -71,7 +68,7 @@ class PixelBackbone(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
 
-    def forward(self, images: Images) -> Images:
+    def forward(self, images: Crops) -> Crops:
         """(batch, 3, height, width) -> the same."""
         return images
 
@@ -94,7 +91,7 @@ class StemBackbone(nn.Module):
             if isinstance(module, nn.Conv2d):  # as timm initializes HRNet
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Images) -> Features:
+    def forward(self, images: Crops) -> Features:
         """(batch, 3, height, width) -> (batch, 256, height / 4, width / 4)."""
         features = torch.relu(self.bn1(self.conv1(images)))
         features = torch.relu(self.bn2(self.conv2(features)))
@@ -115,7 +112,7 @@ class HighResolutionBackbone(nn.Module):
         self.transition2, self.stage3 = network.transition2, network.stage3
         self.stage3[-1].fuse_layers = self.stage3[-1].fuse_layers[:1]  # only the finest branch leaves
 
-    def forward(self, images: Images) -> Features:
+    def forward(self, images: Crops) -> Features:
         """(batch, 3, height, width) -> (batch, channels, height / 4, width / 4)."""
         features = torch.relu(self.bn1(self.conv1(images)))
         features = torch.relu(self.bn2(self.conv2(features)))
@@ -151,7 +148,7 @@ class TimmBackbone(nn.Module):
             if name in unused:
                 parameter.requires_grad_(False)  # distributed training would wait for its gradient
 
-    def forward(self, images: Images) -> Features:
+    def forward(self, images: Crops) -> Features:
         """(batch, 3, height, width) -> (batch, channels, height / stride, width / stride)."""
         return self.network(images)[0]
 

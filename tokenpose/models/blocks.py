@@ -11,8 +11,7 @@ from torch.nn import functional
 from tokenpose.models.attention import Attention
 from tokenpose.models.registry import Registry
 from tokenpose.models.spec import ModelSpec
-
-Tokens = Float[Tensor, "batch tokens width"]
+from tokenpose.shapes import Tokens
 
 blocks: Registry[Callable[[ModelSpec], nn.Module]] = Registry("block")
 
@@ -39,7 +38,7 @@ class VitBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(spec.width, eps=1e-5)
         self.mlp = nn.Sequential(nn.Linear(spec.width, hidden), nn.GELU(), nn.Linear(hidden, spec.width))
 
-    def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "batch rows width"]:
+    def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "people rows width"]:
         """(batch, tokens, width) -> the same, or its first ``queries`` rows."""
         rows = tokens[:, :queries] + self.attention(self.attention_norm(tokens), queries)
         return rows + self.mlp(self.mlp_norm(rows))
@@ -58,7 +57,7 @@ class GatedBlock(nn.Module):
         self.gate_and_value = nn.Linear(spec.width, 2 * hidden)
         self.output = nn.Linear(hidden, spec.width)
 
-    def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "batch rows width"]:
+    def forward(self, tokens: Tokens, queries: int | None = None) -> Float[Tensor, "people rows width"]:
         """(batch, tokens, width) -> the same, or its first ``queries`` rows."""
         rows = tokens[:, :queries] + self.attention(self.attention_norm(tokens), queries)
         gate, value = self.gate_and_value(self.mlp_norm(rows)).chunk(2, dim=-1)
@@ -81,7 +80,7 @@ class Encoder(nn.Module):
         tokens: Tokens,
         block_positions: Float[Tensor, "1 tokens width"] | None = None,
         watch: Callable[[int, Tokens], None] | None = None,
-    ) -> Float[Tensor, "batch keypoints features"]:
+    ) -> Float[Tensor, "people keypoints features"]:
         """(batch, keypoints + visual, width) -> (batch, keypoints, groups x width).
 
         ``block_positions`` are added before every block but the first of each group; they are 0 for keypoint tokens.

@@ -19,7 +19,7 @@ class HeatmapHead(nn.Sequential):
         super().__init__(*layers)
 
     def forward(
-        self, tokens: Float[Tensor, "batch keypoints features"]
-    ) -> Float[Tensor, "batch keypoints height width"]:
+        self, tokens: Float[Tensor, "people keypoints features"]
+    ) -> Float[Tensor, "people keypoints height width"]:
         """(batch, keypoints, groups x width) -> (batch, keypoints, height, width)."""
         return super().forward(tokens)

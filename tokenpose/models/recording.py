@@ -6,19 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokenpose.models.attention import Attention, softmax_rows
-
-Rows = Float[Tensor, "batch heads keypoints tokens"]
+from tokenpose.shapes import AttentionRows
 
 
 @dataclass
 class Recording:
     """What `record_attention` saw in the latest forward pass."""
 
-    rows: list[Rows] = field(default_factory=list)
+    rows: list[AttentionRows] = field(default_factory=list)
     """A tensor per recorded block: softmax rows of the keypoint queries, (batch, heads, keypoints, tokens), keypoint
     tokens first; float32."""
 
@@ -30,7 +28,7 @@ def record_attention(
     """Record what the keypoint tokens attend to while the context lasts; the model's outputs stay the same to the bit.
 
     ``blocks`` (None: all) counts through all groups from 0, or from the end if negative; so does ``heads`` (None: all)
-    within a block. Rows come in the order in which the network works, whatever the order of ``blocks``.
+    within a block. AttentionRows come in the order in which the network works, whatever the order of ``blocks``.
 
     The rows are computed beside the fused path, for the keypoint queries only (keypoints x tokens, not tokens x
     tokens), and carry gradients where autograd is on. Each call of the model replaces the rows of the one before: after
@@ -110,7 +108,7 @@ class _Recorder:
         self.recording = Recording()
         self.queries, self.heads = queries, heads
         self.is_called = False
-        self.finished: list[list[Rows]] = []  # the earlier passes of this call
+        self.finished: list[list[AttentionRows]] = []  # the earlier passes of this call
 
     def observer(self, attention: Attention) -> Callable[[Tensor, Tensor], None]:
         """What an Attention module calls with its queries and keys."""

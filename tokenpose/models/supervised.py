@@ -11,18 +11,17 @@ from torch import Tensor, nn
 from tokenpose.models.attention import Attention, softmax_rows
 from tokenpose.models.recording import attentions_of
 from tokenpose.models.tokenpose import TokenPose
-
-Maps = Float[Tensor, "batch keypoints rows columns"]
+from tokenpose.shapes import Heatmaps
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedOutputs:
     """What `Supervised` returns: the model's heatmap logits, and the extra outputs that were asked for."""
 
-    logits: Maps
-    patches: Float[Tensor, "read_blocks batch keypoints rows columns"] | None = None
+    logits: Heatmaps
+    patches: Float[Tensor, "read_blocks people keypoints rows columns"] | None = None
     """Heatmap logits read off the visual tokens after some blocks."""
-    attention: Float[Tensor, "guided_blocks batch keypoints visual"] | None = None
+    attention: Float[Tensor, "guided_blocks people keypoints visual"] | None = None
     """Each keypoint's attention over the visual tokens in some blocks, mean over heads, as a distribution."""
 
 
@@ -70,7 +69,7 @@ class Supervised(nn.Module):
         blocks = [block for group in self.model.encoder.groups for block in group]
         return [self.model.backbone, *blocks, self.model.head, *self.patch_heads.values()]
 
-    def forward(self, crops: Float[Tensor, "batch 3 height width"]) -> SupervisedOutputs:
+    def forward(self, crops: Float[Tensor, "people 3 height width"]) -> SupervisedOutputs:
         """Normalized crops (batch, 3, height, width) -> what the losses need."""
         features = self.model.backbone(crops)
         patches = []
@@ -122,7 +121,7 @@ class PatchHead(nn.Module):
         self.norm = nn.LayerNorm(model.spec.width)
         self.linear = nn.Linear(model.spec.width, self.keypoints * self.cells[0] * self.cells[1])
 
-    def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Maps:
+    def forward(self, tokens: Float[Tensor, "people tokens width"]) -> Heatmaps:
         """(batch, keypoints + visual, width) -> (batch, keypoints, rows, columns)."""
         cells = self.linear(self.norm(tokens[:, self.keypoints :]))
         rows, columns = self.grid
@@ -130,7 +129,7 @@ class PatchHead(nn.Module):
         return rearrange(cells, "b (r c) (k h w) -> b k (r h) (c w)", r=rows, c=columns, h=height, w=width)
 
 
-def _visual_attention(keepers: Sequence[_Keeper]) -> Float[Tensor, "blocks batch keypoints visual"]:
+def _visual_attention(keepers: Sequence[_Keeper]) -> Float[Tensor, "blocks people keypoints visual"]:
     rows = torch.stack([keeper.rows.mean(dim=1) for keeper in keepers if keeper.rows is not None])
     visual = rows[..., rows.shape[-2] :]  # keypoint tokens come first
     return visual / visual.sum(dim=-1, keepdim=True)

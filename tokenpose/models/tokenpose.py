@@ -12,8 +12,7 @@ from tokenpose.models.blocks import Encoder
 from tokenpose.models.heads import HeatmapHead
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokens import Tokenizer
-
-Heatmaps = Float[Tensor, "batch keypoints rows columns"]
+from tokenpose.shapes import Heatmaps
 
 
 class TokenPose(nn.Module):
@@ -43,11 +42,11 @@ class TokenPose(nn.Module):
         for part in (self.encoder, self.head):
             part.apply(_initialize_linear)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Heatmaps:
+    def forward(self, images: Float[Tensor, "people 3 height width"]) -> Heatmaps:
         """Normalized crops (batch, 3, height, width) -> heatmaps (batch, keypoints, rows, columns)."""
         return activate(self.logits(images), self.spec)
 
-    def logits(self, images: Float[Tensor, "batch 3 height width"]) -> Heatmaps:
+    def logits(self, images: Float[Tensor, "people 3 height width"]) -> Heatmaps:
         """The head's outputs: the heatmaps themselves unless the spec has a heatmap activation."""
         if images.shape[-2:] != self.spec.image_size:
             raise ValueError(
@@ -56,14 +55,14 @@ class TokenPose(nn.Module):
             )
         return self.run(images) if self.runner is None else self.runner(self, images)
 
-    def run(self, images: Float[Tensor, "batch 3 height width"]) -> Heatmaps:
+    def run(self, images: Float[Tensor, "people 3 height width"]) -> Heatmaps:
         """One pass through the parts: the head's outputs for all images at once."""
         return self.read(self.backbone(images))
 
     def read(
         self,
-        features: Float[Tensor, "batch channels height width"],
-        watch: Callable[[int, Float[Tensor, "batch tokens width"]], None] | None = None,
+        features: Float[Tensor, "people channels height width"],
+        watch: Callable[[int, Float[Tensor, "people tokens width"]], None] | None = None,
     ) -> Heatmaps:
         """The head's outputs from the backbone's map: tokens, encoder, head. ``watch`` is called after
         each block, with its number and the tokens."""

@@ -45,7 +45,7 @@ class Tokenizer(nn.Module):
             self.register_buffer("positions", self._sine_table().to(self.keypoint_tokens.device), persistent=False)
             self.register_load_state_dict_post_hook(_restore_sine_table)  # of models made on the meta device
 
-    def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, features: Float[Tensor, "people channels rows columns"]) -> Float[Tensor, "people tokens width"]:
         """(batch, channels, rows, columns) -> (batch, keypoints + visual, width)."""
         height, width = self.spec.patch_size
         patches = rearrange(features, "b c (h ph) (w pw) -> b (h w) (ph pw c)", ph=height, pw=width)

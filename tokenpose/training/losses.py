@@ -4,24 +4,22 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-Maps = Float[Tensor, "batch keypoints rows columns"]
-Weights = Float[Tensor, "batch keypoints"]
-Scalar = Float[Tensor, ""]
+from tokenpose.shapes import Heatmaps, Scalar, TargetWeights
 
 
-def squared_error(predicted: Maps, target: Maps, weights: Weights) -> Scalar:
+def squared_error(predicted: Heatmaps, target: Heatmaps, weights: TargetWeights) -> Scalar:
     """The published loss: half the mean square, averaged over keypoints; weights enter squared."""
     error = (predicted.float() - target).square().mean(dim=(-2, -1))
     return 0.5 * (error * weights.square()).mean()
 
 
-def hard_keypoint_error(predicted: Maps, target: Maps, weights: Weights, hardest: int = 8) -> Scalar:
+def hard_keypoint_error(predicted: Heatmaps, target: Heatmaps, weights: TargetWeights, hardest: int = 8) -> Scalar:
     """The published hard-keypoint variant: of each person the ``hardest`` largest errors, averaged."""
     error = 0.5 * (predicted.float() - target).square().mean(dim=(-2, -1)) * weights.square()
     return error.topk(min(hardest, error.shape[1]), dim=1).values.mean()
 
 
-def cross_entropy(logits: Maps, target: Maps, weights: Weights) -> Scalar:
+def cross_entropy(logits: Heatmaps, target: Heatmaps, weights: TargetWeights) -> Scalar:
     """Cross-entropy between softmax(logits) over the cells and the target Gaussian as a distribution; mean over
     keypoints that count."""
     wanted = target.flatten(2)
@@ -31,7 +29,10 @@ def cross_entropy(logits: Maps, target: Maps, weights: Weights) -> Scalar:
 
 
 def attention_guidance(
-    attention: Float[Tensor, "blocks batch keypoints visual"], target: Maps, weights: Weights, grid: tuple[int, int]
+    attention: Float[Tensor, "blocks people keypoints visual"],
+    target: Heatmaps,
+    weights: TargetWeights,
+    grid: tuple[int, int],
 ) -> Scalar:
     """Cross-entropy between attention over the visual tokens and the target pooled to patches (rows, columns); mean
     over blocks and keypoints that count."""
