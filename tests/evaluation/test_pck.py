@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tokenpose.evaluation.pck import measure_errors, pck, pckh, person_errors
-from tokenpose.evaluation.units import Unit, choose_unit
+from tokenpose.evaluation.units import Unit, choose_unit, torso_lengths
 from tokenpose.skeletons import MPII, Skeleton
 
 from .bodies import BODY, people, samples
