@@ -205,7 +205,7 @@ def test_bytes_that_are_no_image_are_an_error_that_names_them():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 5), np.uint8), "an image array is RGB of shape (H, W, 3); got (4, 5); it looks grey"),
+        (np.zeros((4, 5), np.uint8), "an image array is RGB of shape (H, W, 3); got (4, 5); it looks gray"),
         (np.zeros((4, 5, 4), np.uint8), "an image array is RGB of shape (H, W, 3); got (4, 5, 4); it looks like RGBA"),
         (
             np.zeros((3, 4, 5), np.uint8),
@@ -217,7 +217,7 @@ def test_bytes_that_are_no_image_are_an_error_that_names_them():
         (torch.zeros(2, 3, 4, 5), "shape (3, H, W); got (2, 3, 4, 5); it looks like a batch"),
         (torch.zeros(4, 5, 3), "got (4, 5, 3); channels look swapped, (H, W, 3): use permute(2, 0, 1)"),
         (torch.zeros(3, 4, 5, dtype=torch.int32), "an image tensor is uint8 or float in 0..1; got torch.int32"),
-        (torch.full((3, 4, 5), 255.0), "holds values in 0..1; got 255..255: divide by 255, undo normalisation"),
+        (torch.full((3, 4, 5), 255.0), "holds values in 0..1; got 255..255: divide by 255, undo normalization"),
         (torch.full((3, 4, 5), -0.5), "holds values in 0..1; got -0.5..-0.5"),
         (torch.full((3, 4, 5), torch.nan), "holds values in 0..1; got nan..nan"),
     ],

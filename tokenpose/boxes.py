@@ -165,8 +165,8 @@ def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFi
     """Read a JSON file of boxes, in one of three forms; with ``category_id`` without records of other categories.
 
     {"photo.jpg": [[x1, y1, x2, y2], ...]}; a list of records with "bbox" (x, y, width, height), "file_name" or
-    "image_id", and perhaps "score", as in COCO results; a COCO annotation file, of which crowds are left out and, where
-    its categories tell, what is no person and has no keypoints.
+    "image_id", and perhaps "score", as in COCO results; a COCO annotation file, without its crowds and, where it lists
+    categories, only those of people or with keypoints.
 
     Raises FileNotFoundError, and ValueError that names file and entry.
     """

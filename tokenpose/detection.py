@@ -1,4 +1,4 @@
-"""The boxes of the people in an image, which TokenPose needs and does not look for: torchvision's detectors."""
+"""People's boxes from torchvision's detectors: TokenPose needs boxes, and does not find them itself."""
 
 import logging
 import pickle

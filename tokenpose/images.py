@@ -27,7 +27,7 @@ _DECODING_ERRORS = (
 def read_image(image: Any) -> RgbImage:
     """A path, a PIL image, a uint8 RGB array (H, W, 3) or an RGB tensor (3, H, W), uint8 or float in 0..1, as uint8.
 
-    Files and PIL images are turned as their EXIF orientation says; grey (8 and 16 bits), palette and CMYK become RGB;
+    Files and PIL images are turned as their EXIF orientation says; gray (8 and 16 bits), palette and CMYK become RGB;
     transparency is left out; of an animation the first picture counts. Pillow guards against decompression bombs, by
     its own ``PIL.Image.MAX_IMAGE_PIXELS``: a warning above 89 megapixels, refusal above 179.
 
@@ -105,8 +105,8 @@ def _from_pil(image: Image.Image) -> RgbImage:
             'convert it to "L" or "RGB"'
         )
     if image.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
-        grey = np.array(image).astype(np.float32) / 257
-        image = Image.fromarray(grey.round().astype(np.uint8))
+        gray = np.array(image).astype(np.float32) / 257
+        image = Image.fromarray(gray.round().astype(np.uint8))
     if image.mode in _TWO_STEPS:  # premultiplied ones have no direct way; Pillow warns for palettes with transparency
         image = image.convert(_TWO_STEPS[image.mode])
     if image.mode != "RGB":  # Pillow would copy those that are
@@ -142,7 +142,7 @@ def _from_tensor(tensor: Tensor) -> RgbImage:
     low, high = tensor.min().item(), tensor.max().item()
     if not (low >= 0 and high <= 1):
         raise ValueError(
-            f"a float image tensor holds values in 0..1; got {low:.4g}..{high:.4g}: divide by 255, undo normalisation"
+            f"a float image tensor holds values in 0..1; got {low:.4g}..{high:.4g}: divide by 255, undo normalization"
         )
     pixels = torch.empty(tensor.shape, dtype=torch.uint8, device=tensor.device)
     for channel, values in zip(pixels, tensor.detach(), strict=True):  # one by one: large images stay one image
@@ -151,9 +151,9 @@ def _from_tensor(tensor: Tensor) -> RgbImage:
 
 
 def _hint(shape: tuple[int, ...]) -> str:
-    """What arrays of another shape mostly are, and what to do."""
+    """What an array of another shape usually is, and what to do."""
     if len(shape) == 2:
-        return "; it looks grey: repeat it for three channels"
+        return "; it looks gray: repeat it for three channels"
     if len(shape) == 4:
         return "; it looks like a batch: give its images one by one, PosePredictor.many takes several"
     if len(shape) == 3 and 4 in (shape[0], shape[2]):

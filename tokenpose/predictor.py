@@ -25,8 +25,8 @@ class PosePredictor:
 
     ``decoder`` as in `tokenpose.decode`; ``flip_test`` averages the heatmaps with those of the mirrored crop.
 
-    Raises LookupError for an unknown decoder, ValueError for a flip test without known flip pairs, TypeError for what
-    is no model.
+    Raises LookupError for an unknown decoder, ValueError for a flip test without known flip pairs, TypeError for
+    anything but a model.
     """
 
     def __init__(self, model: TokenPose, decoder: str = "dark", flip_test: bool = False) -> None:

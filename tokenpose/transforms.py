@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, overload
 
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import nn
 
 from tokenpose.boxes import BoxFormat, padded_center_and_scale, read_boxes
 from tokenpose.data.augment import Augmentation, check_skeleton
@@ -15,23 +14,24 @@ from tokenpose.geometry.crops import crop_normalized
 from tokenpose.images import read_image
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
+from tokenpose.shapes import Boxes, Crops, Keypoints, Matrices, RgbImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class People:
     """The people of one image on their way to the network."""
 
-    crops: Float[Tensor, "people 3 height width"]
-    """Normalised."""
-    matrices: Float[Tensor, "people 2 3"]
+    crops: Crops
+    """Normalized."""
+    matrices: Matrices
     """Image -> crop."""
-    boxes: Float[Tensor, "people 4"]
+    boxes: Boxes
     """x1, y1, x2, y2 in image pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
-    """Image and boxes -> normalised crops, and keypoints back; made by `create_transform`."""
+    """Image and boxes -> normalized crops, and keypoints back; made by `create_transform`."""
 
     spec: ModelSpec
     device: torch.device
@@ -48,9 +48,7 @@ class Transform:
         pixels, xyxy, matrices = self.frame(image, boxes, box_format)
         return People(crops=self.crop(pixels, matrices), matrices=matrices, boxes=xyxy)
 
-    def frame(
-        self, image: Any, boxes: Any = None, box_format: BoxFormat = "xyxy"
-    ) -> tuple[UInt8[Tensor, "3 height width"], Float[Tensor, "people 4"], Float[Tensor, "people 2 3"]]:
+    def frame(self, image: Any, boxes: Any = None, box_format: BoxFormat = "xyxy") -> tuple[RgbImage, Boxes, Matrices]:
         """The first half of a call: the image's pixels, the boxes as x1, y1, x2, y2, and their matrices."""
         pixels = read_image(image).to(self.device)
         size = pixels.shape[1], pixels.shape[2]
@@ -60,22 +58,16 @@ class Transform:
         center, scale = padded_center_and_scale(xyxy, self.spec.image_size, self.spec.box_padding)
         return pixels, xyxy, crop_matrices(center, scale, self.spec.image_size)
 
-    def crop(
-        self, pixels: UInt8[Tensor, "3 height width"], matrices: Float[Tensor, "people 2 3"]
-    ) -> Float[Tensor, "people 3 rows columns"]:
-        """The second half: normalised crops, for as many of the people as are wanted at once."""
+    def crop(self, pixels: RgbImage, matrices: Matrices) -> Crops:
+        """The second half of a call: normalized crops of some or all of the people."""
         crops = crop_normalized(pixels, matrices, self.spec.image_size, self.spec.mean, self.spec.std)
         return crops.to(self.dtype)
 
-    def to_image(
-        self, keypoints: Float[Tensor, "people keypoints 2"], people: People
-    ) -> Float[Tensor, "people keypoints 2"]:
+    def to_image(self, keypoints: Keypoints, people: People) -> Keypoints:
         """Heatmap cells -> image pixels."""
         return self.from_heatmaps(keypoints, people.matrices)
 
-    def from_heatmaps(
-        self, keypoints: Float[Tensor, "people keypoints 2"], matrices: Float[Tensor, "people 2 3"]
-    ) -> Float[Tensor, "people keypoints 2"]:
+    def from_heatmaps(self, keypoints: Keypoints, matrices: Matrices) -> Keypoints:
         """Heatmap cells -> image pixels, by the matrices from image to crop."""
         to_heatmap = resize_matrices(matrices, self.spec.image_size, self.spec.output_size)
         return transform_points(keypoints.to(to_heatmap), invert(to_heatmap))
@@ -110,10 +102,10 @@ def create_transform(
     ``training=True`` gives the training form, ``batch = transform(image, boxes, keypoints)``: augmented crops with
     their targets, on the CPU unless a ``device`` is named, ready for the workers of a DataLoader. ``augmentation``: any
     of the fields of `tokenpose.data.augment.Augmentation`; without any scale=0.35, rotation=45.0,
-    rotation_probability=0.6 and flip=0.5, as published, half_body=0.0 (published: 0.3) and no change of colours.
+    rotation_probability=0.6 and flip=0.5, as published, half_body=0.0 (published: 0.3) and no change of colors.
 
-    Raises TypeError for other names and for what is no model, ValueError for values out of range, for ``flip`` where
-    the skeleton's flip pairs aren't known, and for ``half_body`` where its names tell of no halves.
+    Raises TypeError for other names and for anything but a model, ValueError for values out of range, for ``flip``
+    where the skeleton's flip pairs aren't known, and for ``half_body`` where its names don't tell upper from lower.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {model!r:.80}")

@@ -1,6 +1,6 @@
 """Poses as pictures: arrays in, pictures out.
 
-Colours tell the person's own left from right: left is blue, right is orange, a pair that the colour-blind keep apart
+Colors tell the person's own left from right: left is blue, right is orange, a pair that color-blind readers keep apart
 too; what lies between is near white. A dark rim keeps each visible on any background.
 """
 
