@@ -16,8 +16,9 @@ import torch
 
 from tokenpose.attention.computation import attention_maps
 from tokenpose.attention.maps import AttentionMaps
-from tokenpose.attention.page import Panel, choose_people, write_page
+from tokenpose.attention.page import Panel, write_page
 from tokenpose.images import read_image
+from tokenpose.jobs.pages import choose_people
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import Skeleton

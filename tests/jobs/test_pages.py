@@ -8,8 +8,7 @@ from PIL import Image
 
 from tokenpose.attention.computation import attention_maps
 from tokenpose.attention.maps import AttentionMaps
-from tokenpose.attention.page import choose_people
-from tokenpose.jobs.pages import write_attention
+from tokenpose.jobs.pages import choose_people, write_attention
 from tokenpose.models.create import create_model
 
 

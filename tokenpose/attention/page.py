@@ -6,7 +6,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,6 @@ from PIL import Image
 
 from tokenpose.attention.computation import attention_maps
 from tokenpose.attention.maps import AttentionMaps, Heads
-from tokenpose.boxes import Box, ImageBoxes, read_boxes, read_boxes_file
 from tokenpose.files import write_text
 from tokenpose.geometry.affine import invert
 from tokenpose.images import read_image
@@ -50,45 +49,6 @@ class Panel:
     image: Any
     maps: AttentionMaps
     title: str
-
-
-def choose_people(
-    paths: Sequence[Path],
-    boxes_file: Path | None,
-    boxes: Sequence[Box],
-    find_boxes: Callable[[RgbImage], Any],
-    models: int = 1,
-) -> list[Person]:
-    """The people of these photographs, by a boxes file, the same boxes for all, or what ``find_boxes`` finds.
-
-    Raises ValueError where there is nobody, where a box can't be cropped and where people times ``models`` are more
-    than a page shows; and what reading images and boxes files raises.
-    """
-    known = read_boxes_file(boxes_file).of_images(paths) if boxes_file else [ImageBoxes(boxes=list(boxes))] * len(paths)
-    people = []
-    for path, given in zip(paths, known, strict=True):
-        pixels = read_image(path)
-        found = given.boxes if boxes_file or boxes else find_boxes(pixels)
-        people += _people_of(path, pixels, found)
-    if not people:
-        raise ValueError(f"there is nobody to show in {', '.join(map(str, paths))}; give a box with --box")
-    if len(people) * models > MOST_PANELS:
-        times = "" if models == 1 else f" times {models} models"
-        raise ValueError(
-            f"a page has room for {MOST_PANELS} panels, and there are {len(people)} people{times}; "
-            "choose some with --box or --boxes"
-        )
-    return people
-
-
-def _people_of(path: Path, pixels: RgbImage, boxes: Any) -> list[Person]:
-    try:
-        xyxy = read_boxes(boxes, "xyxy", (pixels.shape[1], pixels.shape[2])).numpy()
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    titles = [f"{path.name}, person {number} of {len(xyxy)}" for number in range(1, len(xyxy) + 1)]
-    titles = titles if len(xyxy) > 1 else [path.name]
-    return [Person(path=path, pixels=pixels, box=box, title=title) for box, title in zip(xyxy, titles, strict=False)]
 
 
 def look_inside(people: Sequence[Person], models: Sequence[tuple[str, TokenPose]], decoder: str) -> list[Panel]:

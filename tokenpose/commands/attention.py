@@ -86,9 +86,8 @@ def attention_command(
     choice = read_box_options(box, boxes, detect, detector, detection_threshold)
     target = choose_device(device)
 
-    from tokenpose.attention.page import choose_people
     from tokenpose.jobs.box_source import choose_box_source
-    from tokenpose.jobs.pages import write_attention
+    from tokenpose.jobs.pages import choose_people, write_attention
 
     paths = find_image_files(images, choice)
     source = choose_box_source(*choice, target)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenpose.boxes import BoxesFile, ImageBoxes, read_boxes_file
+from tokenpose.data.box_files import BoxesFile, ImageBoxes, read_boxes_file
 from tokenpose.data.coco_categories import name_categories
 from tokenpose.evaluation.ground_truth import GroundTruth
 from tokenpose.evaluation.run import BoxesToPredict

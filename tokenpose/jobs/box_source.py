@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from tokenpose.boxes import Box, ImageBoxes, read_boxes_file
+from tokenpose.boxes import Box
+from tokenpose.data.box_files import ImageBoxes, read_boxes_file
 from tokenpose.detection import detect, load_detector
 from tokenpose.shapes import RgbImage
 

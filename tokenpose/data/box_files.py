@@ -1,0 +1,182 @@
+"""Boxes files: whose boxes are in which image, from a detector, by hand or from annotations."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from tokenpose.boxes import Box
+from tokenpose.files import is_number
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class ImageBoxes:
+    """The people's boxes in one image, and the image's id where the file gives one."""
+
+    boxes: list[Box] = field(default_factory=list)
+    image_id: Any = None
+    scores: list[float] = field(default_factory=list)
+    """Of a file's boxes, one each; 1 where it gives none."""
+    unscored: int = 0
+    """Of how many boxes the file gives no score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxesFile:
+    """A boxes file's content, by the images' names as the file has them (their ids as text where it has no names)."""
+
+    path: Path
+    images: Mapping[str, ImageBoxes]
+    other_categories: Mapping[str, int] = field(default_factory=dict)
+    """How many boxes are left out for their category's id, by that as it is written, where one was asked for."""
+
+    def of_images(self, paths: Sequence[Path]) -> list[ImageBoxes]:
+        """Each image's boxes; none, with a logged warning, where the file doesn't name it.
+
+        An image is looked up by its path as given, by its file name, and by its stem as an id, with and without leading
+        zeros. Raises LookupError where the file names none of the images, ValueError where an entry fits two of them.
+        """
+        keys = self._find_keys(paths)
+        missing = [str(path) for path, key in zip(paths, keys, strict=True) if key is None]
+        if len(missing) == len(paths):
+            raise LookupError(f"{self.path} has boxes for none of the images: it names {_shorten(self.images)}")
+        twice = [key for key, count in Counter(keys).items() if key is not None and count > 1]
+        if twice:
+            fitting = [str(path) for path, key in zip(paths, keys, strict=True) if key == twice[0]]
+            raise ValueError(f"{self.path}: {twice[0]!r} fits {_shorten(fitting)}; name images by their paths there")
+        if missing:
+            logger.warning("%s names %d of the images not at all: %s", self.path, len(missing), _shorten(missing))
+        return [self.images[key] if key is not None else ImageBoxes() for key in keys]
+
+    def _find_keys(self, paths: Iterable[Path]) -> list[str | None]:
+        by_file_name: dict[str, list[str]] = {}
+        for key in self.images:
+            by_file_name.setdefault(PurePath(key).name, []).append(key)
+        keys = []
+        for path in paths:
+            same_name = by_file_name.get(path.name, [])
+            candidates = [str(path), path.as_posix(), *(same_name if len(same_name) == 1 else [path.name])]
+            candidates += [path.stem, path.stem.lstrip("0") or "0"]
+            keys.append(next((key for key in candidates if key in self.images), None))
+        return keys
+
+
+def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFile:
+    """Read a JSON file of boxes, in one of three forms; with ``category_id`` without records of other categories.
+
+    {"photo.jpg": [[x1, y1, x2, y2], ...]}; a list of records with "bbox" (x, y, width, height), "file_name" or
+    "image_id", and perhaps "score", as in COCO results; a COCO annotation file, without its crowds and, where it lists
+    categories, only those of people or with keypoints.
+
+    Raises FileNotFoundError, and ValueError that names file and entry.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no boxes file {path}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        return _from_annotations(content, category_id, path)
+    if isinstance(content, list):
+        images = _from_records(content, {}, category_id, path)
+        return BoxesFile(path=path, images=images, other_categories=_other_categories(content, category_id))
+    if isinstance(content, dict):
+        return BoxesFile(path=path, images=_from_names(content, path))
+    raise ValueError(f"{path} must hold a JSON object or list of boxes; it holds {content!r:.60}")
+
+
+def _from_names(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]:
+    for name, boxes in content.items():
+        if not isinstance(boxes, list):
+            raise ValueError(f"{path}: {name!r} needs a list of boxes [[x1, y1, x2, y2], ...]; got {boxes!r:.100}")
+    return {
+        name: ImageBoxes(
+            boxes=[_numbers(box, f"{path}: {name!r}", "x1, y1, x2, y2") for box in boxes],
+            scores=[1.0] * len(boxes),
+            unscored=len(boxes),
+        )
+        for name, boxes in content.items()
+    }
+
+
+def _from_annotations(content: Mapping[str, Any], category_id: int | None, path: Path) -> BoxesFile:
+    names = {}
+    for image in content.get("images") or ():
+        if not isinstance(image, dict) or not _is_id(image.get("id")) or "file_name" not in image:
+            raise ValueError(f"{path}: an image needs id and file_name; got {image!r:.100}")
+        names[image["id"]] = str(image["file_name"])
+    people = []
+    for category in content.get("categories") or ():
+        if not isinstance(category, dict):
+            raise ValueError(f"{path}: a category is an object; got {category!r:.100}")
+        if category.get("keypoints") or category.get("name") == "person":
+            people.append(category.get("id"))
+
+    def counts(record: Any) -> bool:
+        if not isinstance(record, dict):
+            return True  # refused below
+        other = people and "category_id" in record and record["category_id"] not in people
+        return not record.get("iscrowd") and not other
+
+    counted = list(filter(counts, content["annotations"]))
+    without = {name: ImageBoxes(image_id=image_id) for image_id, name in names.items()}
+    images = without | _from_records(counted, names, category_id, path)
+    return BoxesFile(path=path, images=images, other_categories=_other_categories(counted, category_id))
+
+
+def _from_records(
+    records: Sequence[Any], names: Mapping[Any, str], category_id: int | None, path: Path
+) -> dict[str, ImageBoxes]:
+    found: dict[str, ImageBoxes] = {}
+    for index, record in enumerate(records):
+        if not isinstance(record, dict) or "bbox" not in record or not {"file_name", "image_id"} & record.keys():
+            raise ValueError(f"{path}: record {index} needs bbox, and file_name or image_id; got {record!r:.100}")
+        if _is_of_another(record, category_id):
+            continue
+        image_id = record.get("image_id")
+        if not (image_id is None or _is_id(image_id)):
+            raise ValueError(f"{path}: record {index}: an image_id is a number or text; got {image_id!r:.100}")
+        name = str(record.get("file_name", names.get(image_id, image_id)))
+        x, y, width, height = _numbers(record["bbox"], f"{path}: record {index}", "x, y, width, height")
+        people = found.setdefault(name, ImageBoxes(image_id=image_id))
+        people.boxes.append((x, y, x + width, y + height))
+        people.scores.append(_score(record.get("score", 1.0), f"{path}: record {index}"))
+        people.unscored += "score" not in record
+    return found
+
+
+def _is_of_another(record: Mapping[str, Any], category_id: int | None) -> bool:
+    return category_id is not None and record.get("category_id", category_id) != category_id
+
+
+def _other_categories(records: Iterable[Mapping[str, Any]], category_id: int | None) -> Counter[str]:
+    return Counter(f"{record['category_id']!r:.40}" for record in records if _is_of_another(record, category_id))
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | float | str)
+
+
+def _score(score: Any, where: str) -> float:
+    if not is_number(score):
+        raise ValueError(f"{where}: a score is a number; got {score!r:.100}")
+    return float(score)
+
+
+def _numbers(box: Any, where: str, meaning: str) -> Box:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        raise ValueError(f"{where}: a box is four numbers {meaning}; got {box!r:.100}")
+    first, second, third, fourth = map(float, box)
+    return first, second, third, fourth
+
+
+def _shorten(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "no image"
