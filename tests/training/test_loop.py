@@ -4,34 +4,17 @@ import signal
 from pathlib import Path
 
 import pytest
-import timm
 import torch
-from accelerate import Accelerator
-from torch import nn
 
-from tokenpose.data.augment import Augmentation
 from tokenpose.data.batches import TrainingBatches, WindowDataset
-from tokenpose.models.spec import ModelSpec
-from tokenpose.models.supervised import Supervised
-from tokenpose.models.tokenpose import TokenPose
-from tokenpose.skeletons import LSP
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
 from tokenpose.training.folder import RunFolder
 from tokenpose.training.loop import Trainer
-from tokenpose.training.objective import total_loss
 from tokenpose.training.settings import TrainingSettings
-from tokenpose.training.step import TrainingStep, synchronize_batch_norms
+
+from .small import SETTINGS, SPEC, assert_same, log_of, make_step
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
-
-SPEC = ModelSpec(
-    backbone="pixels", backbone_stride=1, image_size=(64, 48), patch_size=(16, 12), skeleton=LSP, width=48, heads=4,
-    depth=2, heatmap_activation="softmax", sigma=1.0,
-)  # fmt: skip
-SETTINGS = TrainingSettings(
-    epochs=4, batch_size=4, learning_rate=2e-3, average=0.5,
-    validate_every=2, augmentation=Augmentation(scale=0.1, rotation=10.0, color=0.1), checkpoint_seconds=0.0,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,39 +43,14 @@ def make_trainer(people, output, settings=SETTINGS, stop_after=10**9, validate=N
     dataset = WindowDataset(samples, source, SPEC, settings.augmentation, settings.cache)
     batches = Interrupted(dataset, SPEC, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
     batches.left = stop_after
-    torch.manual_seed(seed)
-    network = Supervised(TokenPose(SPEC), patch_blocks=(0,), guided_blocks=(0, 1))
-    accelerator = Accelerator(cpu=True, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
     folder = RunFolder(output, settings)
-    total = settings.epochs * batches.batch_count
-    step = TrainingStep(network, settings, accelerator, SPEC.grid_size, total, folder.advise)
+    step = make_step(settings, seed, settings.epochs * batches.batch_count, advise=folder.advise)
     return Trainer(step, folder, batches, validate or count_parameters)
 
 
 def count_parameters(network) -> dict[str, float]:
     """In place of an evaluation: a figure that follows from the averaged weights."""
     return {"size": sum(parameter.abs().sum().item() for parameter in network.parameters())}
-
-
-def log_of(output) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-
-
-def assert_same(first, second) -> None:
-    """To the bit, whatever is nested in whatever."""
-    assert type(first) is type(second)
-    if isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_same(first[key], second[key])
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second)
-        for a, b in zip(first, second, strict=True):
-            assert_same(a, b)
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second)
-    else:
-        assert first == second
 
 
 def state_of(trainer: Trainer) -> dict:
@@ -121,13 +79,6 @@ def test_losses_fall_and_every_epoch_is_logged(people, tmp_path):
         assert line["loss"] == pytest.approx(sum(line[p] for p in ("heatmaps", "patches", "guidance")), abs=1e-3)
     assert log[-1]["rate"] == pytest.approx(0, abs=1e-12)
     assert log[0]["seconds"] <= log[-1]["seconds"]
-
-
-def test_run_keeps_its_settings_in_a_file(people, tmp_path):
-    make_trainer(people, tmp_path / "new" / "run").train()
-    saved = json.loads((tmp_path / "new" / "run" / "settings.json").read_text())
-    assert saved["batch_size"] == 4
-    assert saved["augmentation"]["rotation"] == 10
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 11])  # in an epoch, at its end, in the next, before the last step
@@ -244,14 +195,6 @@ def test_new_run_in_the_place_of_an_old_one_is_refused_and_leaves_its_log(people
     assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "log.jsonl", "settings.json"])
-def test_what_an_earlier_run_left_without_its_checkpoint_is_not_overwritten(people, tmp_path, name):
-    (tmp_path / name).write_text("earlier")
-    with pytest.raises(FileExistsError, match=rf"{name} is of an earlier run, whose checkpoint is not there"):
-        make_trainer(people, tmp_path).train()
-    assert (tmp_path / name).read_text() == "earlier"
-
-
 def test_run_that_was_killed_before_its_first_checkpoint_begins_again(people, tmp_path):
     settings = TrainingSettings(**{**vars(SETTINGS), "epochs": 1})
     make_trainer(people, tmp_path, settings)._start_files()
@@ -317,23 +260,6 @@ def test_file_in_the_checkpoints_place_is_refused_in_a_line(people, stopped):
         assert "checkpoint.pt is not a checkpoint " in refused(people, stopped), content
 
 
-@pytest.mark.parametrize("line", [b"{epoch\n", b"[1]\n", b"\xff\xfe\n", b'{"step": 3}\n'])
-def test_damaged_line_of_the_log_is_refused_by_its_number(people, stopped, line):
-    log = stopped.parent / "log.jsonl"
-    log.write_bytes(log.read_bytes() + line)
-    assert "log.jsonl: line 2 is damaged: " in refused(people, stopped)
-
-
-def test_loss_that_is_not_finite_is_answered_with_a_run_that_can_go_on(people, tmp_path):
-    trainer = make_trainer(people, tmp_path)
-    assert trainer.folder.advise() == "try a lower one, in another output"
-    trainer.folder.weights.touch()
-    assert trainer.folder.advise() == (
-        f"try a lower one: --weights {tmp_path}/model.safetensors --output ANOTHER, without --resume, goes on from the "
-        "last validation"
-    )
-
-
 def test_resuming_with_other_settings_is_refused_by_name(people, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         make_trainer(people, tmp_path, stop_after=1).train()
@@ -345,18 +271,6 @@ def test_resuming_with_other_settings_is_refused_by_name(people, tmp_path):
     )
     with pytest.raises(ValueError, match=message):
         other.resume()
-
-
-def test_checkpoint_with_a_setting_that_there_is_not_is_refused_by_name(people, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        make_trainer(people, tmp_path, stop_after=1).train()
-    trainer = make_trainer(people, tmp_path)
-    state = read_checkpoint(trainer.folder.checkpoint)
-    write_checkpoint(trainer.folder.checkpoint, {**state, "settings": {**state["settings"], "momentum": 0.9}})
-    with pytest.raises(
-        ValueError, match=r"belongs to a run with other settings \(momentum 0\.9, not None\): use another"
-    ):
-        trainer.resume()
 
 
 def test_refused_resume_leaves_the_old_runs_settings_file(people, tmp_path):
@@ -385,27 +299,6 @@ def test_weights_that_are_not_finite_are_neither_validated_nor_saved(people, tmp
         trainer.train()
     assert not validated
     assert not trainer.folder.checkpoint.exists()
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
-def test_full_disk_is_told_with_the_logs_name(people, tmp_path):
-    def validate(network) -> dict[str, float]:
-        trainer.folder.log.symlink_to("/dev/full")
-        return {}
-
-    settings = TrainingSettings(**{**vars(SETTINGS), "validate_every": 1})
-    trainer = make_trainer(people, tmp_path, settings, validate=validate)
-    with pytest.raises(OSError, match=r"log\.jsonl can't be written \(No space left on device\)"):
-        trainer.train()
-
-
-def test_synchronised_batch_norms_keep_their_activations(generator):
-    backbone = timm.create_model("mobilenetv3_small_050", features_only=True, out_indices=(1,)).eval()
-    images = torch.randn(2, 3, 64, 48, generator=generator)
-    expected = backbone(images)[0]
-    converted = synchronize_batch_norms(backbone, torch.device("cuda")).eval()
-    assert any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules())
-    assert torch.equal(converted(images)[0], expected)
 
 
 def test_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(people, tmp_path):
@@ -439,28 +332,3 @@ def test_validation_sees_the_averaged_weights(people, tmp_path):
     assert len(seen) == 2
     assert torch.equal(seen[-1], trainer.step.average.module.model.head[3].weight)
     assert not torch.equal(seen[-1], trainer.step.network.model.head[3].weight)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_precision_is_used_and_weights_stay_float32(people, tmp_path, precision):
-    settings = TrainingSettings(**{**vars(SETTINGS), "epochs": 1, "precision": precision})
-    trainer = make_trainer(people, tmp_path, settings)
-    logits = []
-    trainer.step.network.register_forward_hook(lambda module, inputs, outputs: logits.append(outputs.logits.dtype))
-    trainer.train()
-    assert set(logits) <= {torch.float32, torch.bfloat16}
-    assert {parameter.dtype for parameter in trainer.step.network.parameters()} == {torch.float32}
-    assert log_of(tmp_path)[0]["loss"] < 20
-
-
-def test_total_loss_weighs_its_parts(people, tmp_path):
-    trainer = make_trainer(people, tmp_path)
-    batch = next(trainer.batches.epoch(0))
-    with torch.no_grad():
-        predictions = trainer.step.network.eval()(batch.crops)
-    single = total_loss(predictions, batch, TrainingSettings(guidance=1.0), SPEC.grid_size)
-    weighed = total_loss(predictions, batch, TrainingSettings(guidance=0.25, patches=0.5), SPEC.grid_size)
-    factors = {"heatmaps": 1.0, "patches": 0.5, "guidance": 0.25}
-    for part, factor in factors.items():
-        assert weighed[part].item() == pytest.approx(factor * single[part].item(), rel=1e-5)
-    assert weighed["loss"].item() == pytest.approx(sum(weighed[part].item() for part in factors), rel=1e-6)
