@@ -95,7 +95,7 @@ def test_file_is_one_valid_file_that_carries_the_spec(shipped):
         SMALL.replace(backbone="hrnet_w32", heatmap_activation="softmax"),
         SMALL.replace(backbone="timm/resnet18", backbone_stride=8, patch_size=(2, 2)),
     ],
-    ids=lambda spec: spec.backbone,
+    ids=lambda spec: f"{spec.backbone}, {spec.block}",
 )
 @torch.inference_mode()
 def test_other_parts_export_too(spec, tmp_path, generator):
