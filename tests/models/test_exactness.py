@@ -193,6 +193,13 @@ def test_sine_table_is_known_in_other_precisions(dtype):
     assert convert_official({"transformer.pos_embedding": table}) == {}
 
 
+@pytest.mark.parametrize("channel", [0, 1, 94, 96, 191])
+def test_positions_that_are_a_sine_table_but_for_one_channel_are_learned_ones_and_kept(channel):
+    table = sine_table((16, 16), 192)
+    table[..., channel] += 0.5
+    assert convert_official({"transformer.pos_embedding": table}) == {"tokenizer.positions": table}
+
+
 def test_learnable_positions_survive_conversion():
     state = random_state(Published(**SMALL, keypoints=5, positions="learnable"))
     converted = convert_official(state)

@@ -52,6 +52,19 @@ def test_each_visual_token_gives_the_cells_of_its_patch(tiny, build, images):
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 7, 6, 8)
 
 
+@torch.no_grad()
+def test_numbers_read_off_a_visual_token_are_keypoint_by_keypoint_the_rows_of_its_cells(tiny, build):
+    head = Supervised(build(tiny), patch_blocks=(0,)).patch_heads["0"]
+    head.linear.weight.zero_()
+    head.linear.bias.copy_(torch.arange(60.0))  # 5 keypoints x 4 rows x 3 columns, whatever the token
+    heatmaps = head(torch.zeros(1, 5 + 16, 48))[0]
+    assert heatmaps.shape == (5, 16, 12)
+    for top, left in ((0, 0), (4, 0), (12, 9)):
+        assert heatmaps[0, top, left : left + 3].tolist() == [0, 1, 2]
+        assert heatmaps[0, top + 1, left : left + 3].tolist() == [3, 4, 5]
+        assert heatmaps[2, top + 3, left : left + 3].tolist() == [2 * 12 + 9, 2 * 12 + 10, 2 * 12 + 11]
+
+
 def test_gradients_reach_the_helpers(tiny, build, images):
     network = Supervised(build(tiny), patch_blocks=(0,), guided_blocks=(0,))
     predictions = network(images)

@@ -211,6 +211,13 @@ def test_published_initialization(tiny):
             assert parameter.abs().max() < 0.2
 
 
+def test_learnable_positions_start_as_the_published_linear_layers_do(tiny):
+    torch.manual_seed(0)
+    positions = TokenPose(tiny.replace(positions="learnable")).tokenizer.positions
+    assert positions.shape == (1, 5 + 16, 48)
+    assert abs(positions.std() - 0.02) < 0.002
+
+
 def test_model_on_the_meta_device_gives_shapes(model):
     with torch.device("meta"):
         shapes = TokenPose(model.spec).eval()
