@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 
 import tokenpose
 from tokenpose.attention.computation import attention_maps
-from tokenpose.attention.page import Panel, write_page
+from tokenpose.attention.page import Panel, write_attention_page
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--no-first-run",
          "--disable-component-update", "--disable-sync")  # fmt: skip
@@ -65,8 +65,8 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     panels = make_panels(sys.argv[2:])
-    write_page(panels[:1], folder / "one.html")
+    write_attention_page(panels[:1], folder / "one.html")
     take(folder / "one.html", folder, "one")
     shrink(folder / "one-desktop.png", folder / "page.png")
-    write_page((panels * 2)[:2], folder / "two.html")
+    write_attention_page((panels * 2)[:2], folder / "two.html")
     take(folder / "two.html", folder, "two")

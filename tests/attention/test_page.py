@@ -16,7 +16,7 @@ import torch
 
 from tokenpose.attention.computation import attention_maps
 from tokenpose.attention.maps import AttentionMaps
-from tokenpose.attention.page import Panel, write_page
+from tokenpose.attention.page import Panel, write_attention_page
 from tokenpose.images import read_image
 from tokenpose.jobs.pages import choose_people
 from tokenpose.models.create import create_model
@@ -91,7 +91,7 @@ def unpack(part: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_file_holds_the_maps_within_half_a_step(panel, maps, tmp_path):
-    write_page([panel], tmp_path / "page.html")
+    write_attention_page([panel], tmp_path / "page.html")
     (person,) = read_people(tmp_path / "page.html")
     heads = [*CHOICES, *range(4)]
     for part, name in (("toImage", "to_image"), ("toKeypoints", "to_keypoints")):
@@ -108,7 +108,7 @@ def test_file_holds_the_maps_within_half_a_step(panel, maps, tmp_path):
 
 
 def test_shares_of_maxima_sum_to_1_as_in_the_evidence(panel, maps, tmp_path):
-    write_page([panel], tmp_path / "page.html")
+    write_attention_page([panel], tmp_path / "page.html")
     (person,) = read_people(tmp_path / "page.html")
     largest = maps.reduce("max")
     totals = largest.to_image.sum(axis=(-2, -1)) + largest.to_keypoints.sum(axis=-1)
@@ -117,14 +117,14 @@ def test_shares_of_maxima_sum_to_1_as_in_the_evidence(panel, maps, tmp_path):
 
 
 def test_sentences_are_those_of_python(panel, maps, tmp_path):
-    write_page([panel], tmp_path / "page.html")
+    write_attention_page([panel], tmp_path / "page.html")
     (person,) = read_people(tmp_path / "page.html")
     for layer, choice, heads in ((0, 0, "mean"), (3, 2, "rollout"), (1, 5, 2)):
         assert person["evidence"][layer][choice] == [maps.evidence(name, layer, heads) for name in maps.names]
 
 
 def test_crop_lies_where_a_canvas_draws_it(panel, maps, tmp_path):
-    write_page([panel], tmp_path / "page.html")
+    write_attention_page([panel], tmp_path / "page.html")
     a, b, c, d, e, f = read_people(tmp_path / "page.html")[0]["cropToImage"]
     corner = maps.matrix @ [e - 0.5, f - 0.5, 1]  # the canvas's (0, 0) is the corner of the first pixel
     np.testing.assert_allclose(corner, [-0.5, -0.5], atol=1e-4)
@@ -133,7 +133,7 @@ def test_crop_lies_where_a_canvas_draws_it(panel, maps, tmp_path):
 
 
 def test_page_asks_for_nothing_from_outside(panel, tmp_path):
-    write_page([panel], tmp_path / "page.html")
+    write_attention_page([panel], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text("utf-8")
     without_data = re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)
     assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttp|WebSocket|import\(", without_data)
@@ -147,7 +147,7 @@ def test_one_person_at_s_stays_under_5_megabytes(tmp_path):
     torch.manual_seed(0)
     pixels = noise(960, 1280)
     maps = attention_maps(create_model("tokenpose_s_v1.coco_256x192"), pixels, [300, 100, 900, 900])
-    write_page([Panel(image=pixels, maps=maps, title="noise, which JPEG hates")], tmp_path / "page.html")
+    write_attention_page([Panel(image=pixels, maps=maps, title="noise, which JPEG hates")], tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 5_000_000
     (person,) = read_people(tmp_path / "page.html")
     photograph = read_image_of(person["photograph"], tmp_path)
@@ -166,7 +166,7 @@ def hostile_panel() -> Panel:
 
 
 def test_hostile_names_are_data_and_never_markup(tmp_path):
-    write_page([hostile_panel()], tmp_path / "page.html")
+    write_attention_page([hostile_panel()], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text("utf-8")
     assert text.count("<script") == 2
     assert text.count("</script>") == 2
@@ -178,7 +178,7 @@ def test_hostile_names_are_data_and_never_markup(tmp_path):
 
 
 def test_some_keypoints_of_a_skeleton_make_a_page(panel, maps, tmp_path):
-    write_page([replace(panel, maps=maps.select(["neck", "left_hip"]))], tmp_path / "page.html")
+    write_attention_page([replace(panel, maps=maps.select(["neck", "left_hip"]))], tmp_path / "page.html")
     (person,) = read_people(tmp_path / "page.html")
     assert person["names"] == ["neck", "left_hip"]
     assert person["toKeypoints"]["shape"] == [4, 7, 2, 14]
@@ -187,11 +187,11 @@ def test_some_keypoints_of_a_skeleton_make_a_page(panel, maps, tmp_path):
 def test_wrong_panels_are_refused(panel, tmp_path):
     for count in (0, 5):
         with pytest.raises(ValueError, match=f"a page shows 1 to 4 people side by side; got {count}"):
-            write_page([panel] * count, tmp_path / "page.html")
+            write_attention_page([panel] * count, tmp_path / "page.html")
     with pytest.raises(
         ValueError, match=r"photo.jpg, model: the image is \(8, 6\), the maps are of one of \(240, 200\)"
     ):
-        write_page([replace(panel, image=noise(8, 6))], tmp_path / "page.html")
+        write_attention_page([replace(panel, image=noise(8, 6))], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
 
@@ -273,7 +273,7 @@ def opened(browser, panel, tmp_path) -> Iterator[Opened]:
 @contextmanager
 def open_page(browser: Any, panels: list[Panel], folder: Path, **options: Any) -> Iterator[Opened]:
     """Whatever a test does on the page, it must not complain, nor ask for anything but itself and what it holds."""
-    write_page(panels, folder / "page.html")
+    write_attention_page(panels, folder / "page.html")
     opened = Opened(browser, folder / "page.html", **options)
     yield opened
     opened.page.close()

@@ -10,7 +10,7 @@ import pytest
 from tokenpose.data.sources import ImageSource
 from tokenpose.doctor.check import check_data, check_records, read_files
 from tokenpose.doctor.findings import Finding
-from tokenpose.doctor.page import write_page
+from tokenpose.doctor.page import write_findings_page
 
 from ..drawing import draw_people
 from .planting import PEOPLE, Content
@@ -50,7 +50,7 @@ def sheet(tmp_path) -> Any:
         drawn.write_text(json.dumps(content))
         source = ImageSource(tmp_path / "images") if with_images else None
         files = read_files([drawn])
-        write_page(check_records(files, source), files, source, tmp_path / "suspects.html", **options)
+        write_findings_page(check_records(files, source), files, source, tmp_path / "suspects.html", **options)
         return Page(tmp_path / "suspects.html")
 
     return write

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tokenpose.doctor.swap_scores import measure_sides, normalize, score_swaps
+from tokenpose.doctor.swap_scores import measure_sides, scale_to_unit_spread, score_swaps
 
 # left shoulder, right shoulder, left hip, right hip: a rectangle twice as high as wide
 BODY = np.array([[0, 0], [1, 0], [0, 2], [1, 2]], dtype=np.float64)
@@ -9,7 +9,7 @@ SHOULDERS, HIPS = np.array([0, 1]), np.array([2, 3])
 
 def test_keypoints_are_in_units_of_each_persons_spread_around_the_middle():
     labelled = np.array([[True, True, True, True], [True, True, False, False]])
-    scaled = normalize(np.stack((10 * BODY, BODY)), labelled)
+    scaled = scale_to_unit_spread(np.stack((10 * BODY, BODY)), labelled)
     np.testing.assert_allclose((scaled**2).sum(axis=(1, 2)), [4, 2])  # a mean square of 1 for each labelled keypoint
     assert scaled[1, 2:].tolist() == [[0, 0], [0, 0]]
     np.testing.assert_allclose(scaled[0].mean(axis=0), 0, atol=1e-12)
@@ -33,7 +33,7 @@ def test_the_one_swapped_person_of_sixty_has_the_highest_score():
     people = BODY + np.random.default_rng(0).normal(0, 0.1, (60, 4, 2))
     people[7] = people[7, [1, 0, 2, 3]]
     labelled = np.ones((60, 4), dtype=bool)
-    measures = {(0, 1): measure_sides(normalize(people, labelled), labelled, SHOULDERS, HIPS)}
+    measures = {(0, 1): measure_sides(scale_to_unit_spread(people, labelled), labelled, SHOULDERS, HIPS)}
     scores = score_swaps(measures, [[(0, 1)]], [(0, 1)])
     assert scores.argmax() == 7
     assert scores[7, 0] > 0 > np.delete(scores[:, 0], 7).max()

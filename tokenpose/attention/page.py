@@ -64,7 +64,7 @@ def look_inside(people: Sequence[Person], models: Sequence[tuple[str, TokenPose]
     ]
 
 
-def write_page(panels: Sequence[Panel], path: str | Path) -> None:
+def write_attention_page(panels: Sequence[Panel], path: str | Path) -> None:
     """Write one HTML file that shows what each keypoint attends to; several people, photographs or models side by side.
 
     The file needs no server and loads nothing: it contains photographs as JPEG, and attention and heatmaps as 8-bit

@@ -14,8 +14,6 @@ from tokenpose.geometry.crops import crop_image
 from tokenpose.images import read_image
 from tokenpose.visualize import Picture
 
-Points = Float[np.ndarray, "keypoints 2"]
-
 
 def plot(
     maps: AttentionMaps,
@@ -85,7 +83,7 @@ def _block(maps: AttentionMaps, index: int) -> str:
     return f"block {index + 1} of {maps.layers}"
 
 
-def _draw_on(maps: AttentionMaps, image: Any, whole: bool = False) -> tuple[Picture, Points]:
+def _draw_on(maps: AttentionMaps, image: Any, whole: bool = False) -> tuple[Picture, Float[np.ndarray, "keypoints 2"]]:
     """The picture to draw on and the keypoints in its pixels: the crop if there is no image, else the part of the
     image that the crop covers, or the ``whole`` image."""
     found, matrix = torch.from_numpy(maps.pose.keypoints), torch.from_numpy(maps.matrix)[None]

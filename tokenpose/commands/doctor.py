@@ -129,7 +129,7 @@ def check_command(
 
     from tokenpose.data.sources import ImageSource
     from tokenpose.doctor.check import check_records, read_files
-    from tokenpose.doctor.page import write_page
+    from tokenpose.doctor.page import write_findings_page
 
     source = ImageSource(images) if images else None
     files = read_files([*data, *filter(None, [val])], category, pairs)
@@ -141,7 +141,7 @@ def check_command(
         write_text(output, json.dumps(result.to_dict(), indent=2) + "\n")
     if sheet is not None:
         make_folder(sheet.parent)
-        write_page(result, files, source, sheet, sheet_count or SHEET_COUNT)
+        write_findings_page(result, files, source, sheet, sheet_count or SHEET_COUNT)
     if result.count("error") or (strict and result.count("warning")):
         raise typer.Exit(1)
 

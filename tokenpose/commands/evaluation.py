@@ -17,6 +17,7 @@ from tokenpose.commands.options import (
     OptimizeOption,
     RenameOption,
     WeightsOption,
+    check_suffix,
     read_renames,
     refuse_without,
 )
@@ -24,7 +25,7 @@ from tokenpose.evaluation.settings import EvaluationSettings
 from tokenpose.files import write_text
 
 if TYPE_CHECKING:
-    from tokenpose.data.samples import Samples
+    pass
 
 FIGURES, PICTURES = (".json", ".csv"), (".png", ".jpg", ".jpeg")
 
@@ -117,8 +118,8 @@ def evaluate_command(
       tokenpose evaluate --data val.json --images photographs/ --sheet worst.png --sheet-order worst
     """
     complete = EvaluationSettings(**settings)
-    _check_suffix(output, FIGURES, "metrics are written to", "--output")
-    _check_suffix(sheet, PICTURES, "a sheet is", "--sheet")
+    check_suffix(output, FIGURES, "metrics are written to", "--output")
+    check_suffix(sheet, PICTURES, "a sheet is", "--sheet")
     if sheet is not None and complete.boxes is not None:
         raise typer.BadParameter("people are drawn in their labeled boxes; omit --boxes", param_hint="--sheet")
     refuse_without(
@@ -142,12 +143,12 @@ def evaluate_command(
     if sheet is not None:
         from tokenpose.data.sources import ImageSource
         from tokenpose.images import write_image
-        from tokenpose.jobs.sheets import draw_sheet
+        from tokenpose.jobs.sheets import draw_sheet, sort_worst_first
         from tokenpose.predictor import PosePredictor
 
         people, source = read_people(file, category, ground_truth, names), ImageSource(images)
-        if sheet_order is SheetOrder.WORST:
-            people = _worst_first(people, result.person_errors)
+        if sheet_order is SheetOrder.WORST and result.person_errors is not None:
+            people = sort_worst_first(people, result.person_errors)
         predictor = PosePredictor(network, complete.decoder, complete.flip_test)
         write_image(draw_sheet(predictor, people, source, sheet_count or 30, sheet_threshold or 0.0), sheet)
 
@@ -157,15 +158,3 @@ def _only(data: list[Path]) -> Path:
         files = ", ".join(map(str, data))
         raise typer.BadParameter(f"give one file; got {files}", param_hint="--data")
     return data[0]
-
-
-def _check_suffix(path: Path | None, known: tuple[str, ...], what: str, option: str) -> None:
-    if path is not None and path.suffix.lower() not in known:
-        raise typer.BadParameter(f"{what} a {' or '.join(known[:2])} file; got {path}", param_hint=option)
-
-
-def _worst_first(people: "Samples", errors: Any) -> "Samples":
-    """People without an error, since nothing can be compared, come last."""
-    import numpy as np
-
-    return people.take(np.argsort(np.nan_to_num(-errors, nan=np.inf), kind="stable"))

@@ -12,10 +12,10 @@ import typer
 
 from tokenpose.data.settings import Declaration, declarations, value_types
 
-Command = Callable[..., None]
+CommandFunction = Callable[..., None]
 
 
-def with_settings(*kinds: type, panels: Mapping[str, Sequence[str]]) -> Callable[[Command], Command]:
+def with_settings(*kinds: type, panels: Mapping[str, Sequence[str]]) -> Callable[[CommandFunction], CommandFunction]:
     """Give a command an option for each declared field of settings classes.
 
     The command gets the fields that were given on the command line, and no others, as its argument ``settings``.
@@ -25,7 +25,7 @@ def with_settings(*kinds: type, panels: Mapping[str, Sequence[str]]) -> Callable
     options = {name: option for kind in kinds for name, option in _make_options(kind).items()}
     read = {name: reader for kind in kinds for name, reader in _make_readers(kind).items()}
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: CommandFunction) -> CommandFunction:
         @wraps(command)
         def run(context: Any, **values: Any) -> None:
             given = {name: read[name](values[name]) for name in options if not _is_default(context, name)}

@@ -56,5 +56,5 @@ def raise_first(faults: Iterable[Fault], path: object, use: Use) -> None:
 
 
 def is_id(value: Any) -> bool:
-    """Whether records can be told apart by it: a number (no truth value, no NaN) or text."""
+    """Whether records can be told apart by it: a number (not a boolean, not NaN) or text."""
     return isinstance(value, int | float | str) and not isinstance(value, bool) and value == value

@@ -16,7 +16,7 @@ from tokenpose.skeletons import MPII
 
 UNIT = 200  # pixels in a scale of 1
 DOWN = 15  # a box's center moves down by so many pixels for each unit of scale
-HEAD = 0.6  # of the head box's diagonal is the head's size
+HEAD_SHARE = 0.6  # of the head box's diagonal is the head's size
 
 COUNT = len(MPII)
 FIELDS = ("headboxes_src", "jnt_missing", "pos_gt_src")
@@ -33,7 +33,7 @@ def read_mpii(path: str | Path, ground_truth: str | Path | None = None) -> Sampl
     head sizes are then the ground truth's; scipy is needed. Images are numbered from 0, people by their place in the
     file. Raises FileNotFoundError, ModuleNotFoundError, and ValueError that names file and record.
     """
-    people, faults = read_people(path)
+    people, faults = read_mpii_people(path)
     raise_first(faults, path, "training")
     chosen = [person for person in people if person is not None]
     if ground_truth is not None:
@@ -41,7 +41,7 @@ def read_mpii(path: str | Path, ground_truth: str | Path | None = None) -> Sampl
     return _gather(chosen, Path(path))
 
 
-def read_people(path: str | Path) -> tuple[list["MpiiPerson | None"], list[Fault]]:
+def read_mpii_people(path: str | Path) -> tuple[list["MpiiPerson | None"], list[Fault]]:
     """The records of an MPII file, None for a faulty one, and everything that is wrong with them.
 
     Raises FileNotFoundError, and ValueError for a file that is not a JSON list.
@@ -157,7 +157,7 @@ def _to_person(record: Mapping[str, Any]) -> MpiiPerson:
     head = _head_field(record)
     if head is not None:
         x1, y1, x2, y2 = map(float, record[head])
-        head_size = HEAD * math.hypot(x2 - x1, y2 - y1)
+        head_size = HEAD_SHARE * math.hypot(x2 - x1, y2 - y1)
     x, y = map(float, record["center"])
     return MpiiPerson(record["image"], (x, y), float(record["scale"]), keypoints, visible > 0, head_size)
 
@@ -190,7 +190,7 @@ def _with_ground_truth(people: Sequence[MpiiPerson], truth: Path, path: Path) ->
         raise ValueError(
             f"{truth} has {positions.shape[2]} people; {path} has {len(people)}: they must hold the same people"
         )
-    sizes = HEAD * np.linalg.norm(heads[1] - heads[0], axis=0)
+    sizes = HEAD_SHARE * np.linalg.norm(heads[1] - heads[0], axis=0)
     return [
         person._replace(
             keypoints=positions[..., index].astype(np.float64),

@@ -21,7 +21,7 @@ _ENCRYPTED, _UTF8 = 0x1, 0x800  # flags of a zip's members
 
 Member = tuple[int, int] | str
 """Where a tar's member begins and how long it is; what a zip calls it."""
-Found = Path | Member
+FoundFile = Path | Member
 """A file of a folder, or an archive's member."""
 
 
@@ -81,7 +81,7 @@ class ImageSource:
         """Raise what reading raises if there is no image of that name; opens nothing."""
         self._find(name)
 
-    def _find(self, name: str) -> "tuple[_Folder | _Archive, Found]":
+    def _find(self, name: str) -> "tuple[_Folder | _Archive, FoundFile]":
         """The first place that has it, and where in that place it is."""
         cleaned = _clean(name)
         last = PurePosixPath(cleaned).name
@@ -221,7 +221,7 @@ def _list_tar(path: Path) -> Iterator[tuple[str, Member]]:
         raise ValueError(f"{path} is a tar file that is cut off or broken at {last}: {error}") from error
 
 
-def _read_file(place: Path, found: Found) -> bytes:
+def _read_file(place: Path, found: FoundFile) -> bytes:
     return found.read_bytes() if isinstance(found, Path) else _read_member(place, found)
 
 

@@ -19,7 +19,7 @@ from tokenpose.doctor.mpii_records import read_mpii_records
 from tokenpose.doctor.pairs import check_pairs
 from tokenpose.doctor.people import check_people
 from tokenpose.doctor.pictures import check_images, check_unannotated, read_pictures
-from tokenpose.doctor.records import Records, count_labels, read_records, to_samples
+from tokenpose.doctor.records import Records, count_labels, read_records, records_to_samples
 from tokenpose.doctor.sides import check_sides
 from tokenpose.doctor.swaps import SWAP_SCORE
 from tokenpose.files import is_number
@@ -179,7 +179,7 @@ def _order(finding: Finding) -> tuple[int, int, float]:
 
 
 def _summarize(records: Records) -> FileSummary:
-    skeleton, samples = records.skeleton, to_samples(records)
+    skeleton, samples = records.skeleton, records_to_samples(records)
     names = skeleton.keypoints
     sigmas = estimate_sigmas(samples) if len(samples) else None
     named = [tuple((names[a], names[b]) for a, b in pairs or ()) for pairs in (skeleton.limbs, skeleton.flip_pairs)]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 
 from tokenpose.doctor.findings import Finding, Place
-from tokenpose.doctor.pictures import SIDE, Picture
+from tokenpose.doctor.pictures import SIDE, DecodedPicture
 from tokenpose.doctor.records import Records
 
 ALIKE = 0.93
@@ -33,9 +33,9 @@ class Duplicate:
     correlation: float
 
 
-def find_duplicates(pictures: Sequence[Picture | OSError]) -> list[Duplicate]:
+def find_duplicates(pictures: Sequence[DecodedPicture | OSError]) -> list[Duplicate]:
     """Images with the same bytes as an earlier one, or with a thumbnail that looks alike."""
-    readable = [(row, picture) for row, picture in enumerate(pictures) if isinstance(picture, Picture)]
+    readable = [(row, picture) for row, picture in enumerate(pictures) if isinstance(picture, DecodedPicture)]
     first_of: dict[bytes, int] = {}
     duplicates, different = [], []
     for row, picture in readable:
@@ -84,7 +84,7 @@ def _alike_in(
         yield int(row) + starts[0], int(column) + starts[1], float(correlation[row, column])
 
 
-def check_duplicates(files: Sequence[Records], pictures: Sequence[Sequence[Picture | OSError]]) -> list[Finding]:
+def check_duplicates(files: Sequence[Records], pictures: Sequence[Sequence[DecodedPicture | OSError]]) -> list[Finding]:
     """Images that occur twice, in one file or in two."""
     places = [(file, image) for file, seen in enumerate(pictures) for image in range(len(seen))]
     findings = []

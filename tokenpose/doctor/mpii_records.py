@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from tokenpose.data.mpii import MpiiPerson, place_boxes, read_people
+from tokenpose.data.mpii import MpiiPerson, place_boxes, read_mpii_people
 from tokenpose.doctor.findings import Finding
 from tokenpose.doctor.records import Records, about_fault
 from tokenpose.skeletons import MPII
@@ -21,7 +21,7 @@ def read_mpii_records(path: str | Path, flip_pairs: Sequence[tuple[str, str]] | 
     (0, 0), and so is a visible one that the file puts there. ``flip_pairs``: names of keypoints, in place of MPII's.
     Raises FileNotFoundError, ValueError for a file that is not a JSON list, and LookupError for pairs of unknown names.
     """
-    people, faults = read_people(path)
+    people, faults = read_mpii_people(path)
     read = {position: person for position, person in enumerate(people) if person is not None}
     boxed = {position: person for position, person in read.items() if person.has_box}
     findings = tuple(about_fault(fault, str(path)) for fault in faults)

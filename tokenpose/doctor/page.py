@@ -51,7 +51,7 @@ figcaption { color: #d8d8dc; font-size: 12px; text-align: center; padding: 2px 6
 """
 
 
-def write_page(
+def write_findings_page(
     result: CheckResult, files: Sequence[Records], source: ImageSource | None, path: str | Path, most: int = 24
 ) -> None:
     """Write one HTML file that shows the findings by check, each with its people drawn into their photograph.

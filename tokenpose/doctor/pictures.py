@@ -22,7 +22,7 @@ TURNED = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class DecodedPicture:
     """What is kept of an image."""
 
     size: tuple[int, int]
@@ -35,10 +35,10 @@ class Picture:
 
 def read_pictures(
     records: Records, source: ImageSource, tick: Callable[[], None], readers: int
-) -> list[Picture | OSError]:
+) -> list[DecodedPicture | OSError]:
     """Each image, decoded completely, or why it can't be, in the order of the records; threads read ahead."""
 
-    def read(name: str | None) -> Picture | OSError:
+    def read(name: str | None) -> DecodedPicture | OSError:
         if not name:
             return FileNotFoundError("the record has no file_name")
         try:
@@ -54,12 +54,12 @@ def read_pictures(
 
 
 def _ahead(
-    read: Callable[[str | None], Picture | OSError], names: Sequence[str | None], readers: int
-) -> Iterator[Picture | OSError]:
+    read: Callable[[str | None], DecodedPicture | OSError], names: Sequence[str | None], readers: int
+) -> Iterator[DecodedPicture | OSError]:
     if readers <= 1:
         yield from map(read, names)
         return
-    waiting: deque[Future[Picture | OSError]] = deque()
+    waiting: deque[Future[DecodedPicture | OSError]] = deque()
     with ThreadPoolExecutor(readers, thread_name_prefix="tokenpose-doctor") as pool:
         for name in names:
             waiting.append(pool.submit(read, name))
@@ -69,13 +69,13 @@ def _ahead(
             yield waiting.popleft().result()
 
 
-def read_picture(content: bytes, name: str) -> Picture:
+def read_picture(content: bytes, name: str) -> DecodedPicture:
     """A decoded image file. Raises OSError that names the file where it can't be decoded completely."""
     pixels = decode_image(content, name).permute(1, 2, 0).numpy()
     with Image.open(io.BytesIO(content)) as opened:
         orientation = int(opened.getexif().get(ExifTags.Base.Orientation, 1))
     grey = Image.fromarray(pixels).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BILINEAR)
-    return Picture(
+    return DecodedPicture(
         size=(pixels.shape[1], pixels.shape[0]),
         orientation=orientation,
         digest=hashlib.sha256(content).digest(),
@@ -83,7 +83,7 @@ def read_picture(content: bytes, name: str) -> Picture:
     )
 
 
-def check_images(records: Records, pictures: Sequence[Picture | OSError]) -> list[Finding]:
+def check_images(records: Records, pictures: Sequence[DecodedPicture | OSError]) -> list[Finding]:
     """Images that are missing, can't be read, or have another size than the file says."""
     findings = []
     for image, picture in enumerate(pictures):
@@ -112,7 +112,7 @@ def check_unannotated(records: Records) -> list[Finding]:
     return [records.about_file("images without people", "note", message, advice=advice, images=tuple(names))]
 
 
-def _check_size(records: Records, image: int, picture: Picture) -> list[Finding]:
+def _check_size(records: Records, image: int, picture: DecodedPicture) -> list[Finding]:
     stated = tuple(records.sizes[image])
     turned = picture.orientation in TURNED
     if np.isnan(stated).any() or (stated == picture.size and picture.orientation == 1):

@@ -179,7 +179,7 @@ def about_fault(fault: Fault, path: str, place: Place | None = None) -> Finding:
     )
 
 
-def to_samples(records: Records) -> Samples:
+def records_to_samples(records: Records) -> Samples:
     """The people whose boxes have a size, as training would read them if they had no other fault."""
     sound = np.flatnonzero((records.boxes[:, 2:] > 0).all(axis=1))
     labelled = records.labelled()[sound]

@@ -34,7 +34,7 @@ TwoPairs = tuple[int, int]
 """Rows of two flip pairs, the smaller one first."""
 
 
-def normalize(keypoints: KeypointArray, labelled: VisibleArray) -> KeypointArray:
+def scale_to_unit_spread(keypoints: KeypointArray, labelled: VisibleArray) -> KeypointArray:
     """Keypoints in units of each person's spread, which no swap changes; 0 where they are not labelled."""
     count = np.maximum(labelled.sum(axis=1), 1)[:, None]
     center = np.where(labelled[..., None], keypoints, 0).sum(axis=1) / count

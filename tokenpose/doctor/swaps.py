@@ -19,8 +19,8 @@ from tokenpose.doctor.swap_scores import (
     Measures,
     TwoPairs,
     measure_sides,
-    normalize,
     pair_distances,
+    scale_to_unit_spread,
     score_swaps,
 )
 from tokenpose.shapes import KeypointArray, VisibleArray
@@ -64,7 +64,7 @@ def find_swaps(
     pairs = np.array(skeleton.flip_pairs or (), dtype=np.int64).reshape(-1, 2)
     if len(pairs) < 2 or not len(keypoints):
         return [], ()
-    scaled = normalize(keypoints, labelled)
+    scaled = scale_to_unit_spread(keypoints, labelled)
     lengths = _lengths_between(scaled, labelled, pairs, skeleton.limbs)
     tree = _tree(lengths, len(pairs))
     swapped_names = _swapped_names(scaled, labelled, pairs, tree)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tokenpose.data.annotations import read_annotations, read_with_columns
-from tokenpose.data.combine import rename_keypoints
+from tokenpose.data.combine import Places, rename_keypoints
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import ImageSource, Source
 from tokenpose.evaluation.measure import measure
@@ -22,8 +22,6 @@ from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import PosePredictor
 
 logger = logging.getLogger(__name__)
-
-Places = str | Path | Iterable[str | Path]
 
 
 def evaluate(

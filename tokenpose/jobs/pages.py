@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenpose.attention.page import MOST_PANELS, Person, look_inside, write_page
+from tokenpose.attention.page import MOST_PANELS, Person, look_inside, write_attention_page
 from tokenpose.boxes import Box, read_boxes
 from tokenpose.data.box_files import ImageBoxes, read_boxes_file
 from tokenpose.files import make_folder
@@ -67,7 +67,7 @@ def write_attention(
     for folder in filter(None, (page.parent, maps)):
         make_folder(folder)
     panels = look_inside(people, models, decoder)
-    write_page(panels, page)
+    write_attention_page(panels, page)
     if maps is not None:
         stems = [person.path.stem for person in people for _ in models]
         for number, (stem, panel) in enumerate(zip(stems, panels, strict=True), 1):

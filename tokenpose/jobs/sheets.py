@@ -62,6 +62,11 @@ def _draw_half(image: RgbImage, poses: Poses, threshold: float) -> Picture:
     return draw_poses(picture, poses, threshold, scale=scale_to_fit(picture, (PERSON_SIDE, PERSON_SIDE)))
 
 
+def sort_worst_first(people: Samples, errors: Float[np.ndarray, " people"]) -> Samples:
+    """Order people by falling error. People whose error is unknown (NaN) come last."""
+    return people.take(np.argsort(np.nan_to_num(-errors, nan=np.inf), kind="stable"))
+
+
 def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSettings) -> Picture:
     """Draw the first people of a run's first batch, augmented, with the targets as heat and the labels as a pose."""
     check_skeleton(settings.augmentation, spec.skeleton)

@@ -10,9 +10,10 @@ import torch
 
 from tokenpose.data.augment import check_skeleton
 from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.combine import Places
 from tokenpose.data.samples import Samples
 from tokenpose.deploy.comparison import require_plain
-from tokenpose.jobs.evaluation import Places, measure_pck
+from tokenpose.jobs.evaluation import measure_pck
 from tokenpose.jobs.training_data import Annotations, TrainingData, choose_reading, digest, read_training_data
 from tokenpose.jobs.training_model import choose_start, make_trainee, resolve_loss
 from tokenpose.models.create import read_model

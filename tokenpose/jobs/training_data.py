@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from tokenpose.data.combine import check_image_of, read_datasets
+from tokenpose.data.combine import Places, check_image_of, read_datasets
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import CheckedSource, Source
 from tokenpose.evaluation.units import choose_unit
-from tokenpose.jobs.evaluation import Places
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import Skeleton, read_flip_pairs
 from tokenpose.training.recipes import Recipe

@@ -21,7 +21,7 @@ from tokenpose.skeletons import Skeleton
 
 logger = logging.getLogger(__name__)
 
-Keypoints = int | Sequence[str] | Mapping[str, str] | Mapping[str, str | None] | Skeleton
+KeypointChoice = int | Sequence[str] | Mapping[str, str] | Mapping[str, str | None] | Skeleton
 
 _DATA_FIELDS = {
     "skeleton",
@@ -40,7 +40,7 @@ def create_model(
     pretrained: bool = False,
     *,
     weights: str | Path | None = None,
-    keypoints: Keypoints | None = None,
+    keypoints: KeypointChoice | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     backbone_pretrained: bool = False,
@@ -209,7 +209,7 @@ def _check_patch(architecture: str, found: ModelSpec, origin: str) -> None:
         )
 
 
-def _skeleton(keypoints: Keypoints | None, named: Skeleton) -> tuple[Skeleton, dict[str, str] | None]:
+def _skeleton(keypoints: KeypointChoice | None, named: Skeleton) -> tuple[Skeleton, dict[str, str] | None]:
     """The model's skeleton, and the keypoints whose tokens its own start from; None: from those of the same name."""
     if keypoints is None:
         return named, None

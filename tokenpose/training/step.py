@@ -7,17 +7,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from timm.layers import convert_sync_batchnorm
-from torch import Tensor, nn
+from torch import nn
 
 from tokenpose.data.augment import Batch
 from tokenpose.training.agreement import Agreement
 from tokenpose.training.diagnosis import find_nonfinite
-from tokenpose.training.graphs import RecordedStep, ask_finite
+from tokenpose.training.graphs import Losses, RecordedStep, ask_finite
 from tokenpose.training.objective import Totals, total_loss
 from tokenpose.training.optim import MovingAverage, make_optimizer, make_schedule
 from tokenpose.training.settings import TrainingSettings
-
-Losses = dict[str, Tensor]
 
 
 class TrainingStep:
