@@ -1,4 +1,4 @@
-"""Boxes as people give them: arrays become float32 xyxy, and files say which boxes are in which image."""
+"""Boxes from the user: arrays become float32 xyxy, and files list the boxes of each image."""
 
 import json
 import logging
@@ -29,10 +29,10 @@ _FARTHEST = 1e6  # pixels: beyond, float32 loses the fractions that crops need
 def read_boxes(
     boxes: Any, box_format: str = "xyxy", image_size: tuple[int, int] | None = None
 ) -> Float[Tensor, "people 4"]:
-    """Boxes as float32 x1, y1, x2, y2 on the CPU; (0, 4) for none. ``image_size`` (height, width) if it is known.
+    """Boxes as float32 x1, y1, x2, y2 on the CPU; (0, 4) for none. ``image_size`` (height, width), if known.
 
-    Raises ValueError that names the first box at fault: of another shape, not finite, corners in another order, under a
-    pixel or over a million pixels a side, wholly outside the image; and for unknown formats.
+    Raises ValueError for another shape or format, and ValueError that names the first invalid box: it isn't finite, has
+    swapped corners or a side under one pixel, reaches beyond a million pixels, or lies entirely outside the image.
     """
     if box_format not in ("xyxy", "xywh"):
         raise ValueError(f'box_format must be "xyxy" or "xywh"; got {box_format!r}')
@@ -88,7 +88,7 @@ def padded_center_and_scale(
 ) -> tuple[Float[Tensor, "people 2"], Float[Tensor, "people 2"]]:
     """Centers and scales of the padded boxes, as `tokenpose.geometry.boxes.center_and_scale` defines them.
 
-    Raises ValueError where a padding below 1 leaves a pixel or less of a box: the published crop is undefined there.
+    Raises ValueError if a padding below 1 leaves a pixel or less of a box: then the published crop is undefined.
     """
     center, scale = center_and_scale(xyxy_to_xywh(xyxy), crop_size, padding)
     if (scale <= 1).any():
@@ -101,7 +101,7 @@ def padded_center_and_scale(
 
 
 def read_numbers(values: Any, expected: str) -> Tensor:
-    """Anything like an array as float32 on the CPU."""
+    """Convert anything like an array to float32 on the CPU."""
     try:
         values = values.detach().cpu().float().numpy() if isinstance(values, Tensor) else values
         return torch.from_numpy(np.array(values, dtype=np.float32))
@@ -111,30 +111,30 @@ def read_numbers(values: Any, expected: str) -> Tensor:
 
 @dataclass(kw_only=True)
 class ImageBoxes:
-    """The people's boxes in one image, and the image's id where the file gives one."""
+    """The people's boxes in one image, and the image's id if the file has one."""
 
     boxes: list[Box] = field(default_factory=list)
     image_id: Any = None
     scores: list[float] = field(default_factory=list)
-    """Of a file's boxes, one each; 1 where it gives none."""
+    """One score for each of a file's boxes; 1 if the file has none."""
     unscored: int = 0
-    """Of how many boxes the file gives no score."""
+    """The number of boxes without a score in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoxesFile:
-    """A boxes file's content, by the images' names as the file has them (their ids as text where it has no names)."""
+    """A boxes file's content, by the image names in the file, or by their ids as text if it has no names."""
 
     path: Path
     images: Mapping[str, ImageBoxes]
     other_categories: Mapping[str, int] = field(default_factory=dict)
-    """How many boxes are left out for their category's id, by that as it is written, where one was asked for."""
+    """The number of boxes left out because of their category, by category id, if one category was requested."""
 
     def of_images(self, paths: Sequence[Path]) -> list[ImageBoxes]:
-        """Each image's boxes; none, with a logged warning, where the file doesn't name it.
+        """Each image's boxes. Images that the file doesn't name get none, and a warning is logged.
 
         An image is looked up by its path as given, by its file name, and by its stem as an id, with and without leading
-        zeros. Raises LookupError where the file names none of the images, ValueError where an entry fits two of them.
+        zeros. Raises LookupError if the file names none of the images, ValueError if an entry fits two of them.
         """
         keys = self._find_keys(paths)
         missing = [str(path) for path, key in zip(paths, keys, strict=True) if key is None]
@@ -145,7 +145,7 @@ class BoxesFile:
             fitting = [str(path) for path, key in zip(paths, keys, strict=True) if key == twice[0]]
             raise ValueError(f"{self.path}: {twice[0]!r} fits {_shorten(fitting)}; name images by their paths there")
         if missing:
-            logger.warning("%s names %d of the images not at all: %s", self.path, len(missing), _shorten(missing))
+            logger.warning("%s has no boxes for %d of the images: %s", self.path, len(missing), _shorten(missing))
         return [self.images[key] if key is not None else ImageBoxes() for key in keys]
 
     def _find_keys(self, paths: Iterable[Path]) -> list[str | None]:
@@ -162,7 +162,7 @@ class BoxesFile:
 
 
 def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFile:
-    """Read a JSON file of boxes, in one of three forms; with ``category_id`` without records of other categories.
+    """Read a JSON file of boxes, in one of three forms. ``category_id`` leaves out records of other categories.
 
     {"photo.jpg": [[x1, y1, x2, y2], ...]}; a list of records with "bbox" (x, y, width, height), "file_name" or
     "image_id", and perhaps "score", as in COCO results; a COCO annotation file, without its crowds and, where it lists

@@ -143,7 +143,7 @@ def test_fine_tuning_with_its_own_settings_fits_a_model_of_few_blocks(people, tm
 
 
 def test_fine_tuning_without_shipped_weights_is_refused_at_once(people, tmp_path):
-    with pytest.raises(LookupError, match=r"no weights ship for other\.custom; weights ship for: "):
+    with pytest.raises(LookupError, match=r"no bundled weights for other\.custom; there are for: "):
         finetune("other", people, people, people.parent, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""Pages of attention, from photographs in files and models to one HTML file."""
+"""Attention pages: from photographs and models to one HTML file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ def write_attention(
     maps: Path | None = None,
     decoder: str = "dark",
 ) -> None:
-    """Write a page with a panel for each person and model, which are given with their names.
+    """Write a page with a panel for each person and model. ``models`` are (name, model).
 
-    ``maps``: a folder for each panel's numbers, `AttentionMaps` as PHOTO.1.npz for panel 1.
+    ``maps``: a folder for the `AttentionMaps` of each panel, PHOTO.1.npz for panel 1.
     """
     for folder in filter(None, (page.parent, maps)):
         make_folder(folder)
