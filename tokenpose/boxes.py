@@ -23,10 +23,10 @@ _FARTHEST = 1e6  # pixels: beyond, float32 loses the fractions that crops need
 def read_boxes(
     boxes: Any, box_format: str = "xyxy", image_size: tuple[int, int] | None = None
 ) -> Float[Tensor, "people 4"]:
-    """Boxes as float32 x1, y1, x2, y2 on the CPU; (0, 4) for none. ``image_size`` (height, width) if it is known.
+    """Boxes as float32 x1, y1, x2, y2 on the CPU; (0, 4) for none. ``image_size`` (height, width), if known.
 
-    Raises ValueError that names the first box at fault: of another shape, not finite, corners in another order, under a
-    pixel or over a million pixels a side, wholly outside the image; and for unknown formats.
+    Raises ValueError for another shape or format, and ValueError that names the first invalid box: it isn't finite, has
+    swapped corners or a side under one pixel, reaches beyond a million pixels, or lies entirely outside the image.
     """
     if box_format not in ("xyxy", "xywh"):
         raise ValueError(f'box_format must be "xyxy" or "xywh"; got {box_format!r}')
@@ -82,7 +82,7 @@ def padded_center_and_scale(
 ) -> tuple[Float[Tensor, "people 2"], Float[Tensor, "people 2"]]:
     """Centers and scales of the padded boxes, as `tokenpose.geometry.boxes.center_and_scale` defines them.
 
-    Raises ValueError where a padding below 1 leaves a pixel or less of a box: the published crop is undefined there.
+    Raises ValueError if a padding below 1 leaves a pixel or less of a box: then the published crop is undefined.
     """
     center, scale = center_and_scale(xyxy_to_xywh(xyxy), crop_size, padding)
     if (scale <= 1).any():
@@ -95,7 +95,7 @@ def padded_center_and_scale(
 
 
 def read_numbers(values: Any, expected: str) -> Tensor:
-    """Anything like an array as float32 on the CPU."""
+    """Convert anything like an array to float32 on the CPU."""
     try:
         values = values.detach().cpu().float().numpy() if isinstance(values, Tensor) else values
         return torch.from_numpy(np.array(values, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""People's boxes from torchvision's detectors: TokenPose needs boxes, and does not find them itself."""
+"""People's boxes from torchvision's detectors: TokenPose needs boxes and does not find them itself."""
 
 import logging
 import pickle
@@ -25,7 +25,7 @@ COCO_PERSON = 1
 
 
 class Detector(NamedTuple):
-    """A network in eval mode, and the label that it gives to persons."""
+    """A network in eval mode, and its label for persons."""
 
     module: nn.Module
     person: int
@@ -42,15 +42,15 @@ def detect(
 
     ``image``: a path, a PIL image, a uint8 RGB array (H, W, 3) or an RGB tensor (3, H, W), uint8 or float in 0..1.
     ``detector``: the name of one of torchvision's detection models, which stays in memory; its weights, trained on
-    COCO, are downloaded on first use into torch.hub's folder, and their hash is checked. Or a module like those, which
-    is put into eval mode: from a list of (3, H, W) float tensors in 0..1 to a list of dicts of "boxes" (xyxy, in
-    pixels), "labels" (1: person) and "scores". ``threshold``: the least score, 0..1; a detector has a floor of its own,
-    often 0.05. ``device``: where a named detector runs, else torch's default; a module stays where it is. Boxes under
-    one pixel a side are left out.
+    COCO, are downloaded into torch.hub's folder on first use, and their hash is checked. Or a module with the same
+    interface, which is put into eval mode: it maps a list of (3, H, W) float tensors in 0..1 to a list of dicts of
+    "boxes" (xyxy, in pixels), "labels" (1: person) and "scores". ``threshold``: the minimum score, 0..1; detectors have
+    a minimum of their own, often 0.05. ``device``: where a named detector runs; None: torch's default. A module stays
+    on its device. Boxes with a side under one pixel are left out.
 
     Raises what `predict` raises for an image, LookupError with the closest names for an unknown name, ValueError for a
-    threshold outside 0..1, for a device beside a module and for what is no detector's answer, TypeError for what is
-    neither name nor module, and OSError where weights can't be downloaded or read.
+    threshold outside 0..1, for a device together with a module and for output of another form, TypeError for anything
+    but a name or a module, and OSError if weights can't be downloaded or read.
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be in 0..1, as scores are; got {threshold}")
@@ -83,7 +83,7 @@ def _as_detector(detector: str | nn.Module, device: torch.device | str | None) -
 def _read_answer(
     answer: Any,
 ) -> tuple[Float[Tensor, "found 4"], Shaped[Tensor, " found"], Float[Tensor, " found"]]:
-    """Boxes, labels and scores of what a detector found in its one image, checked."""
+    """Check a detector's output for one image. Returns boxes, labels and scores."""
     match answer:
         case [{"boxes": Tensor() as boxes, "labels": Tensor() as labels, "scores": Tensor() as scores}] if (
             boxes.ndim == 2 and boxes.shape == (len(boxes), 4) and labels.shape == scores.shape == (len(boxes),)
@@ -111,18 +111,18 @@ def _load(name: str, device: str) -> Detector:
     if not path.exists():
         _download(weights.url, path)
     try:
-        torch.load(path, map_location="cpu", weights_only=True)  # torchvision would run code that lies in the file
+        torch.load(path, map_location="cpu", weights_only=True)  # torchvision would execute code in the file
         module = get_model(name, weights=weights)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise OSError(
-            f"{path} does not hold the weights of {name}; delete it, and it is downloaded anew: {_shorten(error)}"
+            f"{path} does not hold the weights of {name}; delete it to download it again: {_shorten(error)}"
         ) from error
     logger.info("read %s", path)
     return Detector(module.to(device).eval(), weights.meta["categories"].index("person"))
 
 
 def _download(url: str, path: Path) -> None:
-    """Get a file whose name ends in the start of its SHA-256. torch.hub's other way prints to standard output."""
+    """Download a file whose name ends in the start of its SHA-256. torch.hub's other function prints to stdout."""
     digest = re.fullmatch(r".*-([0-9a-f]{8,})\.pth", path.name)
     if digest is None:
         raise OSError(f"{url} does not name its hash, so what comes from there can't be checked; download it yourself")

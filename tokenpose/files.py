@@ -16,9 +16,9 @@ except ModuleNotFoundError:  # Windows
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Give a path beside the file to write to, and move what was written there into place at the end.
+    """Yield a temporary path beside the file, and move what was written there into place at the end.
 
-    The mode follows the umask, whatever wrote the file. If writing fails or is interrupted, an older file stays as it
+    The file's mode follows the umask. If writing fails or is interrupted, an older file stays as it
     was. Links are followed, and a device or a pipe (/dev/stdout) is written to directly. Raises the OSError that
     stopped the writing, with the file's name in it.
     """
@@ -42,7 +42,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Put the file's name into OSErrors from inside: on a full disk they have none."""
+    """Add the file's name to OSErrors raised in the block: errors about a full disk lack it."""
     try:
         yield
     except OSError as error:
@@ -51,13 +51,13 @@ def named(path: Path) -> Iterator[None]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a file whole or not at all, in UTF-8; what can't be encoded becomes "?". Raises OSError with its name."""
+    """Write a file whole or not at all, in UTF-8; "?" replaces what can't be encoded. Raises OSError that names it."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, unless they are there. Raises OSError that names a file in the way."""
+    """Make a folder and its parents if they don't exist. Raises OSError that names a file in the way."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

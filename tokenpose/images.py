@@ -21,15 +21,15 @@ _DECODING_ERRORS = (
     EOFError,
     RuntimeError,  # AVIF's decoder; NotImplementedError too, DDS's
     Image.DecompressionBombError,
-)  # what Pillow raises beside OSError
+)  # raised by Pillow besides OSError
 
 
 def read_image(image: Any) -> RgbImage:
     """A path, a PIL image, a uint8 RGB array (H, W, 3) or an RGB tensor (3, H, W), uint8 or float in 0..1, as uint8.
 
     Files and PIL images are turned as their EXIF orientation says; gray (8 and 16 bits), palette and CMYK become RGB;
-    transparency is left out; of an animation the first picture counts. Pillow guards against decompression bombs, by
-    its own ``PIL.Image.MAX_IMAGE_PIXELS``: a warning above 89 megapixels, refusal above 179.
+    transparency is dropped; of an animation the first picture is read. Pillow guards against decompression bombs by its
+    own ``PIL.Image.MAX_IMAGE_PIXELS``: a warning above 89 megapixels, refusal above 179.
 
     Raises FileNotFoundError or another OSError for files that can't be read whole, TypeError for other types,
     ValueError for arrays and tensors of another shape or range, and for PIL images without pixels or of 32-bit modes.
@@ -46,9 +46,9 @@ def read_image(image: Any) -> RgbImage:
 
 
 def decode_image(content: bytes, name: str) -> RgbImage:
-    """An image file's bytes as pixels lie in the file, whatever its EXIF orientation: annotations refer to those.
+    """Decode an image file's bytes without applying its EXIF orientation: annotations refer to the stored pixels.
 
-    Raises OSError that names the file where it can't be decoded.
+    Raises OSError that names the file if it can't be decoded.
     """
     try:
         with Image.open(io.BytesIO(content)) as opened:
@@ -60,9 +60,9 @@ def decode_image(content: bytes, name: str) -> RgbImage:
 
 
 def write_image(image: UInt8[np.ndarray, "height width 3"], path: str | Path) -> None:
-    """Write an RGB array in the format that the file's suffix names, and make its folder where there is none.
+    """Write an RGB array in the format that the file's suffix names, and make its folder if needed.
 
-    Raises ValueError for a suffix that names no format that Pillow writes, and OSError with the file's name.
+    Raises ValueError for a suffix of a format that Pillow can't write, and OSError that names the file.
     """
     path = Path(path)
     form = Image.registered_extensions().get(path.suffix.lower())
@@ -92,7 +92,7 @@ def _read_file(name: str) -> RgbImage:
 
 
 def _turn(image: Image.Image) -> Image.Image:
-    """As the EXIF orientation says; Pillow would copy those that need no turning."""
+    """Apply the EXIF orientation. Pillow would copy images that don't need turning."""
     return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
 
 
@@ -107,9 +107,9 @@ def _from_pil(image: Image.Image) -> RgbImage:
     if image.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
         gray = np.array(image).astype(np.float32) / 257
         image = Image.fromarray(gray.round().astype(np.uint8))
-    if image.mode in _TWO_STEPS:  # premultiplied ones have no direct way; Pillow warns for palettes with transparency
+    if image.mode in _TWO_STEPS:  # Pillow has no direct way for premultiplied ones, and warns for palettes
         image = image.convert(_TWO_STEPS[image.mode])
-    if image.mode != "RGB":  # Pillow would copy those that are
+    if image.mode != "RGB":  # Pillow would copy RGB images
         image = image.convert("RGB")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
@@ -125,7 +125,7 @@ def _from_array(array: np.ndarray) -> RgbImage:
         raise ValueError(
             f"an image array is uint8, 0..255; got {array.dtype}: convert it, or give a float tensor in 0..1"
         )
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)  # never shares memory with a read-only array
+    return torch.from_numpy(array.copy()).permute(2, 0, 1)  # the tensor must not share memory with a read-only array
 
 
 def _from_tensor(tensor: Tensor) -> RgbImage:
@@ -145,13 +145,13 @@ def _from_tensor(tensor: Tensor) -> RgbImage:
             f"a float image tensor holds values in 0..1; got {low:.4g}..{high:.4g}: divide by 255, undo normalization"
         )
     pixels = torch.empty(tensor.shape, dtype=torch.uint8, device=tensor.device)
-    for channel, values in zip(pixels, tensor.detach(), strict=True):  # one by one: large images stay one image
+    for channel, values in zip(pixels, tensor.detach(), strict=True):  # channel by channel, to save memory
         channel.copy_((values.float() * 255).round_())
     return pixels
 
 
 def _hint(shape: tuple[int, ...]) -> str:
-    """What an array of another shape usually is, and what to do."""
+    """A guess at what an array of a wrong shape is, and what to do about it."""
     if len(shape) == 2:
         return "; it looks gray: repeat it for three channels"
     if len(shape) == 4:

@@ -1,4 +1,4 @@
-"""Poses: what was found in one image."""
+"""Poses: the people found in one image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Poses:
     """The people of one image, as float32 arrays.
 
     ``keypoints`` (people, K, 2) as (x, y) in image pixels; ``scores`` (people, K), the peaks of their heatmaps;
-    ``boxes`` (people, 4) as x1, y1, x2, y2, those that were asked for.
+    ``boxes`` (people, 4) as x1, y1, x2, y2: the boxes that were given.
     """
 
     keypoints: Float[np.ndarray, "people keypoints 2"]
@@ -33,7 +33,7 @@ class Poses:
             yield dict(zip(self.skeleton.keypoints, map(tuple, triples), strict=True))
 
     def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
-        """Records of a COCO results file: a flat x, y, score list, the box as x, y, width, height, the mean score."""
+        """Records of a COCO results file: a flat x, y, score list, the box (x, y, width, height) and the mean score."""
         records = []
         for points, scores, (x1, y1, x2, y2) in zip(self.keypoints, self.scores, self.boxes.tolist(), strict=True):
             triples = np.concatenate((points, scores[:, None]), axis=1)

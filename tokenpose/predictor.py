@@ -123,10 +123,10 @@ class PosePredictor:
 
         ``boxes``: for each image (people, 4), or None. ``readers`` threads read ahead (0: none), so that as many images
         and under two batches of people are in memory at a time. ``on_error``: what an image that can't be read, or that
-        has wrong boxes, does: "raise", after the results of those before it; "skip" logs it and gives None in its
-        place.
+        has invalid boxes, does: "raise" raises its error after the results of the images before it; "skip" logs it and
+        gives None in the image's place.
 
-        Raises ValueError where there are fewer or more boxes than images, and for other values of ``on_error``.
+        Raises ValueError if there are fewer or more boxes than images, and for other values of ``on_error``.
         """
         if on_error not in ("raise", "skip"):
             raise ValueError(f'on_error must be "raise" or "skip"; got {on_error!r}')

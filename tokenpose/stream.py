@@ -26,14 +26,14 @@ class Item(NamedTuple):
     """One image of a stream with its boxes, and its name in messages."""
 
     pixels: RgbImage | Exception
-    """The error takes the place of an image that can't be read."""
+    """An image that can't be read is replaced by its error."""
     boxes: Any
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The people of one image: where they are, and part by part what was decoded of them."""
+    """The people of one image: their boxes and matrices, and their decoded keypoints, part by part."""
 
     boxes: Float[Tensor, "people 4"]
     matrices: Float[Tensor, "people 2 3"]
@@ -53,10 +53,10 @@ def find_in_order(
     batch_size: int,
     skip_errors: bool,
 ) -> Iterator[Found | None]:
-    """What ``find`` decodes in each image, in order; at most ``batch_size`` people, of any images, go into it at once.
+    """Yield what ``find`` decodes in each image, in order. It gets at most ``batch_size`` people at once.
 
-    An image that can't be read or has wrong boxes is logged and gives None, if ``skip_errors``; otherwise its error is
-    raised after the results of the images before it.
+    With ``skip_errors`` an image that can't be read or has invalid boxes is logged and gives None. Otherwise its error
+    is raised after the results of the images before it.
     """
     waiting: deque[Found | None] = deque()
     queue = _Queue(find, batch_size)
@@ -84,24 +84,25 @@ def find_in_order(
 
 
 class _Queue:
-    """Crops of several images, which wait until they fill a batch."""
+    """Crops of several images that wait until they fill a batch."""
 
     def __init__(self, find: Callable[[Crops], Decoded], batch_size: int) -> None:
         self.find, self.batch_size = find, batch_size
         self.waiting: list[tuple[Found, Crops]] = []
 
     def add(self, found: Found, crops: Crops) -> None:
-        """Put the crops of an image's people behind the others."""
+        """Append the crops of an image's people, and decode all if they fill a batch."""
         self.waiting.append((found, crops))
         if sum(len(crops) for _, crops in self.waiting) >= self.batch_size:
             self.empty()
 
     def empty(self) -> None:
-        """Decode everybody who waits, and hand each image its people's keypoints."""
+        """Decode all waiting crops, and give each image the keypoints of its people."""
         if not self.waiting:
             return
         parts = [crops for _, crops in self.waiting]
-        batches = (torch.cat(parts) if len(parts) > 1 else parts[0]).split(self.batch_size)  # cat would copy one alone
+        whole = torch.cat(parts) if len(parts) > 1 else parts[0]  # cat would copy a single part
+        batches = whole.split(self.batch_size)
         decoded = [self.find(batch) for batch in batches]
         counts = [len(crops) for crops in parts]
         keypoints, scores = (torch.cat(parts).split(counts) for parts in zip(*decoded, strict=True))
@@ -111,11 +112,11 @@ class _Queue:
 
 
 def pair(images: Iterable[Any], boxes: Iterable[Any] | None, readers: int) -> Iterator[Item]:
-    """Read the images, ``readers`` threads ahead, and put each together with its boxes (None: no image has any).
+    """Read images ahead in ``readers`` threads, and pair each with its boxes (None: no image has boxes).
 
-    Raises ValueError where there are fewer or more boxes than images.
+    Raises ValueError if there are fewer or more boxes than images.
     """
-    names: deque[str] = deque()  # of the images that are read ahead
+    names: deque[str] = deque()  # of images being read ahead
 
     def noted() -> Iterator[Any]:
         for image in images:
@@ -133,10 +134,10 @@ def pair(images: Iterable[Any], boxes: Iterable[Any] | None, readers: int) -> It
 
 
 def read_images(images: Iterable[Any], readers: int = 0) -> "Iterator[RgbImage | Exception]":
-    """What `read_image` returns for each image, in order, or the error that it raised, for the caller to judge.
+    """Yield what `read_image` returns for each image, in order, or the error that it raises.
 
-    ``readers`` threads read files ahead, with as many images in memory; 0: each is read when it is asked for. Anything
-    but a path is read at once: its owner may close or change it as soon as the next is asked for.
+    ``readers`` threads read files ahead and keep as many images in memory; 0: each image is read when it is requested.
+    Anything but a path is read immediately, since its owner may close or change it before the next one is requested.
     """
     if readers == 0:
         yield from map(_try_to_read, images)
@@ -160,7 +161,7 @@ def read_images(images: Iterable[Any], readers: int = 0) -> "Iterator[RgbImage |
 
 
 def _read_at_once(image: Any) -> "Future[RgbImage | Exception]":
-    """Copies a tensor, which reading doesn't: it may have to wait."""
+    """Read an image in this thread. Tensors are copied, which reading doesn't do, since they may wait for a while."""
     future: Future[RgbImage | Exception] = Future()
     read = _try_to_read(image)
     future.set_result(read.clone() if read is image else read)

@@ -1,4 +1,4 @@
-"""The preprocessing half of the predictor, for user code too; create_transform makes it and its form for training."""
+"""The preprocessing of the predictor, also for user code, and its form for training; `create_transform` makes both."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, cast, overload
@@ -36,14 +36,14 @@ class Transform:
     spec: ModelSpec
     device: torch.device
     dtype: torch.dtype = torch.float32
-    """Of the crops; the model's."""
+    """The dtype of the crops, which is the model's."""
 
     def __call__(self, image: Any, boxes: Any = None, box_format: BoxFormat = "xyxy") -> People:
         """Crop each box as the model's spec says. ``boxes`` (people, 4), None for the whole image as one person.
 
         A box may reach beyond the image, which is black there. Raises what `tokenpose.images.read_image` raises, and
-        ValueError for boxes of another shape, that aren't finite, have corners in another order or less than a pixel
-        a side, and for those wholly outside the image.
+        ValueError for boxes of another shape and for those that aren't finite, have swapped corners or a side under one
+        pixel, or lie entirely outside the image.
         """
         pixels, xyxy, matrices = self.frame(image, boxes, box_format)
         return People(crops=self.crop(pixels, matrices), matrices=matrices, boxes=xyxy)
@@ -98,7 +98,7 @@ def create_transform(
 ) -> Transform | TrainingTransform:
     """The model's preprocessing: ``people = transform(image, boxes)``, ``transform.to_image(keypoints, people)``.
 
-    It is what `PosePredictor` does, on the model's ``device`` unless another is named, in the model's precision.
+    It does what `PosePredictor` does, in the model's precision and on the model's device unless ``device`` is given.
     ``training=True`` gives the training form, ``batch = transform(image, boxes, keypoints)``: augmented crops with
     their targets, on the CPU unless a ``device`` is named, ready for the workers of a DataLoader. ``augmentation``: any
     of the fields of `tokenpose.data.augment.Augmentation`; without any scale=0.35, rotation=45.0,

@@ -1,7 +1,7 @@
 """Poses as pictures: arrays in, pictures out.
 
-Colors tell the person's own left from right: left is blue, right is orange, a pair that color-blind readers keep apart
-too; what lies between is near white. A dark rim keeps each visible on any background.
+Colors mark the person's own sides: left is blue and right is orange, which color-blind readers can tell apart too; the
+middle is near white. A dark rim keeps everything visible on any background.
 """
 
 import math
@@ -39,9 +39,9 @@ def draw_poses(
 ) -> Picture:
     """A copy of an RGB image with its people's limbs and keypoints, antialiased.
 
-    Keypoints whose score is below ``threshold`` are hidden, and limbs of which an end is; ``boxes`` draws boxes too.
-    ``scale`` enlarges the picture before anything is drawn, so that small photographs stay readable. ``color``: one for
-    all, instead of left, right and middle. Lines follow the person's size; ``thickness`` multiplies their width.
+    Keypoints with a score below ``threshold`` are hidden, with their limbs. ``boxes`` also draws boxes.
+    ``scale`` enlarges the picture before anything is drawn, so that small photographs stay readable. ``color``: one
+    color instead of left, right and middle. The width of lines follows the person's size, times ``thickness``.
 
     Raises ValueError for anything but a uint8 RGB array and a positive scale.
     """
@@ -67,9 +67,9 @@ def contact_sheet(
     size: tuple[int, int] = (240, 240),
     captions: Sequence[str] | None = None,
 ) -> Picture:
-    """Pictures in rows of ``columns``, each fitted whole into ``size`` (height, width), with a line of caption below.
+    """Pictures in rows of ``columns``, each scaled to fit into ``size`` (height, width), with a one-line caption below.
 
-    Raises ValueError for no pictures, other arrays than uint8 RGB, and another number of captions than of pictures.
+    Raises ValueError for no pictures, for arrays that aren't uint8 RGB, and if captions don't match in number.
     """
     if not pictures or columns < 1:
         raise ValueError(
@@ -94,7 +94,7 @@ def contact_sheet(
 
 
 def crop_picture(image: Picture, poses: Poses, padding: float = 1.25) -> tuple[Picture, Poses]:
-    """The part of an image around its people's boxes, grown by ``padding``, and the poses in its pixels."""
+    """Crop an image to its people's boxes, grown by ``padding``. Returns the part, and the poses in its pixels."""
     corners = poses.boxes.reshape(-1, 2)
     if not len(corners):
         return image, poses
@@ -109,7 +109,7 @@ def crop_picture(image: Picture, poses: Poses, padding: float = 1.25) -> tuple[P
 
 
 def scale_to_fit(image: Picture, size: tuple[int, int]) -> float:
-    """By how much the image is enlarged, or reduced, to fit whole into ``size`` (height, width)."""
+    """The factor that makes the whole image fit into ``size`` (height, width)."""
     return min(size[0] / image.shape[0], size[1] / image.shape[1])
 
 
@@ -180,7 +180,7 @@ def _paint(
     color: Color,
     opacity: float = 1.0,
 ) -> None:
-    """Draw a line with round ends onto the canvas; a pixel is covered by how far inside the line its center lies."""
+    """Draw an antialiased line with round ends: a pixel's coverage grows with its center's depth inside the line."""
     low = np.floor(np.clip(np.minimum(start, end) - radius - 1, 0, canvas.shape[1::-1])).astype(int)
     high = np.ceil(np.clip(np.maximum(start, end) + radius + 2, 0, canvas.shape[1::-1])).astype(int)
     x = np.arange(low[0], high[0], dtype=np.float32) - np.float32(start[0])

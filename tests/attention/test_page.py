@@ -189,7 +189,7 @@ def test_wrong_panels_are_refused(panel, tmp_path):
         with pytest.raises(ValueError, match=f"a page shows 1 to 4 people side by side; got {count}"):
             write_attention_page([panel] * count, tmp_path / "page.html")
     with pytest.raises(
-        ValueError, match=r"photo.jpg, model: the image is \(8, 6\), the maps are of one of \(240, 200\)"
+        ValueError, match=r"photo.jpg, model: the image is \(8, 6\), the maps belong to an image of \(240, 200\)"
     ):
         write_attention_page([replace(panel, image=noise(8, 6))], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()

@@ -138,7 +138,7 @@ def test_boxes_file_of_each_form_gives_each_image_its_people(photos, weights, fo
     assert result.stdout == "3 people in 3 images: poses\n"
     boxes = {stem: [a["bbox"] for a in read(f"poses/{stem}.json")["annotations"]] for stem in ("a", "b", "007")}
     assert boxes == {"a": [[5, 5, 45, 45]], "b": [], "007": [[0, 0, 9, 9], [0, 0, 80, 60]]}
-    missing = "warning: boxes.json names 1 of the images not at all: photos/b.jpg\n"
+    missing = "warning: boxes.json has no boxes for 1 of the images: photos/b.jpg\n"
     assert result.stderr == (missing if form == "records" else "")
 
 
@@ -193,7 +193,7 @@ PREDICT_ERRORS = {
     "there is no boxes file none.json": ("photos", "--boxes", "none.json"),
     "there is no weights file none.safetensors": ("photos/a.png", "--box", BOX, "--weights", "none.safetensors"),
     "there is no decoder 'best'; there are argmax": ("photos/a.png", "--box", BOX, "--decoder", "best"),
-    "no weights ship for tokenpose_l_d24.coco_384x288": (
+    "there are no bundled weights for tokenpose_l_d24.coco_384x288": (
         *("photos/a.png", "--box", BOX),
         *("--model", "tokenpose_l_d24.coco_384x288"),
     ),

@@ -94,7 +94,7 @@ def test_image_that_is_not_named_has_no_boxes_and_a_warning_names_it(caplog):
     with caplog.at_level(logging.WARNING, "tokenpose"):
         found = file.of_images([Path("a.jpg"), Path("b.jpg")])
     assert [len(people.boxes) for people in found] == [1, 0]
-    assert caplog.messages == ["boxes.json names 1 of the images not at all: b.jpg"]
+    assert caplog.messages == ["boxes.json has no boxes for 1 of the images: b.jpg"]
 
 
 def test_file_that_names_none_of_the_images_is_refused():

@@ -16,7 +16,7 @@ def test_box_of_a_whole_image_is_its_width_and_height():
 
 def test_boxes_come_from_one_source():
     for given in ({"boxes": [BOX], "file": Path("b.json")}, {"boxes": [BOX], "detector": "x"}):
-        with pytest.raises(ValueError, match=r"^give boxes, a boxes file or a detector, only one of them$"):
+        with pytest.raises(ValueError, match=r"^give only one of boxes, a boxes file and a detector$"):
             choose_box_source(**given)
 
 

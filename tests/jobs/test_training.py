@@ -143,7 +143,7 @@ def test_fine_tuning_with_its_own_settings_fits_a_model_of_few_blocks(people, tm
 
 
 def test_fine_tuning_without_shipped_weights_is_refused_at_once(people, tmp_path):
-    with pytest.raises(LookupError, match=r"no weights ship for other\.custom; weights ship for: "):
+    with pytest.raises(LookupError, match=r"no bundled weights for other\.custom; there are for: "):
         finetune("other", people, people, people.parent, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -245,7 +245,7 @@ for compiled in (False, True):
 
 
 def test_synchronised_batch_norms_are_refused_without_a_gpu(people, tmp_path):
-    with pytest.raises(ValueError, match="sync_batch_norm works on GPUs; this run is on cpu: leave it out"):
+    with pytest.raises(ValueError, match="sync_batch_norm works on GPUs; this run is on cpu: turn it off"):
         train_model(TokenPose(TINY), data_of(people), tmp_path, replace(SETTINGS, sync_batch_norm=True))
 
 
@@ -411,7 +411,7 @@ def test_runs_of_one_process_may_differ_in_precision(people, tmp_path):
 
 def test_more_parts_than_people_are_refused(people, tmp_path):
     settings = replace(SETTINGS, batch_size=20, accumulate=9)
-    with pytest.raises(ValueError, match="accumulate 9 needs as many people in each process; a step has 8 at least"):
+    with pytest.raises(ValueError, match="accumulate 9 needs at least 9 people in each process; one has 8"):
         train_model(TokenPose(TINY), data_of(people), tmp_path, settings)
 
 

@@ -66,11 +66,11 @@ def test_people_that_validation_cannot_count_are_told_at_the_start(people, tmp_p
     data = read_training_data(people, tmp_path / "some.json", people.parent)
     with caplog.at_level(logging.INFO, logger="tokenpose"):
         train_model(TokenPose(TINY), data, tmp_path / "run", replace(SETTINGS, epochs=1))
-    line = "validating on 8 people, by their torso: 5 count, the others lack it or a trained keypoint"
+    line = "validating on 8 people, by their torso: 5 count, the others have no torso or no trained keypoint"
     assert [record.message for record in caplog.records].count(line) == 1
     both = read_training_data(people, [people, tmp_path / "some.json"], people.parent).describe_validation()
     assert both == (
-        "validating on 16 people, by their torso: 13 count, the others lack it or a trained keypoint "
+        "validating on 16 people, by their torso: 13 count, the others have no torso or no trained keypoint "
         f"({people} 8 of 8, {tmp_path / 'some.json'} 5 of 8)"
     )
     assert data_of(people).describe_validation() == "validating on 8 people, by their torso"

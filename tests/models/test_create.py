@@ -169,7 +169,7 @@ def test_changes_that_do_not_work_are_refused(changes, error, message):
 def test_pretrained_is_refused_where_nothing_ships_with_the_names_that_do():
     available = ", ".join(list_models(pretrained=True)) or "none yet"
     with pytest.raises(
-        LookupError, match=r"no weights ship for tokenpose_s_v2\.coco_256x192; weights ship for: "
+        LookupError, match=r"no bundled weights for tokenpose_s_v2\.coco_256x192; there are for: "
     ) as caught:
         create_model("tokenpose_s_v2", pretrained=True)
     assert str(caught.value).endswith(available)
@@ -211,7 +211,7 @@ def test_pretrained_loads_what_ships(beast, shipped, generator):
 
 def test_shipped_file_that_differs_is_refused(shipped):
     shipped.write_bytes(shipped.read_bytes()[:-1] + b"\x00")
-    with pytest.raises(ValueError, match=r"not the file that ships for furry.fur_64x48 \(SHA-256 differs\): reinstall"):
+    with pytest.raises(ValueError, match=r"not the bundled file of furry.fur_64x48 \(SHA-256 differs\): reinstall"):
         create_model("furry", pretrained=True)
 
 

@@ -1,4 +1,4 @@
-"""The weights that ship: the file, what it gives on a fixed input, and its score on real people."""
+"""The bundled weights: the file, its output on a fixed input, and its score on real people."""
 
 import json
 from pathlib import Path

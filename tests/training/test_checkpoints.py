@@ -70,5 +70,5 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, capsys, pack):
 
 def test_file_of_something_else_is_refused(tmp_path):
     torch.save({"weights": torch.zeros(2)}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match="is not a checkpoint of a run: it has no step and settings"):
+    with pytest.raises(ValueError, match="is not a checkpoint of a run: it lacks step or settings"):
         read_checkpoint(tmp_path / "checkpoint.pt")

@@ -138,7 +138,7 @@ def test_interrupted_run_saves_the_step_that_it_reached_and_says_so(people, tmp_
     settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0})
     with pytest.raises(KeyboardInterrupt):
         make_trainer(people, tmp_path, settings, stop_after=10).train()
-    message = "stopped by Ctrl-C at step 10 of 12; the checkpoint has step 10: the same command with --resume goes on"
+    message = "stopped by Ctrl-C at step 10 of 12; the checkpoint has step 10: the same command with --resume continues"
     assert message in caplog.text
     second = make_trainer(people, tmp_path, settings)
     second.resume()
@@ -190,7 +190,7 @@ def test_signal_that_killed_a_reading_process_as_well_is_the_runs_ending(people,
 
 def test_new_run_in_the_place_of_an_old_one_is_refused_and_leaves_its_log(people, tmp_path):
     make_trainer(people, tmp_path).train()
-    with pytest.raises(FileExistsError, match="is of an earlier run: resume it, or use another output"):
+    with pytest.raises(FileExistsError, match="belongs to an earlier run: resume it, or use another output"):
         make_trainer(people, tmp_path).train()
     assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
 
@@ -241,7 +241,7 @@ def refused(people, checkpoint: Path) -> str:
 def test_damaged_checkpoint_is_refused_in_a_line(people, stopped):
     state = read_checkpoint(stopped)
     write_checkpoint(stopped, {name: value for name, value in state.items() if name != "identity"})
-    assert "checkpoint.pt is damaged (it has no identity): begin anew in another output, with" in refused(
+    assert "checkpoint.pt is damaged (it lacks identity): start again in another output, with" in refused(
         people, stopped
     )
     for name in ("network", "average", "optimizer"):

@@ -153,7 +153,7 @@ def test_signal_ends_the_run_after_its_step_with_a_line_and_resuming_completes_i
     assert 9 <= step < 450
     assert errors.splitlines()[-1] == (
         f"warning: stopped by {reason} at step {step} of 450; the checkpoint has step {step}: the same "
-        "command with --resume goes on"
+        "command with --resume continues"
     )
     process = start(people, tmp_path, *options, "--resume")
     output, errors = process.communicate(timeout=300)

@@ -37,7 +37,7 @@ Constraints = Mapping[str, Sequence[tuple[str, float]]]
 
 LEFT, RIGHT, MIDDLE, RIM = "#409cff", "#ff9500", "#f0f0f0", "#141414"  # as in tokenpose.visualize
 SMALL, MEDIUM, LARGE = 7, 8, 10  # points
-MARGIN, GAP, LINE, BAR = 0.12, 0.06, 0.18, 0.8  # inches, as all lengths; LINE of text, BAR of colors with its numbers
+MARGIN, GAP, LINE, BAR = 0.12, 0.06, 0.18, 0.8  # inches, like all lengths; a line of text, a color bar with its numbers
 NARROWEST = 3.4  # a figure with room for a title
 LONGEST_BAR = 3.0
 MOST_ARROWS = 60
@@ -55,9 +55,9 @@ def draw_layers(
 ) -> Figure:
     """A keypoint's attention to the image, block by block; below each, if given, the heatmap as it forms.
 
-    Patches cover the whole picture, heatmaps are placed as decoding reads them; one color scale for all blocks.
-    ``shares``: the part of the keypoint's attention that goes to the image. ``point``: where it was found, in the
-    picture's pixels.
+    Patches cover the whole picture; heatmaps lie where decoding reads them. All blocks share one color scale.
+    ``shares``: the part of the keypoint's attention that goes to the image. ``point``: where the keypoint was found,
+    in the picture's pixels.
     """
     layers, kinds = len(attention), 1 if heatmaps is None else 2
     columns = _columns(layers, kinds)
@@ -131,8 +131,8 @@ def draw_matrix(
 ) -> Figure:
     """A matrix of keypoints to keypoints, with names, and with numbers if there are at most 20 columns.
 
-    The color scale is that of pairs of different keypoints: values of a keypoint with itself may lie beyond it and are
-    then gray. It is two-sided where a value is negative. ``breaks``: rows and columns before which a line is drawn.
+    The color scale covers pairs of different keypoints. The value of a keypoint with itself is gray if it exceeds the
+    scale. The scale is two-sided if a value is negative. ``breaks``: rows and columns before which a line is drawn.
     """
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} rows and {len(columns)} columns are named; the matrix is {values.shape}")
@@ -177,11 +177,11 @@ def draw_matrix(
 def draw_constraints(
     picture: Picture, points: Points, skeleton: Skeleton, constraints: Constraints, *, title: str = ""
 ) -> Figure:
-    """The person in the picture, and an arrow from each keypoint to those it attends to; wider for larger shares.
+    """The person in the picture, and an arrow from each keypoint to those it attends to, wider for larger shares.
 
     ``points`` in the picture's pixels; ``constraints``: for each keypoint the others, with their shares of its
-    attention. Arrows have the color of the side where they start; those of a single keypoint are numbered. Where
-    there are more than 60, the strongest are drawn, and the figure says so.
+    attention. Arrows have the color of the side where they start; those of a single keypoint are numbered.
+    Only the 60 strongest are drawn; if there are more, the figure says so.
     """
     arrows = [(share, skeleton.index(name), other) for name, others in constraints.items() for other, share in others]
     arrows.sort(reverse=True)
@@ -218,7 +218,7 @@ def draw_pose(picture: Picture, poses: Poses, threshold: float = 0.15, *, title:
 
 
 def _columns(panels: int, kinds: int = 1) -> int:
-    """Up to six panels in one row, each over those of the other kinds, else rows of nearly equal length on a page."""
+    """The number of columns: up to six panels in one row, more in rows of nearly equal length that suit a page."""
     most = max(6, round(math.sqrt(1.6 * kinds * panels)))
     return math.ceil(panels / math.ceil(panels / most))
 
@@ -230,7 +230,7 @@ def _whole(picture: Picture) -> View:
 
 
 def _around(points: Points, picture: Picture) -> View:
-    """The part of a picture around points, with a quarter of their extent to spare; all of it if that is no place."""
+    """The part of a picture around points, with a margin of a quarter of their extent; all of it if that is tiny."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     around = [
@@ -242,7 +242,7 @@ def _around(points: Points, picture: Picture) -> View:
 
 
 def _fit(view: View, longer: float) -> tuple[float, float]:
-    """(width, height) in inches of a panel whose longer side is given."""
+    """(width, height) in inches of a panel with the given longer side."""
     (left, right), (top, bottom) = view
     inch = longer / max(right - left, bottom - top)
     return (right - left) * inch, (bottom - top) * inch
@@ -265,7 +265,7 @@ def _panels(
     pitch: float = 0.0,
     right: float = BAR,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with a row of panels for each of ``above``, the room over it; ``right``: room beside them all."""
+    """A figure with a row of panels for each entry of ``above``, the space above that row; ``right``: space beside."""
     pitch = max(pitch, size[0]) + GAP
     width = max(NARROWEST, 2 * MARGIN + columns * pitch + right)
     heading, small = _wrap(title, width, LARGE), _wrap(note, width, SMALL)
@@ -295,14 +295,14 @@ def _gray(picture: Picture) -> Gray:
 
 def _show_picture(axes: Axes, picture: np.ndarray) -> None:
     axes.imshow(picture, aspect="auto", cmap="gray", vmin=-20, vmax=350)  # gray pictures are darkened
-    axes.autoscale(False)  # what lies outside the picture does not shrink it
+    axes.autoscale(False)  # points outside the picture must not shrink it
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
 
 def _overlay() -> Colormap:
-    """A color map that is more opaque for larger values: the photograph shows where there is no attention."""
+    """A color map that is more opaque for larger values: without attention the photograph shows through."""
     colors = colormaps["plasma"](np.linspace(0.2, 1, 256))  # its dark end would not show on a dark photograph
     colors[:, 3] = 0.9 * np.linspace(0, 1, 256) ** 0.5
     return ListedColormap(colors)
@@ -357,7 +357,7 @@ def _add_bar(figure: Figure, image: AxesImage, label: str, part: int, parts: int
     each = (high - low) / parts
     length = min(0.85 * each, LONGEST_BAR / height)
     bar_axes = figure.add_axes((left + 0.15 / width, high - part * each - length, 0.1 / width, length), label="bar")
-    bar_axes.set_facecolor("0.3")  # a middling photograph
+    bar_axes.set_facecolor("0.3")  # like a photograph of medium brightness
     bar = figure.colorbar(image, cax=bar_axes)
     bar.ax.tick_params(labelsize=SMALL, length=2)
     bar.set_label(label, fontsize=MEDIUM)
@@ -397,7 +397,7 @@ def _arrow_style(share: float, color: str) -> dict[str, Any]:
     return {
         "arrowstyle": "-|>,head_length=0.5,head_width=0.25",
         "mutation_scale": 7 + 5 * share,
-        "connectionstyle": "arc3,rad=0.18",  # there and back stay apart
+        "connectionstyle": "arc3,rad=0.18",  # keeps opposite arrows apart
         "shrinkA": 3,
         "shrinkB": 4,
         "linewidth": _arrow_width(share),

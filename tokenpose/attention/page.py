@@ -1,4 +1,4 @@
-"""A page to explore attention: one HTML file that contains the photograph and the numbers and loads nothing else."""
+"""A page to explore attention: one HTML file that contains photographs and numbers and loads nothing else."""
 
 import base64
 import hashlib
@@ -65,12 +65,12 @@ def look_inside(people: Sequence[Person], models: Sequence[tuple[str, TokenPose]
 
 
 def write_attention_page(panels: Sequence[Panel], path: str | Path) -> None:
-    """Write one HTML file that shows what each keypoint attends to; several people, photographs or models side by side.
+    """Write one HTML file that shows what each keypoint attends to; people, photographs and models side by side.
 
     The file needs no server and loads nothing: it contains photographs as JPEG, and attention and heatmaps as 8-bit
-    numbers with a low end and a step for each row or map, exact to half a step, 1/510 of the row's range.
+    numbers with a lowest value and a step for each row or map, exact to half a step, 1/510 of the row's range.
 
-    Raises ValueError for no panel, for more than `MOST_PANELS` and for maps of another image, and what `read_image`
+    Raises ValueError for no panels, more than `MOST_PANELS` and maps of another image, and what `read_image`
     raises.
     """
     if not 1 <= len(panels) <= MOST_PANELS:
@@ -80,14 +80,14 @@ def write_attention_page(panels: Sequence[Panel], path: str | Path) -> None:
 
 
 def _fill(template: str, people: Sequence[dict[str, Any]]) -> str:
-    """The template with its three places filled in one pass, so that inserted text is not searched for places."""
+    """Fill the template's three placeholders in one pass, so that inserted text is not searched."""
     title = " | ".join(dict.fromkeys(person["title"] for person in people))
     places = {"title": html.escape(title), "policy": _policy(template), "people": _json(people)}
     return re.sub(r"@(title|policy|people)@", lambda place: places[place[1]], template)
 
 
 def _policy(template: str) -> str:
-    """A Content-Security-Policy of the template's own style and script and of embedded images; all else is refused."""
+    """A Content-Security-Policy that allows the template's own style and script and embedded images, nothing else."""
     style, script = (
         base64.b64encode(hashlib.sha256(re.findall(rf"<{tag}>(.*?)</{tag}>", template, re.DOTALL)[0].encode()).digest())
         for tag in ("style", "script")
@@ -106,7 +106,9 @@ def _describe(panel: Panel) -> dict[str, Any]:
     """What the page's script needs to know about a person, as plain values."""
     maps, pixels = panel.maps, read_image(panel.image).permute(1, 2, 0).numpy()
     if pixels.shape[:2] != maps.image_size:
-        raise ValueError(f"{panel.title}: the image is {pixels.shape[:2]}, the maps are of one of {maps.image_size}")
+        raise ValueError(
+            f"{panel.title}: the image is {pixels.shape[:2]}, the maps belong to an image of {maps.image_size}"
+        )
     heads: list[Heads | int] = ["mean", "max", "rollout", *range(maps.to_image.shape[1])]
     to_image, to_keypoints = _shares(maps, heads)
     rows = [maps.skeleton.index(name) for name in maps.names]
@@ -141,7 +143,7 @@ def _shares(
 ) -> tuple[
     Float[np.ndarray, "layers choices queries rows columns"], Float[np.ndarray, "layers choices queries keypoints"]
 ]:
-    """Shares of each row's attention for each way to reduce heads; maxima alone don't sum to 1 yet."""
+    """Shares of each row's attention, for each way to reduce heads. Rows of maxima are rescaled to sum to 1."""
     reduced = [maps.reduce(choice) for choice in heads]
     to_image = np.concatenate([one.to_image for one in reduced], axis=1)
     to_keypoints = np.concatenate([one.to_keypoints for one in reduced], axis=1)
@@ -150,7 +152,7 @@ def _shares(
 
 
 def _pack(values: Float[np.ndarray, "..."], leading: int) -> dict[str, Any]:
-    """Bytes in base64: value = low + step * byte, with a low and a step for each place of the leading axes."""
+    """Values as bytes in base64: value = low + step * byte, with low and step for each index of the leading axes."""
     blocks = values.reshape(*values.shape[:leading], -1).astype(np.float64)
     low = np.vectorize(_short)(blocks.min(axis=-1))
     step = np.vectorize(_short)((blocks.max(axis=-1) - low) / 255)
@@ -173,7 +175,7 @@ def _rounded(values: Float[np.ndarray, "..."]) -> Any:
 
 
 def _canvas_matrix(matrix: Float[np.ndarray, "2 3"]) -> list[float]:
-    """Crop -> image as a canvas takes it: column by column, and with pixel centers at halves instead of integers."""
+    """Crop -> image as a canvas expects it: column by column, and with pixel centers at halves instead of integers."""
     inverse = invert(torch.from_numpy(matrix)[None])[0].double().numpy()
     inverse[:, 2] += 0.5 - inverse[:, :2].sum(axis=1) / 2
     return [float(value) for value in inverse.T.ravel()]

@@ -58,7 +58,7 @@ def check_skeleton(settings: Augmentation, skeleton: Skeleton) -> None:
 
 
 class Draws(NamedTuple):
-    """The random draws for each person. All are always made, so turning one on doesn't change the others.
+    """The random draws for each person. All are always made, so that turning one on doesn't change the others.
 
     The draws stay on the generator's device until they are needed on the people's: checking whether there is anything
     to do then doesn't wait for a GPU.

@@ -42,9 +42,9 @@ Windows = UInt8[Tensor, "people 3 side side"]
 class WindowDataset(Dataset[tuple[Tensor, int]]):
     """A decoded square window around each person, wide enough for every zoom and turn: (uint8 (3, side, side), index).
 
-    A window has the crop's resolution, a quarter more with half bodies, which are magnified. ``cache``: "ram" keeps the
-    decoded windows of all people in memory, "device" on ``device`` (side x side x 3 bytes each), from `load` or the
-    first access on; "none" decodes them each time. The windows are the same. Raises ValueError if they don't fit into
+    A window has the crop's resolution, or a quarter more with half bodies, which are magnified. ``cache``: "ram" keeps
+    the decoded windows of all people in memory, "device" on ``device`` (side x side x 3 bytes each), from `load` or the
+    first access on; "none" decodes them each time, with the same result. Raises ValueError if they don't fit into
     memory.
     """
 
@@ -141,8 +141,8 @@ class TrainingBatches:
 
     An epoch has ``batch_count`` whole batches; the rest of the permutation is dropped. ``batch_size`` people are split
     over ``processes``, of which this is number ``process``. ``workers`` processes read images, at most one per core.
-    Raises ValueError if a batch has fewer people than there are processes, and if the skeleton's names don't tell what
-    the augmentation needs.
+    Raises ValueError if a batch has fewer people than there are processes, and if the augmentation needs something that
+    the skeleton's names don't tell.
     """
 
     def __init__(
@@ -268,8 +268,8 @@ def _memory() -> float:
 
 
 def _iterate(loader: Any) -> Iterator[Any]:
-    """The loader's batches, without torch's handler of SIGCHLD. That one raises wherever the main thread is when a
-    worker dies, even while a checkpoint is written. The loader itself checks its workers every 5 seconds."""
+    """The loader's batches, without torch's SIGCHLD handler, which raises wherever the main thread is when a worker
+    dies, even while a checkpoint is written. The loader itself checks its workers every 5 seconds."""
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         return iter(loader)
     before: Any = signal.getsignal(signal.SIGCHLD)

@@ -16,30 +16,30 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class ImageBoxes:
-    """The people's boxes in one image, and the image's id where the file gives one."""
+    """The people's boxes in one image, and the image's id if the file has one."""
 
     boxes: list[Box] = field(default_factory=list)
     image_id: Any = None
     scores: list[float] = field(default_factory=list)
-    """Of a file's boxes, one each; 1 where it gives none."""
+    """One score for each of a file's boxes; 1 if the file has none."""
     unscored: int = 0
-    """Of how many boxes the file gives no score."""
+    """The number of boxes without a score in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoxesFile:
-    """A boxes file's content, by the images' names as the file has them (their ids as text where it has no names)."""
+    """A boxes file's content, by the image names in the file, or by their ids as text if it has no names."""
 
     path: Path
     images: Mapping[str, ImageBoxes]
     other_categories: Mapping[str, int] = field(default_factory=dict)
-    """How many boxes are left out for their category's id, by that as it is written, where one was asked for."""
+    """The number of boxes left out because of their category, by category id, if one category was requested."""
 
     def of_images(self, paths: Sequence[Path]) -> list[ImageBoxes]:
-        """Each image's boxes; none, with a logged warning, where the file doesn't name it.
+        """Each image's boxes. Images that the file doesn't name get none, and a warning is logged.
 
         An image is looked up by its path as given, by its file name, and by its stem as an id, with and without leading
-        zeros. Raises LookupError where the file names none of the images, ValueError where an entry fits two of them.
+        zeros. Raises LookupError if the file names none of the images, ValueError if an entry fits two of them.
         """
         keys = self._find_keys(paths)
         missing = [str(path) for path, key in zip(paths, keys, strict=True) if key is None]
@@ -50,7 +50,7 @@ class BoxesFile:
             fitting = [str(path) for path, key in zip(paths, keys, strict=True) if key == twice[0]]
             raise ValueError(f"{self.path}: {twice[0]!r} fits {_shorten(fitting)}; name images by their paths there")
         if missing:
-            logger.warning("%s names %d of the images not at all: %s", self.path, len(missing), _shorten(missing))
+            logger.warning("%s has no boxes for %d of the images: %s", self.path, len(missing), _shorten(missing))
         return [self.images[key] if key is not None else ImageBoxes() for key in keys]
 
     def _find_keys(self, paths: Iterable[Path]) -> list[str | None]:
@@ -67,7 +67,7 @@ class BoxesFile:
 
 
 def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFile:
-    """Read a JSON file of boxes, in one of three forms; with ``category_id`` without records of other categories.
+    """Read a JSON file of boxes, in one of three forms. ``category_id`` leaves out records of other categories.
 
     {"photo.jpg": [[x1, y1, x2, y2], ...]}; a list of records with "bbox" (x, y, width, height), "file_name" or
     "image_id", and perhaps "score", as in COCO results; a COCO annotation file, without its crowds and, where it lists

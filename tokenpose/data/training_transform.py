@@ -41,9 +41,9 @@ class TrainingTransform:
         """A named tuple of crops (people, 3, H, W), heatmaps (people, K, h, w), weights (people, K) and keypoints.
 
         ``keypoints`` (people, K, 2), all labeled, or (people, K, 3) with COCO's third value, 0 where a keypoint isn't
-        labeled; x and y in image pixels. The weights are 0 for those and 1 for the others, the returned keypoints are
-        in heatmap cells. Draws come from ``generator``, on this transform's device; None: from one that torch's own
-        random numbers seed, which differ in each worker of a DataLoader and follow ``torch.manual_seed``.
+        labeled; x and y in image pixels. The weights are 0 for those and 1 for the others; the returned keypoints
+        are in heatmap cells. Random numbers come from ``generator``, on this transform's device. None: a new generator,
+        seeded by torch's global one, which follows ``torch.manual_seed`` and differs between DataLoader workers.
 
         Raises what `Transform` raises, and ValueError for keypoints of another shape or that aren't finite.
         """

@@ -11,7 +11,7 @@ from tokenpose.shapes import Centers, Keypoints, Matrices, Scales
 
 
 def constant(values: Sequence[Any], beside: Tensor) -> Tensor:
-    """A few numbers as a tensor of the dtype and on the device of another; a GPU is not waited for."""
+    """A few numbers as a tensor with the dtype and device of ``beside``, without waiting for a GPU."""
     return torch.tensor(values, dtype=beside.dtype, device="cpu").to(beside.device, non_blocking=True)
 
 
@@ -34,9 +34,9 @@ def crop_matrices(
 
 
 def resize_matrices(matrices: Matrices, from_size: tuple[int, int], to_size: tuple[int, int]) -> Matrices:
-    """The maps into a crop of another (height, width) that shows the same: crop -> heatmap, for example.
+    """Change the size (height, width) of what the matrices map to, from crop to heatmap for example.
 
-    As published, one factor for both axes, (to width - 1) / (from width - 1), measured between the two centers.
+    As published, both axes have one factor, (to width - 1) / (from width - 1), and the centers coincide.
     """
     factor = (to_size[1] - 1) / (from_size[1] - 1)
     from_center = constant([(from_size[1] - 1) / 2, (from_size[0] - 1) / 2], matrices)
@@ -46,7 +46,7 @@ def resize_matrices(matrices: Matrices, from_size: tuple[int, int], to_size: tup
 
 
 def invert(matrices: Matrices) -> Matrices:
-    """The maps back."""
+    """The inverse maps."""
     (a, b), (c, d) = (row.unbind(dim=-1) for row in matrices[..., :2].unbind(dim=-2))
     adjugate = torch.stack((torch.stack((d, -b), dim=-1), torch.stack((-c, a), dim=-1)), dim=-2)
     linear = adjugate / (a * d - b * c)[..., None, None]
@@ -54,16 +54,16 @@ def invert(matrices: Matrices) -> Matrices:
 
 
 def compose(second: Matrices, first: Matrices) -> Matrices:
-    """The maps that do ``first``, then ``second``."""
+    """The maps that apply ``first``, then ``second``."""
     linear = _product(second[..., :2], first[..., :2])
     return torch.cat((linear, _product(second[..., :2], first[..., 2:]) + second[..., 2:]), dim=-1)
 
 
 def transform_points(points: Keypoints, matrices: Matrices) -> Keypoints:
-    """Points (x, y) through each person's map."""
+    """Apply each person's map to their points (x, y)."""
     return _product(points, matrices[..., :2].transpose(-2, -1)) + matrices[..., 2].unsqueeze(-2)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """A matrix product by sums: autocast and TF32, which would round coordinates, leave it alone."""
+    """A matrix product by multiplication and sum, since autocast and TF32 would round the coordinates of a matmul."""
     return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(dim=-2)

@@ -1,4 +1,4 @@
-"""Boxes -> centers and scales: what part of an image a crop shows."""
+"""Boxes -> centers and scales: the part of an image that a crop shows."""
 
 import torch
 

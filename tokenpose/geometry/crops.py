@@ -8,21 +8,21 @@ from torch.nn import functional
 from tokenpose.geometry.affine import constant, invert
 from tokenpose.shapes import Crops, Matrices, Pixels
 
-_PIXELS_AT_ONCE = 4_000_000  # 48 MB as float32, which grid_sample needs; beyond, reading neighbors is faster too
+_PIXELS_AT_ONCE = 4_000_000  # 48 MB as float32, which grid_sample needs; reading neighbors is faster above
 
 
 def crop_image(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
-    """Everybody's crop of one image, which is not copied per person. ``matrices``: image -> crop of (height, width).
+    """Crop each person from one image, which is not copied per person. ``matrices``: image -> crop of (height, width).
 
-    Values stay in the image's range; the wider floating dtype of ``image`` and ``matrices``. A large image is not
-    converted to it as a whole.
+    Values stay in the image's range. The result has the wider floating dtype of ``image`` and ``matrices``; large
+    images are not converted to it as a whole.
     """
     crop = _crop_whole if image.shape[-2] * image.shape[-1] <= _PIXELS_AT_ONCE else _crop_sparsely
     return crop(image, matrices, crop_size)
 
 
 def _crop_whole(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
-    """grid_sample shares its work among threads image by image: each person, or each half of one, looks at the same."""
+    """Use grid_sample. It gives threads one image each, so each person, or each half of a single one, is an image."""
     people, (height, width) = len(matrices), crop_size
     halves = 2 if people == 1 and height % 2 == 0 else 1
     grid = sampling_grid(matrices, crop_size, image.shape[-2:])
@@ -33,7 +33,7 @@ def _crop_whole(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]) -
 
 
 def _crop_sparsely(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
-    """The same from only the four neighbors of each sample: nothing else of the image is read."""
+    """The same, reading only the four neighbors of each sample."""
     rows, columns = image.shape[-2:]
     points = _spread(invert(matrices), crop_size)
     first = points.floor()
@@ -62,10 +62,10 @@ def crop_normalized(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Crops:
-    """`normalize` of `crop_image`, for images in 0..255."""
+    """Crop with `crop_image` and `normalize` the result, for images in 0..255."""
     crops = crop_image(image, matrices, crop_size)
     black, factor = _normalization(crops, mean, std, unit=255.0)
-    # into the crops that were just made: fresh memory takes half as long again
+    # in place: with new memory this takes half as long again
     return torch.addcmul(black, crops, factor, out=crops)
 
 
@@ -80,7 +80,7 @@ def normalize(
 def _normalization(
     crops: Crops, mean: tuple[float, float, float], std: tuple[float, float, float], unit: float
 ) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
-    """What black becomes, and the factor of a value."""
+    """The normalized value of black, and the factor for other values."""
     deviation = constant(std, crops).view(3, 1, 1)
     return -constant(mean, crops).view(3, 1, 1) / deviation, 1 / (deviation * unit)
 
@@ -88,7 +88,7 @@ def _normalization(
 def sampling_grid(
     matrices: Matrices, crop_size: tuple[int, int], image_size: tuple[int, int] | torch.Size
 ) -> Float[Tensor, "people height width 2"]:
-    """Where each crop pixel lies in the image, in grid_sample's units: -1 and 1 are the image's edges."""
+    """The place of each crop pixel in the image, in grid_sample's units: -1 and 1 are the image's edges."""
     sides = constant([image_size[1], image_size[0]], matrices).view(2, 1)
     back = invert(matrices) * (2 / sides)
     back = torch.cat((back[..., :2], back[..., 2:] + 1 / sides - 1), dim=-1)
@@ -96,7 +96,7 @@ def sampling_grid(
 
 
 def _spread(back: Matrices, crop_size: tuple[int, int]) -> Float[Tensor, "people 2 height width"]:
-    """Where the maps from the crop take each crop pixel."""
+    """Apply the maps ``back`` from the crop to each crop pixel."""
     height, width = crop_size
     x = torch.arange(width, dtype=back.dtype, device=back.device)
     y = torch.arange(height, dtype=back.dtype, device=back.device)

@@ -1,4 +1,4 @@
-"""Decoding: where in its heatmap each keypoint is, in heatmap cells. Scores are the heatmaps' peak values."""
+"""Decoding: heatmaps become keypoints, in heatmap cells. Scores are the heatmaps' peak values."""
 
 import math
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def decode(heatmaps: Heatmaps, decoder: str = "dark") -> Decoded:
 
 
 def decode_argmax(heatmaps: Heatmaps) -> Decoded:
-    """The cell of the maximum; the first in row-major order of several."""
+    """The cell of the maximum; of several, the first in row-major order."""
     scores, column, row = _peaks(heatmaps)
     return _positive(torch.stack((column, row), dim=-1).float(), scores)
 
@@ -60,7 +60,7 @@ def decode_dark(heatmaps: Heatmaps) -> Decoded:
     radius = 2 + BLUR_WIDTH // 2
     around = _around_peaks(heatmaps, column, row, radius)
     blur = constant(_blur_matrix(5, 2 * radius + 1), heatmaps)
-    rows_blurred = (blur.unsqueeze(-1) * around.unsqueeze(-3)).sum(dim=-2)  # by sums: autocast and TF32 would round
+    rows_blurred = (blur.unsqueeze(-1) * around.unsqueeze(-3)).sum(dim=-2)  # autocast and TF32 would round a matmul
     near = (rows_blurred.unsqueeze(-2) * blur).sum(dim=-1).clamp(min=1e-10).log()
     step, solvable = _newton_step(near)
     usable = solvable & _interior(heatmaps, column, row, margin=1, far_margin=2)
@@ -68,7 +68,7 @@ def decode_dark(heatmaps: Heatmaps) -> Decoded:
 
 
 def decode_soft_argmax(heatmaps: Heatmaps, sharpness: float = 20.0) -> Decoded:
-    """Mean position under softmax(sharpness x map / peak): smooth, and the same whatever the map's scale."""
+    """Mean position under softmax(sharpness x map / peak). Smooth, and independent of the map's scale."""
     height, width = heatmaps.shape[-2:]
     scores = heatmaps.flatten(2).amax(dim=-1)
     relative = heatmaps.flatten(2) / scores.clamp(min=torch.finfo(heatmaps.dtype).tiny).unsqueeze(-1)
@@ -88,7 +88,7 @@ DECODERS: dict[str, Callable[[Heatmaps], Decoded]] = {
 
 
 def _peaks(heatmaps: Heatmaps) -> tuple[Scores, Cells, Cells]:
-    """First in which strip of two rows, then where in it: maxima are found many times faster than their places."""
+    """Find the peak's strip of two rows, then its cell in the strip, since a maximum is much faster than an argmax."""
     height, width = heatmaps.shape[-2:]
     strips = heatmaps.unflatten(-2, (-1, 2 if height % 2 == 0 else 1)).flatten(-2)
     scores, strip = strips.amax(dim=-1).max(dim=-1)
@@ -102,7 +102,7 @@ def _positive(keypoints: Keypoints, scores: Scores) -> Decoded:
 
 
 def _interior(heatmaps: Heatmaps, column: Cells, row: Cells, margin: int, far_margin: int = 1) -> Tensor:
-    """Cells with ``margin < x < width - far_margin``, the same for y: where the published decoders refine."""
+    """Whether ``margin < x < width - far_margin``, and the same for y. Published decoders refine only there."""
     height, width = heatmaps.shape[-2:]
     across = (column > margin) & (column < width - far_margin)
     return across & (row > margin) & (row < height - far_margin)
@@ -124,7 +124,7 @@ def _around_peaks(
 
 @lru_cache
 def _blur_matrix(outputs: int, inputs: int) -> tuple[tuple[float, ...], ...]:
-    """Each row a normalized Gaussian of BLUR_WIDTH cells, one cell further right; as numbers, for any device."""
+    """Rows of a normalized Gaussian of BLUR_WIDTH cells, each shifted one cell further; numbers, for any device."""
     kernel = [math.exp(-((cell - BLUR_WIDTH // 2) ** 2) / (2 * BLUR_SIGMA**2)) for cell in range(BLUR_WIDTH)]
     weights = [value / sum(kernel) for value in kernel]
     return tuple((0.0,) * row + (*weights, *(0.0,) * (inputs - BLUR_WIDTH - row)) for row in range(outputs))

@@ -1,4 +1,4 @@
-"""Encoding: keypoints become the heatmaps that a network should put out."""
+"""Encoding: keypoints become the heatmaps that a network learns to predict."""
 
 import torch
 
@@ -11,9 +11,9 @@ def encode_gaussian(
     heatmap_size: tuple[int, int],
     sigma: float,
 ) -> tuple[Heatmaps, TargetWeights]:
-    """Whole Gaussians of peak 1 at real-valued positions (heatmap cells), and weights (0 or 1).
+    """Gaussians with peak 1, not cut off, at real-valued positions in heatmap cells; and weights, 0 or 1.
 
-    Weight 0 and an empty map where the keypoint is invisible or its Gaussian's 3-sigma box misses the map.
+    A keypoint that isn't visible, or whose 3-sigma box misses the map, has weight 0 and an empty map.
     """
     height, width = heatmap_size
     x, y = keypoints.unbind(dim=-1)

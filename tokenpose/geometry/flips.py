@@ -1,4 +1,4 @@
-"""Mirroring: the heatmaps of a mirrored crop, left and right exchanged."""
+"""Mirroring: exchange left and right keypoints, and mirror heatmaps back."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from tokenpose.skeletons import IndexPairs, explain_unknown_flip_pairs
 
 
 def flip_order(keypoints: int, flip_pairs: IndexPairs | None, names: Sequence[str] = ()) -> list[int]:
-    """For each keypoint, whose place it takes in a mirrored image.
+    """For each keypoint, the index of the keypoint that it becomes in a mirrored image.
 
-    Raises ValueError where the pairs are unknown (None), with the reason if the keypoints' names are given.
+    Raises ValueError if the pairs are unknown (None), with the reason if the keypoints' names are given.
     """
     if flip_pairs is None:
         reason = f"their names don't tell ({explain_unknown_flip_pairs(names)})" if names else "their names don't tell"
@@ -24,5 +24,5 @@ def flip_order(keypoints: int, flip_pairs: IndexPairs | None, names: Sequence[st
 
 
 def flip_heatmaps(heatmaps: Heatmaps, flip_pairs: IndexPairs | None) -> Heatmaps:
-    """Heatmaps of a mirrored crop -> of the crop: mirrored, left and right exchanged; no shift by a pixel."""
+    """Turn heatmaps of a mirrored crop into heatmaps of the crop: mirror them and exchange left and right. No shift."""
     return heatmaps.flip(-1)[:, flip_order(heatmaps.shape[1], flip_pairs)]

@@ -26,7 +26,7 @@ def whole_image(pixels: RgbImage) -> Float[np.ndarray, "1 4"]:
 
 @dataclass(frozen=True, kw_only=True)
 class BoxSource:
-    """Where people's boxes come from: ``given`` for each image, else from a ``file``, else ``find`` looks for them."""
+    """Where people's boxes come from: a ``file``, boxes ``given`` for all images, or ``find``, which looks for them."""
 
     given: Sequence[Box] = ()
     file: Path | None = None
@@ -48,13 +48,13 @@ def choose_box_source(
 ) -> BoxSource:
     """Take people's boxes as given, from a file, or from a detector; without any of them each image is one person.
 
-    ``threshold``: the detector's least score; None: the default of `detect`. The detector is loaded at once, so that
-    what is wrong with it shows before anything is done.
+    ``threshold``: the detector's minimum score; None: the default of `detect`. The detector is loaded immediately, so
+    that a problem with it shows before any work is done.
 
     Raises ValueError for more than one source, and what `detect` raises for a detector.
     """
     if sum((bool(boxes), file is not None, detector is not None)) > 1:
-        raise ValueError("give boxes, a boxes file or a detector, only one of them")
+        raise ValueError("give only one of boxes, a boxes file and a detector")
     if detector is not None:
         load_detector(detector, device)
         options = {} if threshold is None else {"threshold": threshold}

@@ -10,7 +10,7 @@ from tokenpose.models.weights import CHECKPOINT_SUFFIXES, write_weights
 def convert_checkpoint(checkpoint: Path, name: str, output: Path) -> None:
     """Write a published PyTorch checkpoint of the named model as a weights file. Every parameter has to fit.
 
-    Raises ValueError for a file of another kind and for weights of another model, and what `create_model` raises.
+    Raises ValueError for a file with another suffix and for weights of another model, and what `create_model` raises.
     """
     if checkpoint.suffix not in CHECKPOINT_SUFFIXES:
         suffixes = ", ".join(CHECKPOINT_SUFFIXES)

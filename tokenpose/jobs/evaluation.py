@@ -90,7 +90,7 @@ def evaluate_with(
     category: str | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> Evaluation:
-    """The same as `evaluate`, with settings that were made before."""
+    """The same as `evaluate`, with ready-made settings."""
     if not isinstance(data, str | Path):
         raise TypeError(f"data must be the path of one annotation file; got {data!r:.80}")
     predict_many = _predict_many(PosePredictor(model, settings.decoder, settings.flip_test), settings.batch_size)
@@ -106,12 +106,12 @@ def read_people(
     ground_truth: str | Path | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> Samples:
-    """The labeled people of an annotation file, as `evaluate` reads them. Raises what it raises."""
+    """The labeled people of an annotation file, as `evaluate` reads them. Raises the same errors."""
     return rename_keypoints(read_annotations(data, category, ground_truth), rename or {})
 
 
 def _tuple(values: Any) -> Any:
-    """A list as a tuple; text and what can't be iterated as they are, for the settings to refuse."""
+    """A tuple of the values. Text and values that can't be iterated stay as they are, and the settings refuse them."""
     return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else values
 
 

@@ -20,10 +20,10 @@ def choose_people(
     find_boxes: Callable[[RgbImage], Any],
     models: int = 1,
 ) -> list[Person]:
-    """The people of these photographs, by a boxes file, the same boxes for all, or what ``find_boxes`` finds.
+    """The people of these photographs: from a boxes file, by the same boxes in each, or by ``find_boxes``.
 
-    Raises ValueError where there is nobody, where a box can't be cropped and where people times ``models`` are more
-    than a page shows; and what reading images and boxes files raises.
+    Raises ValueError if there is nobody, if a box can't be cropped and if people times ``models`` exceed `MOST_PANELS`,
+    and what reading images and boxes files raises.
     """
     known = read_boxes_file(boxes_file).of_images(paths) if boxes_file else [ImageBoxes(boxes=list(boxes))] * len(paths)
     people = []
@@ -60,9 +60,9 @@ def write_attention(
     maps: Path | None = None,
     decoder: str = "dark",
 ) -> None:
-    """Write a page with a panel for each person and model, which are given with their names.
+    """Write a page with a panel for each person and model. ``models`` are (name, model).
 
-    ``maps``: a folder for each panel's numbers, `AttentionMaps` as PHOTO.1.npz for panel 1.
+    ``maps``: a folder for the `AttentionMaps` of each panel, PHOTO.1.npz for panel 1.
     """
     for folder in filter(None, (page.parent, maps)):
         make_folder(folder)

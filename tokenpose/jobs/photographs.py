@@ -1,4 +1,4 @@
-"""Photographs in files: found, given their people's boxes, predicted, and written out as pictures and JSON."""
+"""Prediction of image files: find them, get their people's boxes, predict poses, write pictures and JSON."""
 
 import json
 import logging
@@ -195,7 +195,7 @@ def write_photographs(
 ) -> Counts:
     """Predict photographs and write each one's picture and JSON file; ``tick`` is called after each.
 
-    Keypoints of a score below ``threshold`` are not drawn. A photograph that fails is logged, and the others are done.
+    Keypoints with a score below ``threshold`` are not drawn. A photograph that fails is logged, and the others go on.
     """
     for folder in {photograph.picture.parent for photograph in photographs}:
         make_folder(folder)

@@ -1,4 +1,4 @@
-"""Sheets of people: labelled and predicted poses side by side, and training batches as the network sees them."""
+"""Sheets of people: labeled and predicted poses side by side, and training batches as the network sees them."""
 
 from pathlib import PurePath
 
@@ -23,7 +23,7 @@ from tokenpose.training.settings import TrainingSettings
 from tokenpose.visualize import Picture, contact_sheet, crop_picture, draw_poses, scale_to_fit
 
 PERSON_SIDE = 240
-"""Pixels of a side of each half of a person's picture, labelled and predicted."""
+"""Pixels of a side of each half of a person's picture, labeled and predicted."""
 
 MOST_PEOPLE = 32
 """How many people of a batch are drawn."""
@@ -33,21 +33,21 @@ HEAT = (255.0, 64.0, 64.0)
 
 
 def draw_sheet(predictor: PosePredictor, people: Samples, source: Source, count: int, threshold: float) -> Picture:
-    """Draw the first people: the labelled pose on the left, the predicted one, from ``threshold`` on, on the right."""
+    """Draw the first people: the labeled pose on the left, the predicted one, from ``threshold`` on, on the right."""
     pictures, captions = [], []
     for index in range(min(count, len(people))):
         image = read_image_of(source, people, int(people.image_index[index]))
         predicted = predictor(image, people.boxes[index : index + 1], "xywh")
-        labelled = _labelled_pose(people, index, predicted.boxes)
-        halves = _draw_half(image, labelled, 0.5), _draw_half(image, predicted, threshold)
+        labeled = _labeled_pose(people, index, predicted.boxes)
+        halves = _draw_half(image, labeled, 0.5), _draw_half(image, predicted, threshold)
         line = np.full((len(halves[0]), 2, 3), 255, dtype=np.uint8)
         pictures.append(np.concatenate((halves[0], line, halves[1]), axis=1))
         captions.append(PurePath(people.file_of(index)).name)
     return contact_sheet(pictures, columns=5, size=(PERSON_SIDE, 2 * PERSON_SIDE + 2), captions=captions)
 
 
-def _labelled_pose(people: Samples, index: int, boxes: Float[np.ndarray, "1 4"]) -> Poses:
-    """One person's labels, with a score of 1 for a labelled keypoint and 0 for another."""
+def _labeled_pose(people: Samples, index: int, boxes: Float[np.ndarray, "1 4"]) -> Poses:
+    """One person's labels, with a score of 1 for a labeled keypoint and 0 for another."""
     return Poses(
         keypoints=people.keypoints[index : index + 1],
         scores=people.visible[index : index + 1].astype(np.float32),

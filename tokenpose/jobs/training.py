@@ -167,8 +167,8 @@ def _draw_predictions(model: TokenPose, data: TrainingData, settings: TrainingSe
 
 
 def _supervise(model: TokenPose, settings: TrainingSettings) -> Supervised:
-    """The model with its auxiliary losses: guidance of all blocks but the first third, patches halfway and before the
-    last block."""
+    """The model with its auxiliary losses: guidance in all blocks except the first third, patches halfway and before
+    the last block."""
     depth = model.spec.groups * model.spec.depth
     guided_blocks = tuple(range(depth // 3, depth)) if settings.guidance else ()
     patch_blocks = (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patches and depth > 1 else ()
@@ -206,5 +206,5 @@ def _made_of(data: TrainingData, start: Mapping[str, Any] | None) -> dict[str, A
 
 
 def _file_name(samples: Samples) -> str:
-    """The annotation files' names, without their folders, which are nobody's business."""
+    """The annotation files' names, without their folders, which may be private."""
     return ", ".join(PurePath(name).name for name in samples.origins)

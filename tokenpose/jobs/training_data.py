@@ -74,7 +74,8 @@ class TrainingData:
         line = f"validating on {len(samples)} people, by their {unit.name}"
         if counted.all():
             return line
-        return f"{line}: {counted.sum()} count, the others lack it or a trained keypoint{_by_file(samples, counted)}"
+        by_file = _by_file(samples, counted)
+        return f"{line}: {counted.sum()} count, the others have no {unit.name} or no trained keypoint{by_file}"
 
 
 def read_training_data(
@@ -152,7 +153,7 @@ def _check_images(samples: Samples, source: CheckedSource) -> None:
 
 
 def _by_file(samples: Samples, counted: Bool[np.ndarray, " people"]) -> str:
-    """How many count of each file, where there are several."""
+    """The number of people that count in each file, if there are several files."""
     if samples.origin_index is None or len(samples.origins) == 1:
         return ""
     origin_index = samples.origin_index[samples.image_index]

@@ -1,4 +1,4 @@
-"""The model that a training starts from: what the recipe says, with changes."""
+"""The model that training starts from: the recipe's, with changes."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ def make_trainee(
     weights: str | Path | None = None,
     **model_changes: Any,
 ) -> tuple[TokenPose, TrainingSettings]:
-    """The model that a training starts from, and the settings of the training.
+    """The model that training starts from, and the settings of the training.
 
     ``changes`` override the recipe's settings. ``name``, ``pretrained``, ``weights`` and ``model_changes`` are as in
     `tokenpose.create_model`, and override the recipe's model. The seed determines random weights.

@@ -49,7 +49,7 @@ def create_model(
     """A model by name, in eval mode: "architecture" or "architecture.tag" (`tokenpose.list_models`), or by location:
     "local-dir:folder" or "hf-hub:user/name@revision", as `tokenpose.save_pretrained` and `push_to_hub` wrote it.
 
-    ``pretrained``: load the weights that ship for the name (weights in a folder or on a hub are always loaded).
+    ``pretrained``: load the bundled weights of the name (weights in a folder or on a hub are always loaded).
     ``weights``: load a safetensors file or folder that tokenpose wrote, whose spec must agree with the name, or a
     PyTorch checkpoint (.pth, .pt, .ckpt, .bin, .tar) of the named model, with published parameter names or ours; no
     code in it is run.
@@ -61,8 +61,8 @@ def create_model(
     parameters that they don't have.
     ``backbone_pretrained`` starts a timm backbone from timm's weights.
 
-    Raises LookupError for unknown names (with the closest) and for ``pretrained`` where nothing ships (with the names
-    that do), ValueError for specs that don't work and weights that don't fit, FileNotFoundError, and what
+    Raises LookupError for unknown names (with the closest) and for ``pretrained`` without bundled weights (with the
+    names that have some), ValueError for specs that don't work and weights that don't fit, FileNotFoundError, and what
     `tokenpose.models.hub.find_folder` raises.
     """
     if not isinstance(name, str):
@@ -177,10 +177,10 @@ def _shipped(full_name: str, tag: Tag) -> Path:
     """The path of the weights file in the package, after a check of its hash."""
     if tag.checkpoint is None:
         available = ", ".join(list_models(pretrained=True)) or "none yet"
-        raise LookupError(f"no weights ship for {full_name}; weights ship for: {available}")
+        raise LookupError(f"there are no bundled weights for {full_name}; there are for: {available}")
     path = Path(str(files("tokenpose") / "checkpoints" / tag.checkpoint))
     if hashlib.sha256(path.read_bytes()).hexdigest() != tag.sha256:
-        raise ValueError(f"{path} is not the file that ships for {full_name} (SHA-256 differs): reinstall tokenpose")
+        raise ValueError(f"{path} is not the bundled file of {full_name} (SHA-256 differs): reinstall tokenpose")
     return path
 
 

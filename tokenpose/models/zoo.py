@@ -13,7 +13,7 @@ from tokenpose.skeletons import COCO, LSP, MPII
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """What a tag changes in its architecture's spec, and the weights that ship with it."""
+    """What a tag changes in its architecture's spec, and the bundled weights for it."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None  # file in tokenpose/checkpoints
@@ -99,7 +99,7 @@ def find_tag(name: str) -> tuple[str, Tag, ModelSpec]:
 
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
-    """Names, "architecture.tag", that match the pattern (``*``, ``?``); ``pretrained``: those whose weights ship."""
+    """Names, "architecture.tag", that match the pattern (``*``, ``?``); ``pretrained``: those with bundled weights."""
     pattern = pattern.lower()
     names = [
         (f"{name}.{tag_name}", tag) for name in architectures for tag_name, tag in architectures.find(name).tags.items()

@@ -1,4 +1,4 @@
-"""accelerate, as a training run needs it."""
+"""Set up accelerate for a training run."""
 
 import os
 from pathlib import Path
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
-    """The device, the precision, the other processes and the trackers of this process.
+    """Make the Accelerator that gives this process its device, precision, trackers and links to other processes.
 
-    Raises ModuleNotFoundError without the `train` extra, and ValueError for a precision that isn't available here and
-    for trackers that aren't installed.
+    Raises ModuleNotFoundError without the `train` extra, and ValueError if the precision isn't available here or a
+    tracker isn't installed.
     """
     try:
         from accelerate import Accelerator
@@ -38,7 +38,7 @@ def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
             f"accelerate was launched with mixed precision {launched}, but the settings say {settings.precision}: "
             f"set precision {launched}, or launch accelerate without mixed precision"
         )
-    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     try:
         accelerator = Accelerator(
             cpu=several and not torch.cuda.is_available(),

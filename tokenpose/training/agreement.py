@@ -1,4 +1,4 @@
-"""Several processes in one step: what each has to say at its start, summed, so that they go on or stop together."""
+"""Agreement between processes: they sum a few numbers at the start of each step, so they go on or stop together."""
 
 import signal
 from collections.abc import Iterator
@@ -14,9 +14,10 @@ from tokenpose.training.objective import Totals
 
 
 class Agreement:
-    """Sums over all processes at the start of each step; with one process nothing is sent.
+    """Sums over all processes at the start of each step; a single process sends nothing.
 
-    ``interruptions`` of this process: one of them stops all processes after the same step, when ``is_stopping``.
+    ``interruptions`` are the signals of this process. One of them sets ``is_stopping`` in all processes, which then
+    stop after the same step.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -25,7 +26,7 @@ class Agreement:
         self.is_stopping = False
 
     def totals(self, batch: Batch) -> Totals:
-        """People and weights of the whole step. Raises OSError where another process can't go on."""
+        """People and weights of the whole step. Raises OSError if another process can't go on."""
         if self.accelerator.num_processes == 1:
             return Totals(people=batch.weights.new_full((), len(batch.weights)), weights=batch.weights.sum())
         weights, people, failed = self._sum(batch.weights.sum().item(), len(batch.weights))
@@ -34,9 +35,9 @@ class Agreement:
         return Totals(people=people, weights=weights)
 
     def share_errors(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; an OSError of theirs reaches the other processes, which wait at their next step."""
+        """Yield the batches. An OSError while reading them also stops the other processes, at their next step."""
         try:
-            with self.interruptions.held():  # Python swallows, with a traceback, what is raised while it forks workers
+            with self.interruptions.held():  # Python prints and ignores what is raised while it forks workers
                 first = list(islice(batches, 1))
             yield from first
             yield from batches
@@ -46,7 +47,7 @@ class Agreement:
             raise
 
     def is_any(self, mine: bool, beside: Tensor) -> bool:
-        """Whether it holds in any process; ``beside`` is a tensor on this process's device."""
+        """Whether ``mine`` is true in any process; ``beside`` is a tensor on this process's device."""
         if self.accelerator.num_processes == 1:
             return mine
         return bool(self.accelerator.reduce(beside.new_full((), float(mine)), "sum"))
@@ -57,7 +58,7 @@ class Agreement:
             self.interruptions.raise_pending()
 
     def _sum(self, weights: float, people: int, has_failed: bool = False) -> tuple[Tensor, ...]:
-        """Weights, people and failures of all processes; an interruption of one becomes everybody's."""
+        """Weights, people and failures of all processes; an interruption of one interrupts all."""
         interrupted = self.interruptions.pending is not None
         mine = torch.tensor([weights, people, has_failed, interrupted], device=self.accelerator.device)
         *sums, interruptions = self.accelerator.reduce(mine, "sum").unbind()

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, read back with nothing executed."""
+"""Checkpoints of a run: written whole or not at all, and read without executing code."""
 
 import os
 from pathlib import Path
@@ -8,9 +8,9 @@ import torch
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the place first, then rename: an interruption, or a full disk, leaves the older checkpoint.
+    """Write to a temporary file, then rename it: an interruption or a full disk leaves the older checkpoint.
 
-    Raises OSError that names the file where it can't be written.
+    Raises OSError that names the file if it can't be written.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -27,16 +27,16 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Raises FileNotFoundError, or ValueError where the file is not a checkpoint."""
+    """Read a checkpoint. Raises FileNotFoundError, and ValueError if the file is not a checkpoint."""
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no pickle raise anything
+    except Exception as error:  # bytes that aren't a pickle can raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is not a checkpoint that can be read: {reason:.200}") from error
     if not isinstance(state, dict) or "step" not in state or "settings" not in state:
-        raise ValueError(f"{path} is not a checkpoint of a run: it has no step and settings")
+        raise ValueError(f"{path} is not a checkpoint of a run: it lacks step or settings")
     return state
 
 
@@ -47,15 +47,15 @@ _STATE = {
 
 
 def check_state(state: dict[str, Any], path: Path) -> None:
-    """Raise ValueError where a checkpoint lacks what a run goes on from."""
+    """Raise ValueError if a checkpoint lacks something that a run needs to continue."""
     wrong = [name for name, kind in _STATE.items() if not isinstance(state.get(name), kind)]
     if wrong:
-        raise ValueError(damaged(path, f"it has no {', '.join(wrong)}"))
+        raise ValueError(damaged(path, f"it lacks {', '.join(wrong)}"))
 
 
 def damaged(checkpoint: Path, reason: str) -> str:
-    """The error's line about a checkpoint that doesn't fit."""
+    """The error message for a damaged checkpoint."""
     return (
-        f"{checkpoint} is damaged ({reason:.200}): begin anew in another output, with --weights model.safetensors of "
-        "this one, if it is whole"
+        f"{checkpoint} is damaged ({reason:.200}): start again in another output, with --weights and the "
+        "model.safetensors of this one if it is intact"
     )

@@ -10,7 +10,7 @@ _LOSSES = ("loss", "heatmaps", "patches", "guidance")
 
 
 def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Losses, validation figures and the rate by epoch, as a PNG. Raises ModuleNotFoundError without matplotlib."""
+    """Plot losses, scores and learning rate by epoch, as a PNG. Raises ModuleNotFoundError without matplotlib."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

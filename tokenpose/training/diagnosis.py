@@ -10,8 +10,8 @@ from tokenpose.data.augment import Crops
 
 @torch.no_grad()
 def find_nonfinite(network: nn.Module, crops: Crops) -> str:
-    """The first thing found that is not finite: weights, the crops, or a module's output on them; where everything is,
-    what is largest. Batch-norm statistics aren't looked at: the pass that failed has put its values into them."""
+    """Name the first thing that is not finite: weights, the crops, or a module's output. If everything is finite, name
+    the largest output. Batch-norm statistics are not checked: the pass that failed has already changed them."""
     broken = [name for name, values in network.named_parameters() if not _finite(values)]
     if broken:
         return f"weights are not finite: {', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}"
@@ -26,7 +26,7 @@ def find_nonfinite(network: nn.Module, crops: Crops) -> str:
 
 
 def _watch(network: nn.Module, crops: Crops) -> list[tuple[str, bool, float]]:
-    """(module, whether its output is finite, the largest absolute value), in the order of the work; leaves only."""
+    """(module, whether its output is finite, its largest absolute value), in execution order; leaf modules only."""
     seen: list[tuple[str, bool, float]] = []
 
     def hook(name: str) -> Callable[[nn.Module, object, object], None]:

@@ -17,14 +17,14 @@ from tokenpose.training.settings import WITHOUT_EFFECT, TrainingSettings
 logger = logging.getLogger(__name__)
 
 _HASHED = {"spec", "data", "validation data"}
-"""Of a run's identity: values that say nothing to a reader."""
+"""Entries of a run's identity that errors only name: their values are hashes or long JSON."""
 
 
 class RunFolder:
-    """settings.json, log.jsonl (a line per epoch), curve.png, checkpoint.pt, and what `weights` names, once written.
+    """The files of a run: settings.json, log.jsonl (a line per epoch), curve.png, checkpoint.pt and `weights`.
 
-    ``identity``: plain values, besides the settings, that must be the same when the run is resumed. ``made_of``: what
-    else settings.json says. Nothing is made before `start`.
+    ``identity``: plain values, besides the settings, that must be the same when the run is resumed. ``made_of``: other
+    entries of settings.json. No file is written before `start`.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The folder, made where it isn't there, for one run at a time. Raises BlockingIOError for a second one."""
+        """Create the folder if needed, and hold it for this run. Raises BlockingIOError if another run holds it."""
         is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         refusal = f"another run uses {self.path}: wait until it ends, or give another output"
@@ -53,25 +53,25 @@ class RunFolder:
                 yield
         finally:
             if is_new:
-                with suppress(OSError):  # unless it is empty
+                with suppress(OSError):  # it isn't empty
                     self.path.rmdir()
 
     def refuse_earlier(self) -> None:
-        """Raise FileExistsError where a new run would overwrite the files of an earlier one.
+        """Raise FileExistsError if a new run would overwrite the files of an earlier one.
 
-        The same settings alone don't count: a run that is killed before its first checkpoint leaves them.
+        Identical settings alone don't count: a run that was killed before its first checkpoint leaves them behind.
         """
         if self.checkpoint.exists():
-            raise FileExistsError(f"{self.checkpoint} is of an earlier run: resume it, or use another output")
+            raise FileExistsError(f"{self.checkpoint} belongs to an earlier run: resume it, or use another output")
         same = self.settings_file.exists() and self.settings_file.read_bytes() == self._settings_text.encode()
         for path in (self.weights, self.log, *(() if same else (self.settings_file,))):
             if path.exists():
                 raise FileExistsError(
-                    f"{path} is of an earlier run, whose checkpoint is not there: use another output, or move it away"
+                    f"{path} belongs to an earlier run that has no checkpoint: use another output, or move it away"
                 )
 
     def start(self, epochs_done: int) -> None:
-        """Write settings.json, and keep of log.jsonl the epochs that are done."""
+        """Write settings.json, and drop the lines of log.jsonl after ``epochs_done``."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.settings_file, self._settings_text)
         if self.log.exists():
@@ -81,13 +81,13 @@ class RunFolder:
     def read_state(self) -> dict[str, Any]:
         """The checkpoint's state.
 
-        Raises FileNotFoundError, and ValueError for a damaged checkpoint or log and for a run with other settings or of
+        Raises FileNotFoundError, and ValueError for a damaged checkpoint or log and for a run with other settings or
         another identity.
         """
         state = read_checkpoint(self.checkpoint)
         check_state(state, self.checkpoint)
         saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
-        names = {**current, **saved}  # those that only one of them knows, too
+        names = {**current, **saved}  # including those that only one of them has
         differing = [
             f"{key} {saved.get(key)!r:.200}, not {current.get(key)!r:.200}" if key not in _HASHED else key
             for key in names
@@ -110,7 +110,7 @@ class RunFolder:
         write_checkpoint(self.checkpoint, {**state, "settings": self._settings, "identity": self.identity})
 
     def write_epoch(self, line: Mapping[str, Any], draw: bool) -> None:
-        """Append an epoch's figures to the log; ``draw``: and draw the curve of all epochs."""
+        """Append an epoch's figures to the log. ``draw``: also draw the curve of all epochs."""
         with named(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if not draw:
@@ -123,16 +123,16 @@ class RunFolder:
             logger.warning("no curve.png: %s", error)
 
     def advise(self) -> str:
-        """What to do about a loss that isn't finite. Another rate is another run, which can't be resumed."""
+        """What to do about a loss that isn't finite. A run can't be resumed with another learning rate."""
         advice = "try a lower one" + (", or precision fp32" if self.settings.precision != "fp32" else "")
         if not self.weights.exists():
             return f"{advice}, in another output"
         return (
-            f"{advice}: --weights {self.weights} --output ANOTHER, without --resume, goes on from the last validation"
+            f"{advice}: --weights {self.weights} --output ANOTHER, without --resume, continues from the last validation"
         )
 
     def flat_settings(self) -> dict[str, int | float | str]:
-        """The settings as plain values, which is what trackers take."""
+        """The settings as plain values, for trackers."""
         values = {**asdict(self.settings), **asdict(self.settings.augmentation)}
         return {name: value if isinstance(value, int | float) else str(value) for name, value in values.items()}
 
@@ -147,7 +147,7 @@ class RunFolder:
 
 
 def check_output(output: Path, resume: bool = False) -> None:
-    """Raise NotADirectoryError for a file, FileNotFoundError if there is no run to resume."""
+    """Raise NotADirectoryError if the output is a file, FileNotFoundError if there is no run to resume."""
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"the output {output} is a file, but a run needs a folder: give another output")
     checkpoint = output / "checkpoint.pt"

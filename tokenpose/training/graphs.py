@@ -1,4 +1,4 @@
-"""A step of training as a CUDA graph: recorded once, then replayed, so that Python doesn't keep a GPU waiting."""
+"""A training step as a CUDA graph: recorded once, then replayed, so that the GPU doesn't wait for Python."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ Losses = dict[str, Tensor]
 
 
 class RecordedStep:
-    """What a step computes, for batches of one size: gradients of ``losses_of`` a batch, then ``update``.
+    """A step for batches of one size: ``losses_of`` computes losses and gradients, then ``update`` changes the weights.
 
-    ``optimizer``: Adam or AdamW of PyTorch, fused. The first steps run as they are, which is what decides how memory is
-    laid out and which kernels are taken; `step` records the next one. A replay whose loss isn't finite leaves the
-    weights as they are, and `is_finite` tells; it waits for the replay, nothing else does.
+    ``optimizer``: PyTorch's Adam or AdamW, fused. The first steps run eagerly, which fixes the memory layout and the
+    choice of kernels; `step` then records one. If the loss of a replay isn't finite, the replay leaves the weights
+    unchanged; `ask_finite` of the loss reports it, and is the only call that waits for the replay.
     """
 
     WARM_UP = 3
@@ -26,7 +26,7 @@ class RecordedStep:
         self.losses_of, self.update, self.optimizer = losses_of, update, optimizer
         self.graph: Any = None
         self.batch: Any = None
-        """The memory that a replay reads its batch from; None before the recording, as the graph is."""
+        """The memory from which a replay reads its batch; like the graph, None before the recording."""
         self.losses: Losses = {}
         self.rates: list[Tensor] = []
         self.broken: Tensor | None = None
@@ -35,11 +35,11 @@ class RecordedStep:
 
     @property
     def is_cold(self) -> bool:
-        """Whether the next step is one that runs as it is."""
+        """Whether the next step still runs eagerly."""
         return self.warmed_up < self.WARM_UP
 
     def warm_up(self, step: Callable[[], Losses]) -> Losses:
-        """A step as it is, on the stream of a recording's kind."""
+        """Run a step eagerly, on a side stream, as PyTorch requires before a recording."""
         self.warmed_up += 1
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
@@ -48,7 +48,7 @@ class RecordedStep:
         return losses
 
     def step(self, batch: Batch) -> Losses:
-        """Take a step; the losses are there until the next one."""
+        """Take a step. The next one overwrites the losses."""
         if self.batch is None:
             self._record(batch)
         for recorded, values in zip(self.batch, batch, strict=True):
@@ -67,12 +67,12 @@ class RecordedStep:
         with self._capturable(), torch.cuda.graph(self.graph):
             self.losses = self.losses_of(self.batch)
             self.broken = (~torch.isfinite(self.losses["loss"])).float()
-            self.optimizer.found_inf = self.broken  # which the fused optimizers look at
+            self.optimizer.found_inf = self.broken  # the fused optimizers skip the update if this is 1
             self.update()
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:
-        """Rates that a replay reads from the device, while the recording lasts."""
+        """During the recording, keep learning rates on the device, where replays read them."""
         groups = self.optimizer.param_groups
         kept = [(group["lr"], group["capturable"]) for group in groups]
         try:
@@ -85,7 +85,7 @@ class RecordedStep:
 
 
 def ask_finite(value: Tensor) -> Callable[[], bool]:
-    """Whether a value is finite. The answer of a GPU waits for the value alone, not for what is launched after it."""
+    """A function that says whether a value is finite. On a GPU it waits for the value alone, not for later kernels."""
     finite = torch.isfinite(value.detach())
     if not finite.is_cuda:
         return lambda: bool(finite)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: they end it between steps, never within one."""
+"""Ctrl-C and SIGTERM during a run: they end it between steps, never within a step."""
 
 import signal
 import threading
@@ -9,21 +9,20 @@ from typing import Any
 
 
 class Interruptions:
-    """While it is entered, SIGINT and SIGTERM raise KeyboardInterrupt and SystemExit(143); within `held` they wait.
+    """A context in which SIGINT and SIGTERM raise KeyboardInterrupt and SystemExit(143); within `held` they wait.
 
-    What a signal raises may get lost, in a destructor for example, where Python ignores it: so it stays ``pending``,
-    and the next `held` raises it again.
+    Python may ignore the exception, in a destructor for example. The signal therefore stays ``pending``, and the next
+    `held` raises it again.
 
-
-    ``patient``: they always wait, for whoever calls `raise_pending`: several processes have to agree on when to stop.
-    A second signal of a kind acts as if nobody listened. Outside the main thread, which alone gets signals, it does
-    nothing.
+    ``patient``: signals always wait until `raise_pending` is called, since several processes have to agree on when to
+    stop. A second signal of the same kind has its usual effect. Outside the main thread, which alone gets signals, the
+    context does nothing.
     """
 
     def __init__(self, patient: bool = False) -> None:
         self.patient = patient
         self.pending: int | None = None
-        """The signal that waits."""
+        """The signal that is still to be raised."""
         self._held = False
         self._before: dict[int, Any] = {}
 
@@ -40,7 +39,7 @@ class Interruptions:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What must not be cut in two. A signal that came meanwhile is raised at its end, unless it fails itself."""
+        """Delay signals while the block runs, and raise them at its end, unless the block itself fails."""
         if not self.patient:
             self.raise_pending()
         self._held = True
@@ -52,7 +51,7 @@ class Interruptions:
             self.raise_pending()
 
     def raise_pending(self) -> None:
-        """Raise what waits, once."""
+        """Raise the pending signal's exception, once."""
         number, self.pending = self.pending, None
         if number is not None:
             raise _error_of(number)

@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, validation, and what ends a run before its last epoch."""
+"""The training loop: epochs of steps, validation, and ending a run early."""
 
 import logging
 import time
@@ -18,13 +18,13 @@ Validate = Callable[[nn.Module], dict[str, float]]
 
 
 class Trainer:
-    """One run: `train` goes on from where its state is, `resume` puts it where a checkpoint was written.
+    """One run: `train` continues from the current state, `resume` loads the state of the checkpoint.
 
-    It is handed its parts: the ``step`` that learns, the run's ``folder``, the ``batches`` of this process.
-    ``validate`` gives figures of the averaged network, in every process; ``draw`` is called with it in the main process
-    after each epoch. Only the main process writes.
+    ``step`` learns, ``folder`` holds the run's files, ``batches`` are those of this process. ``validate`` is called
+    with the averaged network in every process, and returns its scores; ``draw`` is called with it in the main process
+    after each epoch. Only the main process writes files.
 
-    Raises ValueError where a process has fewer people in a step than parts to go through.
+    Raises ValueError if ``accumulate`` splits a step into more parts than a process has people.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Trainer:
         self.settings, self.accelerator = step.settings, step.accelerator
         self.interruptions = step.agreement.interruptions
         self.epochs_done = 0
-        """Trained, validated where that was due, and logged."""
+        """Epochs that are trained, validated if that was due, and logged."""
         self.seconds = 0.0
-        """Spent on training alone."""
+        """Seconds spent on training, without validation."""
         self.losses = Means()
-        """Of the epoch at hand."""
+        """Mean losses of the current epoch."""
         self.saved_step, self.saved_at = 0, 0.0
 
     def resume(self) -> None:
@@ -58,12 +58,11 @@ class Trainer:
         logger.info("resumed at step %d of %d", self.step.number, self.step.total)
 
     def train(self) -> dict[str, float]:
-        """Train to the last epoch; the last validation's figures.
+        """Train to the last epoch, and return the scores of the last validation.
 
-        Ctrl-C, SIGTERM, an image that can't be read and a reading process that was killed end the run after the step at
-        hand, which is saved, with a line that says so. Raises FloatingPointError, with a diagnosis, for a loss that
-        isn't finite, and before weights that aren't are validated or written; and what `RunFolder.refuse_earlier`
-        raises.
+        Ctrl-C, SIGTERM, an unreadable image and a killed reading process end the run after the current step; its state
+        is saved and a log line says so. Raises FloatingPointError, with a diagnosis, if the loss or the weights are not
+        finite (such weights are neither validated nor written), and what `RunFolder.refuse_earlier` raises.
         """
         if self.step.number == 0:
             self.folder.refuse_earlier()
@@ -72,14 +71,14 @@ class Trainer:
         with self.interruptions, self._progress() as advance:
             try:
                 figures = self._train_epochs(advance)
-                for tracker in self.accelerator.trackers:  # end_training would part the processes as well
+                for tracker in self.accelerator.trackers:  # end_training would also end the process group
                     tracker.finish()
                 return figures
             except (KeyboardInterrupt, SystemExit) as error:
                 self._leave(error)
                 raise
             except OSError as error:
-                try:  # a signal to all of our processes may have killed those that read images first
+                try:  # a signal to the process group may have killed the reading processes first
                     self.interruptions.raise_pending()
                 except (KeyboardInterrupt, SystemExit) as ending:
                     self._leave(ending)
@@ -113,7 +112,7 @@ class Trainer:
                 self.losses.add(self.step.take(batch))
                 self.losses.waited += waiting
                 advance(epoch)
-                is_last = self.step.number % self.batches.batch_count == 0  # which is saved once it is validated
+                is_last = self.step.number % self.batches.batch_count == 0  # saved after its validation
                 if self._save_is_due() and not is_last:
                     self.seconds += time.monotonic() - started
                     self._save()
@@ -159,7 +158,7 @@ class Trainer:
         self.saved_step, self.saved_at = self.step.number, time.monotonic()
 
     def _progress_state(self) -> dict[str, Any]:
-        # with several processes each has its own sums, and they don't save at the same time
+        # with several processes each has its own sums, and can't reduce them here: they don't save at the same time
         losses = self.losses.state_dict() if self.accelerator.num_processes == 1 else None
         return {"epochs_done": self.epochs_done, "seconds": self.seconds, "losses": losses}
 
@@ -168,11 +167,11 @@ class Trainer:
         self.saved_step = self.step.number
         self.losses = Means(since=self.step.number)
         if state.get("losses") is not None:
-            share = 1.0 if self.accelerator.is_main_process else 0.0  # the others add nothing to what was summed up
+            share = 1.0 if self.accelerator.is_main_process else 0.0  # saved sums count once
             self.losses.load_state_dict(state["losses"], share, self.accelerator.device)
 
     def _leave(self, error: BaseException) -> None:
-        """Save what is there, and say what happened and how to go on."""
+        """Save the state, and log what happened and how to continue."""
         reason = {KeyboardInterrupt: "Ctrl-C", SystemExit: "a signal"}.get(type(error), "an error")
         lasts = isinstance(error, OSError) and not isinstance(error, ChildProcessError)  # a broken image, a full disk
         first = "once it is fixed, " if lasts else ""
@@ -185,7 +184,7 @@ class Trainer:
             return
         if self.accelerator.is_main_process and self.folder.checkpoint.exists():
             logger.warning(
-                "%s; the checkpoint has step %d: %sthe same command with --resume goes on",
+                "%s; the checkpoint has step %d: %sthe same command with --resume continues",
                 reached, self.saved_step, first,
             )  # fmt: skip
 
@@ -194,7 +193,7 @@ class Trainer:
 
 
 def _check_parts(batches: TrainingBatches, parts: int) -> None:
-    """Every process has to have as many parts: batch norms over all processes wait for each other in each."""
+    """Check that each process can fill all parts: batch norms over all processes synchronize in each part."""
     fewest = batches.people_a_step // batches.processes
     if parts > fewest:
-        raise ValueError(f"accumulate {parts} needs as many people in each process; a step has {fewest} at least")
+        raise ValueError(f"accumulate {parts} needs at least {parts} people in each process; one has {fewest}")

@@ -1,4 +1,4 @@
-"""Losses: what the network should say, and where its keypoint tokens should look."""
+"""Losses: of the heatmaps, and of the keypoint tokens' attention."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -8,20 +8,20 @@ from tokenpose.shapes import Heatmaps, Scalar, TargetWeights
 
 
 def squared_error(predicted: Heatmaps, target: Heatmaps, weights: TargetWeights) -> Scalar:
-    """The published loss: half the mean square, averaged over keypoints; weights enter squared."""
+    """The published loss: half the mean squared error, averaged over keypoints; weights are squared."""
     error = (predicted.float() - target).square().mean(dim=(-2, -1))
     return 0.5 * (error * weights.square()).mean()
 
 
 def hard_keypoint_error(predicted: Heatmaps, target: Heatmaps, weights: TargetWeights, hardest: int = 8) -> Scalar:
-    """The published hard-keypoint variant: of each person the ``hardest`` largest errors, averaged."""
+    """The published hard-keypoint variant: the mean of each person's ``hardest`` largest errors."""
     error = 0.5 * (predicted.float() - target).square().mean(dim=(-2, -1)) * weights.square()
     return error.topk(min(hardest, error.shape[1]), dim=1).values.mean()
 
 
 def cross_entropy(logits: Heatmaps, target: Heatmaps, weights: TargetWeights) -> Scalar:
-    """Cross-entropy between softmax(logits) over the cells and the target Gaussian as a distribution; mean over
-    keypoints that count."""
+    """Cross-entropy between softmax(logits) over the cells and the target Gaussian as a distribution, averaged over
+    the keypoints with nonzero weight."""
     wanted = target.flatten(2)
     wanted = wanted / wanted.sum(dim=-1, keepdim=True).clamp(min=1e-6)
     entropy = -(wanted * logits.float().flatten(2).log_softmax(dim=-1)).sum(dim=-1)
@@ -34,8 +34,8 @@ def attention_guidance(
     weights: TargetWeights,
     grid: tuple[int, int],
 ) -> Scalar:
-    """Cross-entropy between attention over the visual tokens and the target pooled to patches (rows, columns); mean
-    over blocks and keypoints that count."""
+    """Cross-entropy between attention over the visual tokens and the target pooled to patches (rows, columns), averaged
+    over blocks and the keypoints with nonzero weight."""
     wanted = functional.adaptive_avg_pool2d(target, grid).flatten(2)
     wanted = wanted / wanted.sum(dim=-1, keepdim=True).clamp(min=1e-6)
     entropy = -(wanted * attention.clamp(min=1e-8).log()).sum(dim=-1).mean(dim=0)

@@ -1,4 +1,4 @@
-"""What a step minimises: the losses of a batch, weighted, and their sum."""
+"""The training objective: the weighted losses of a batch, and their sum."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from tokenpose.training.settings import TrainingSettings
 
 @runtime_checkable
 class Predictions(Protocol):
-    """What the network gives for a batch of crops."""
+    """The network's output for a batch of crops."""
 
     @property
     def logits(self) -> Tensor: ...
@@ -25,7 +25,7 @@ class Predictions(Protocol):
 
 
 class Totals(NamedTuple):
-    """What the losses of a whole step are divided by, wherever its people are: their number, and their weights."""
+    """The divisors of a step's losses: the people of all its parts and processes, and the sum of their weights."""
 
     people: Tensor
     weights: Tensor
@@ -40,8 +40,8 @@ def total_loss(
 ) -> dict[str, Tensor]:
     """The parts of the loss, weighted, and their sum as "loss".
 
-    ``totals`` of the step of which this batch is a part (None: it is the whole): what the parts of a step give adds up
-    to what the whole gives.
+    ``totals``: those of the step that this batch is a part of; None: the batch is the whole step. The losses of the
+    parts add up to the loss of the whole step.
     """
     measures: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         "squared_error": squared_error,

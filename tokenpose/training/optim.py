@@ -12,9 +12,9 @@ from tokenpose.training.settings import TrainingSettings
 
 
 def make_optimizer(network: nn.Module, backbone: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """AdamW, of which matrices and kernels decay and everything else (norms, biases, tokens, positions) does not; or
-    Adam as published, where everything does. Backbone and keypoint tokens have their shares of the rate, and the
-    backbone none if it is frozen."""
+    """AdamW with weight decay on matrices and kernels only (not on norms, biases, tokens, positions), or Adam with
+    weight decay on everything, as published. Backbone and keypoint tokens have their own learning rates; frozen
+    parameters are left out."""
     its_own = {id(parameter) for parameter in backbone.parameters()}
     modules = dict(network.named_modules())
     shares = {"": 1.0, "backbone": settings.backbone_rate, "tokens": settings.token_rate}
@@ -41,7 +41,7 @@ def make_optimizer(network: nn.Module, backbone: nn.Module, settings: TrainingSe
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings, steps: int) -> LambdaLR:
-    """A cosine to zero over all ``steps``, or a tenth of the rate from each milestone on."""
+    """A cosine to zero over all ``steps``, or a division of the learning rate by 10 at each milestone."""
     steps_an_epoch = steps / settings.epochs
 
     def factor(step: int) -> float:
@@ -53,9 +53,10 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings, 
 
 
 class MovingAverage(nn.Module):
-    """A moving average of a network's weights, ``module``; early on it forgets faster: the start doesn't linger.
+    """A moving average of a network's weights, in ``module``. Early updates use a smaller decay, so that the initial
+    weights are soon forgotten.
 
-    Statistics of batch norms are the network's own. Nothing in it waits for the device.
+    Batch-norm statistics are copied from the network. No operation waits for the device.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -67,7 +68,7 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the network's weights in; ``step``: how many updates were before."""
+        """Update the average with the network's weights. ``step``: the number of earlier updates."""
         keep = min(self.decay, (1 + step) / (10 + step)) if step else 0.0
         torch._foreach_lerp_(*self._weights, 1 - keep)
         if self._statistics[0]:

@@ -1,4 +1,4 @@
-"""How a run gets on: the lines of its log, means over an epoch's steps, the time spent waiting, a bar."""
+"""Progress of a run: the lines of its log, means over an epoch's steps, waiting times, the progress bar."""
 
 import json
 import time
@@ -16,9 +16,9 @@ from tokenpose.data.augment import Batch
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last one that was cut off while it was written is left out.
+    """Read the lines of a run's log, without a last line that was cut off during writing.
 
-    Raises ValueError that names a line which is damaged.
+    Raises ValueError that names a damaged line.
     """
     lines = enumerate(path.read_bytes().splitlines(keepends=True), 1)
     return [_read_line(line, f"{path}: line {number}") for number, line in lines if line.endswith(b"\n")]
@@ -30,12 +30,12 @@ def _read_line(text: bytes, place: str) -> dict[str, Any]:
     except ValueError:
         line = None
     if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
-        raise ValueError(f"{place} is damaged: it isn't the figures of an epoch, as JSON; remove that line, or mend it")
+        raise ValueError(f"{place} is damaged: expected an epoch's figures as JSON; fix or remove the line")
     return line
 
 
 def timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch, and the seconds that it was waited for."""
+    """Each batch, and the seconds spent waiting for it."""
     iterator, asked = iter(batches), time.monotonic()
     for batch in iterator:
         yield batch, time.monotonic() - asked
@@ -49,27 +49,27 @@ class Means:
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.waited = 0.0
-        """Seconds that batches were waited for."""
+        """Seconds spent waiting for batches."""
         self.since = since
-        """The first step that is counted: later than the epoch's first where several processes resumed within it."""
+        """The first step that counts: not the epoch's first if several processes resumed in the middle of the epoch."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {"sums": dict(self.sums), "count": self.count, "waited": self.waited, "since": self.since}
 
     def load_state_dict(self, state: dict[str, Any], share: float, device: torch.device) -> None:
-        """Go on from there, with a share of the sums."""
+        """Continue from a saved state, with ``share`` of its sums."""
         self.sums = {name: share * value.to(device) for name, value in state["sums"].items()}
         self.count, self.waited, self.since = state["count"], state["waited"], state["since"]
 
     def add(self, values: dict[str, Tensor]) -> None:
-        """Count a step."""
+        """Add a step's losses."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
         self.count += 1
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """Over the steps; each process has its part of each."""
+        """Means over the steps, summed over the processes, since each has a part of every step."""
         if not self.count:
             return {}
         sums = accelerator.reduce(torch.stack(list(self.sums.values())), "sum")
@@ -77,7 +77,7 @@ class Means:
 
 
 class ProgressBar:
-    """On a terminal, on standard error; its context gives what to call with the epoch after each step."""
+    """A progress bar on standard error if it is a terminal. Entering it gives a function to call after each step."""
 
     def __init__(self, total: int, done: int, shown: bool) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -17,7 +17,7 @@ _AUGMENTATION = frozenset(entry.name for entry in fields(Augmentation))
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings, model and data of a run. What a recipe leaves open has its default."""
+    """Settings, model and data of a run. Everything that a recipe leaves out has its default."""
 
     name: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:  # tomllib's and json's errors too
+    except (ValueError, UnicodeDecodeError) as error:  # ValueError includes the errors of tomllib and json
         raise ValueError(f"{path} is not {path.suffix[1:].upper()}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold settings by name; it holds {content!r:.60}")

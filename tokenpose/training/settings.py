@@ -144,7 +144,7 @@ class TrainingSettings:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones must increase; got {self.milestones}")
         if self.graph and self.precision == "fp16":
-            raise ValueError('graph does not work with precision "fp16", which decides at each step; use "bf16"')
+            raise ValueError('graph does not work with precision "fp16", whose loss scaling runs in Python; use "bf16"')
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate must be at most batch_size; got {self.accumulate} and {self.batch_size}")
 

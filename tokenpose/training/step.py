@@ -21,11 +21,11 @@ from tokenpose.training.settings import TrainingSettings
 class TrainingStep:
     """A network with its optimizer, schedule and moving average; `take` learns from one batch.
 
-    ``network`` has its ``backbone`` and its ``compilable`` parts as attributes; ``grid``: rows and columns of its
-    visual tokens; ``total``: how many steps the run has. ``advise`` says what to do about a loss that isn't finite.
-    With several processes each takes its part of every batch.
+    ``network`` needs an attribute ``backbone`` and a method ``compilable``, which returns its parts. ``grid``: rows and
+    columns of its visual tokens. ``total``: the number of steps in the run. ``advise`` says what to do about a loss
+    that isn't finite. With several processes, each takes its part of every batch.
 
-    Raises ValueError for settings that this device, or this number of processes, can't follow.
+    Raises ValueError for settings that don't work on this device or with this number of processes.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class TrainingStep:
         self.average: Any = MovingAverage(network, settings.average).to(accelerator.device)
         if settings.compile:
             for module in network.compilable():
-                module.compile(dynamic=False)  # batches are of one size
+                module.compile(dynamic=False)  # all batches have one size
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.schedule = make_schedule(self.optimizer, settings, total)
         self.recorded = self._record() if settings.graph else None
         self.number = 0
-        """How many steps were taken."""
+        """The number of steps taken."""
         self._check_latest: Callable[[], None] | None = None
 
     def take(self, batch: Batch) -> Losses:
-        """Learn from a batch; the parts of its loss, weighted, and their sum as "loss".
+        """Learn from a batch. Returns the weighted parts of its loss, and their sum as "loss".
 
-        Raises FloatingPointError, with a diagnosis, where the loss is not finite: before the weights change, but for a
-        CUDA graph, which leaves the weights alone itself and is asked by the next `take` or `settle`.
+        Raises FloatingPointError, with a diagnosis, if the loss is not finite, before the weights change. A CUDA graph
+        skips the update by itself; there the next `take` or `settle` raises.
         """
         self.network.train()
         if self.settings.freeze_backbone:
@@ -76,13 +76,13 @@ class TrainingStep:
         return losses
 
     def settle(self) -> None:
-        """Raise FloatingPointError if the loss of the latest step was not finite and nobody asked yet."""
+        """Raise FloatingPointError if the loss of the latest step was not finite and that hasn't been checked yet."""
         check, self._check_latest = self._check_latest, None
         if check is not None:
             check()
 
     def check_weights(self) -> None:
-        """Raise FloatingPointError, with names, for weights that aren't finite; they are the same in each process."""
+        """Raise FloatingPointError, with names, if weights aren't finite. All processes have the same weights."""
         values = self.accelerator.unwrap_model(self.network).state_dict()
         broken = [name for name, value in values.items() if not value.isfinite().all()]
         if broken:
@@ -94,7 +94,7 @@ class TrainingStep:
 
     @property
     def rate(self) -> float:
-        """The learning rate of the next step, of all but the backbone and the keypoint tokens."""
+        """The learning rate of the next step, for everything but the backbone and the keypoint tokens."""
         return float(self.schedule.get_last_lr()[0])
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class TrainingStep:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint. Raises what PyTorch raises for one that doesn't fit."""
+        """Load a checkpoint's state. Raises what PyTorch raises for one that doesn't fit."""
         self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -126,7 +126,7 @@ class TrainingStep:
         return losses
 
     def _gradients(self, batch: Batch) -> tuple[Losses, Callable[[], bool]]:
-        """The step's losses, whose gradients are there then, and whether they are finite."""
+        """Compute the step's gradients. Returns its losses, and a function that says whether they are finite."""
         totals = self.agreement.totals(batch)
         parts = _split(batch, self.settings.accumulate)
         losses: Losses = {}
@@ -140,7 +140,7 @@ class TrainingStep:
         return losses, lambda: all(is_finite() for is_finite in are_finite)
 
     def _backward(self, part: Batch, totals: Totals) -> tuple[Losses, Callable[[], bool]]:
-        """The losses of a part of the step, and whether they are finite; their gradients are added to those there."""
+        """Add the gradients of a part of the step. Returns its losses, and a function: whether they are finite."""
         crops = part.crops
         if self.settings.channels_last:
             crops = crops.contiguous(memory_format=torch.channels_last)
@@ -148,7 +148,7 @@ class TrainingStep:
             predictions = self.network(crops)
         losses = total_loss(predictions, part, self.settings, self.grid, totals)
         is_recording = losses["loss"].is_cuda and torch.cuda.is_current_stream_capturing()
-        is_finite = (lambda: True) if is_recording else ask_finite(losses["loss"])  # a recording asks by itself
+        is_finite = (lambda: True) if is_recording else ask_finite(losses["loss"])  # the recording checks it
         # gradients are averaged over processes, and the losses of the processes add up
         self.accelerator.backward(losses["loss"] * self.accelerator.num_processes)
         return {name: value.detach() for name, value in losses.items()}, is_finite
@@ -168,11 +168,11 @@ class TrainingStep:
         }
         for reason, holds in reasons.items():
             if holds:
-                raise ValueError(f"a step can't be recorded as a graph: {reason}; leave graph out")
+                raise ValueError(f"a step can't be recorded as a graph: {reason}; turn graph off")
         return RecordedStep(lambda batch: self._gradients(batch)[0], self._update, self.optimizer.optimizer)
 
     def _replay(self, recorded: RecordedStep, batch: Batch) -> Losses:
-        """The same as a CUDA graph. Whether its loss is finite is asked when the next batch is there: `settle`."""
+        """The same as a CUDA graph. `settle` checks its loss once the next batch is ready."""
         if recorded.is_cold:
             return recorded.warm_up(lambda: self._learn(batch))
         losses = recorded.step(batch)
@@ -181,7 +181,7 @@ class TrainingStep:
         return losses
 
     def _check_finite(self, batch: Batch, losses: Losses, is_finite: bool, number: int) -> None:
-        """Every process raises where the loss of one is not finite: they share the gradient."""
+        """Raise in every process if the loss of one is not finite: they share the gradient."""
         if not self.agreement.is_any(not is_finite, beside=losses["loss"]):
             return
         if is_finite:
@@ -195,7 +195,7 @@ class TrainingStep:
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:
-    """The people of a batch in so many parts, as equal as can be; empty ones are left out."""
+    """Split the people of a batch into parts of nearly equal size, without empty ones."""
     if parts == 1:
         return [batch]
     split = zip(*(values.tensor_split(parts) for values in batch), strict=True)
@@ -203,7 +203,7 @@ def _split(batch: Batch, parts: int) -> list[Batch]:
 
 
 def synchronize_batch_norms(network: nn.Module, device: torch.device) -> Any:
-    """The network with batch norms over all processes. Raises ValueError where the device is no GPU."""
+    """The network with batch norms over all processes. Raises ValueError if the device isn't a GPU."""
     if device.type != "cuda":
-        raise ValueError(f"sync_batch_norm works on GPUs; this run is on {device.type}: leave it out")
-    return convert_sync_batchnorm(network)  # timm's: torch's would lose the activations inside its norms
+        raise ValueError(f"sync_batch_norm works on GPUs; this run is on {device.type}: turn it off")
+    return convert_sync_batchnorm(network)  # timm's version: torch's would lose the activations inside timm's norms
