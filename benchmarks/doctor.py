@@ -38,8 +38,8 @@ def put(annotation: Content, triples: np.ndarray) -> None:
     annotation["keypoints"] = triples.ravel().tolist()
 
 
-def labelled(annotation: Content, random: Random, count: int = 1) -> np.ndarray:
-    """Some of the person's labelled keypoints."""
+def labeled(annotation: Content, random: Random, count: int = 1) -> np.ndarray:
+    """Some of the person's labeled keypoints."""
     return random.choice(np.flatnonzero(points(annotation)[:, 2] > 0), count, replace=False)
 
 
@@ -69,38 +69,38 @@ def loose_box(annotation: Content, image: Content, random: Random) -> None:
 
 def keypoint_outside(annotation: Content, image: Content, random: Random) -> None:
     triples = points(annotation)
-    triples[labelled(annotation, random), 0] = image["width"] * random.uniform(1.05, 1.5)
+    triples[labeled(annotation, random), 0] = image["width"] * random.uniform(1.05, 1.5)
     put(annotation, triples)
 
 
 def all_at_one_spot(annotation: Content, image: Content, random: Random) -> None:
     triples = points(annotation)
-    triples[triples[:, 2] > 0, :2] = triples[labelled(annotation, random)[0], :2]
+    triples[triples[:, 2] > 0, :2] = triples[labeled(annotation, random)[0], :2]
     put(annotation, triples)
 
 
 def repeated_keypoint(annotation: Content, image: Content, random: Random) -> None:
     triples = points(annotation)
-    first, second = labelled(annotation, random, 2)
+    first, second = labeled(annotation, random, 2)
     triples[first] = triples[second]
     put(annotation, triples)
 
 
 def unknown_flag(annotation: Content, image: Content, random: Random) -> None:
     triples = points(annotation)
-    triples[labelled(annotation, random), 2] = 3
+    triples[labeled(annotation, random), 2] = 3
     put(annotation, triples)
 
 
-def labelled_at_origin(annotation: Content, image: Content, random: Random) -> None:
+def labeled_at_origin(annotation: Content, image: Content, random: Random) -> None:
     triples = points(annotation)
-    triples[labelled(annotation, random), :2] = 0
+    triples[labeled(annotation, random), :2] = 0
     put(annotation, triples)
 
 
-def unlabelled_with_place(annotation: Content, image: Content, random: Random) -> None:
+def unlabeled_with_place(annotation: Content, image: Content, random: Random) -> None:
     triples = points(annotation)
-    triples[labelled(annotation, random), 2] = 0
+    triples[labeled(annotation, random), 2] = 0
     put(annotation, triples)
 
 
@@ -113,7 +113,7 @@ def too_few_numbers(annotation: Content, image: Content, random: Random) -> None
 
 
 def not_a_number(annotation: Content, image: Content, random: Random) -> None:
-    annotation["keypoints"][3 * labelled(annotation, random)[0]] = float("nan")
+    annotation["keypoints"][3 * labeled(annotation, random)[0]] = float("nan")
 
 
 def unlisted_image(annotation: Content, image: Content, random: Random) -> None:
@@ -146,8 +146,8 @@ RECORDS = {
     "all keypoints at one spot": (all_at_one_spot, "repeated keypoints"),
     "one keypoint on another": (repeated_keypoint, "repeated keypoints"),
     "v = 3": (unknown_flag, "visibility flags"),
-    "labelled at (0, 0)": (labelled_at_origin, "visibility flags"),
-    "v = 0 with a place": (unlabelled_with_place, "visibility flags"),
+    "labeled at (0, 0)": (labeled_at_origin, "visibility flags"),
+    "v = 0 with a place": (unlabeled_with_place, "visibility flags"),
     "num_keypoints off by one": (wrong_count, "visibility flags"),
     **{f"{pair}s exchanged": (exchange(pair), "left and right") for pair in PAIRS},
     "knees and ankles exchanged": (exchange("knee", "ankle"), "left and right"),
@@ -158,7 +158,7 @@ RECORDS = {
 
 
 def fits(annotation: Content, change: Any) -> bool:
-    """Whether the fault can be planted there: exchanged keypoints have to be labelled."""
+    """Whether the fault can be planted there: exchanged keypoints have to be labeled."""
     flags = points(annotation)[:, 2]
     names = [f"{side}_{pair}" for pair in getattr(change, "pairs", ()) for side in ("left", "right")]
     return all(flags[NAMES.index(name)] > 0 for name in names)
@@ -277,7 +277,7 @@ def plant_in_file(clean: Content, folder: Path) -> list[Content]:
             renamed([*NAMES[:index], NAMES[index] + "_2", *NAMES[index + 1 :]]) for both in sides for index in both
         ],
         ("all boxes as corners instead of sizes", "boxes"): [corners()],
-        ("keypoint never labelled", "never labelled"): [never(index) for index in range(count)],
+        ("keypoint never labeled", "never labeled"): [never(index) for index in range(count)],
         ("v never 0, (0, 0) instead", "visibility flags"): [always_flagged()],
     }
     rows = []

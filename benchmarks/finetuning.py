@@ -124,9 +124,9 @@ def measure_base(options: argparse.Namespace, files: dict[str, Path], base: Path
     data = read_training_data(files["val"], files["val"], places(options.data))
     score, people = measure_pck(read_model(base), data.held_out, data.held_out_source), data.held_out
     counted = people.visible[np.isfinite(choose_unit(people).lengths)].sum(axis=0)
-    labelled = dict(zip(people.skeleton.keypoints, counted.tolist(), strict=True))
-    four = sum(score.per_keypoint[name] * labelled[name] for name in NEW_NAMES)
-    four /= sum(labelled[name] for name in NEW_NAMES)
+    labeled = dict(zip(people.skeleton.keypoints, counted.tolist(), strict=True))
+    four = sum(score.per_keypoint[name] * labeled[name] for name in NEW_NAMES)
+    four /= sum(labeled[name] for name in NEW_NAMES)
     print(f"base: {score.mean:.2f} over 14 keypoints, {four:.2f} over the four", flush=True)
 
 

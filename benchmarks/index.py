@@ -44,7 +44,7 @@ def image(number: int) -> dict[str, Any]:
 
 
 def annotation(number: int, image_id: int, random: np.random.Generator) -> dict[str, Any]:
-    """A person: a third of the keypoints aren't labelled, and no label at all for one in forty, as in COCO's images."""
+    """A person: a third of the keypoints aren't labeled, and no label at all for one in forty, as in COCO's images."""
     x, y, width, height = random.uniform((0, 0, 40, 40), (300, 180, 340, 300)).round(2).tolist()
     polygon = random.uniform((x, y), (x + width, y + height), (int(random.integers(20, 61)), 2)).round(2)
     keypoints = random.integers((int(x), int(y), 1), (int(x + width), int(y + height), 3), (17, 3))

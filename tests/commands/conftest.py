@@ -42,7 +42,7 @@ def photos(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def labelled(photos) -> Path:
+def labeled(photos) -> Path:
     """A COCO keypoint file of the three photos, a person each, keypoints on a grid."""
     keypoints = [value for index in range(14) for value in (10 + 4 * (index % 7), 10 + 20 * (index // 7), 2)]
     images = [
@@ -62,6 +62,6 @@ def labelled(photos) -> Path:
         for index in range(3)
     ]
     category = {"id": 1, "name": "person", "keypoints": list(LSP.keypoints), "skeleton": []}
-    path = Path("labelled.json")
+    path = Path("labeled.json")
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
     return path

@@ -18,9 +18,9 @@ from tokenpose.skeletons import LSP
 from .running import TINY, read, run
 
 
-def test_training_writes_weights_that_evaluate_reads(labelled, photos):
+def test_training_writes_weights_that_evaluate_reads(labeled, photos):
     place = ("--images", photos)
-    result = run("train", "--train", labelled, "--val", labelled, *place, "--output", "run", *TINY)
+    result = run("train", "--train", labeled, "--val", labeled, *place, "--output", "run", *TINY)
     assert result.stdout.splitlines()[-1] == str(Path("run/model.safetensors"))
     settings = read("run/settings.json")
     assert (settings["batch_size"], settings["augmentation"]["scale"], settings["seed"]) == (3, 0.1, 0)
@@ -28,34 +28,34 @@ def test_training_writes_weights_that_evaluate_reads(labelled, photos):
     assert (spec.image_size, spec.depth, spec.skeleton, spec.heatmap_activation) == ((64, 48), 2, LSP, "softmax")
 
     figures = ("--output", "out/figures.json", "--sheet", "out/sheet.png", "--sheet-count", "2")
-    measured = run("evaluate", "--weights", "run/model.safetensors", "--data", labelled, *place, *figures)
+    measured = run("evaluate", "--weights", "run/model.safetensors", "--data", labeled, *place, *figures)
     assert "PCK by torso: 3 people, 42 keypoints" in measured.stdout
     assert read("out/figures.json")["pck"][0]["keypoint_count"] == 42
     with Image.open("out/sheet.png") as sheet:
         assert sheet.size == (2 * (482 + 6) + 6, 240 + 18 + 12)
 
 
-def test_one_of_several_categories_is_trained_and_measured(labelled, photos):
-    content = json.loads(labelled.read_text())
+def test_one_of_several_categories_is_trained_and_measured(labeled, photos):
+    content = json.loads(labeled.read_text())
     content["categories"].append({**content["categories"][0], "id": 2, "name": "statue"})
-    labelled.write_text(json.dumps(content))
+    labeled.write_text(json.dumps(content))
     place = ("--images", photos)
-    given = ("--train", labelled, "--val", labelled, *place, "--output", "run", *TINY)
+    given = ("--train", labeled, "--val", labeled, *place, "--output", "run", *TINY)
     assert "it has: person, statue; say which: --category NAME" in run("train", *given, exit_code=1).stderr
     run("train", *given, "--category", "person")
-    measured = run("evaluate", "--weights", "run/model.safetensors", "--data", labelled, *place, "--category", "person")
+    measured = run("evaluate", "--weights", "run/model.safetensors", "--data", labeled, *place, "--category", "person")
     assert "PCK by torso: 3 people, 42 keypoints" in measured.stdout
-    given = ("--weights", "run/model.safetensors", "--data", labelled, *place, "--category", "statue")
-    assert "has no labelled people" in run("evaluate", *given, exit_code=1).stderr
+    given = ("--weights", "run/model.safetensors", "--data", labeled, *place, "--category", "statue")
+    assert "has no labeled people" in run("evaluate", *given, exit_code=1).stderr
 
 
-def test_model_that_was_trained_with_renamed_keypoints_is_measured_on_the_file_as_it_is(labelled, photos):
-    content = json.loads(labelled.read_text())
+def test_model_that_was_trained_with_renamed_keypoints_is_measured_on_the_file_as_it_is(labeled, photos):
+    content = json.loads(labeled.read_text())
     content["categories"][0]["keypoints"][12] = "throat"
-    labelled.write_text(json.dumps(content))
+    labeled.write_text(json.dumps(content))
     place, rename = ("--images", photos), ("--rename", "throat=neck")
-    run("train", "--train", labelled, "--val", labelled, *place, "--output", "run", *TINY, *rename)
-    given = ("evaluate", "--weights", "run/model.safetensors", "--data", labelled, *place)
+    run("train", "--train", labeled, "--val", labeled, *place, "--output", "run", *TINY, *rename)
+    given = ("evaluate", "--weights", "run/model.safetensors", "--data", labeled, *place)
     assert (
         "left out: COCO's AP needs a model with all the data's keypoints; this one has no throat" in run(*given).stdout
     )
@@ -66,46 +66,46 @@ def test_model_that_was_trained_with_renamed_keypoints_is_measured_on_the_file_a
     assert read("figures.json")["coco"]["figures"]["AP"] is not None
     assert Path("sheet.png").exists()
     message = run(*given, "--rename", "tail=neck", exit_code=1).stderr
-    assert message.startswith("error: labelled.json has no keypoint 'tail' to rename; it has right_ankle, ")
+    assert message.startswith("error: labeled.json has no keypoint 'tail' to rename; it has right_ankle, ")
 
 
-def test_box_threshold_goes_with_boxes(labelled, photos):
-    given = ("--data", labelled, "--images", photos, "--box-threshold", "0.5")
+def test_box_threshold_goes_with_boxes(labeled, photos):
+    given = ("--data", labeled, "--images", photos, "--box-threshold", "0.5")
     assert "box_threshold needs boxes: labeled boxes have no scores" in run("evaluate", *given, exit_code=1).stderr
 
 
-def test_figures_that_are_not_known_become_null(labelled, photos, weights):
-    content = read(labelled)
+def test_figures_that_are_not_known_become_null(labeled, photos, weights):
+    content = read(labeled)
     for annotation in content["annotations"]:
-        annotation["keypoints"][2] = 0  # the first keypoint is labelled nowhere
-    labelled.write_text(json.dumps(content))
-    run("evaluate", "--weights", weights, "--data", labelled, "--images", photos, "--output", "pck.json")
+        annotation["keypoints"][2] = 0  # the first keypoint is labeled nowhere
+    labeled.write_text(json.dumps(content))
+    run("evaluate", "--weights", weights, "--data", labeled, "--images", photos, "--output", "pck.json")
     assert read("pck.json")["pck"][0]["per_keypoint"]["right_ankle"] is None
     assert read("pck.json")["epe"]["per_keypoint"]["right_ankle"]["mean"] is None
 
 
-EVALUATE = ("--data", "labelled.json", "--images", "photos")
+EVALUATE = ("--data", "labeled.json", "--images", "photos")
 
 
-def test_figures_are_written_as_a_row_for_each_keypoint_and_one_for_all(labelled, photos, weights):
+def test_figures_are_written_as_a_row_for_each_keypoint_and_one_for_all(labeled, photos, weights):
     given = ("--threshold", 0.5, "--threshold", 0.1, "--output", "out/figures.csv")
     result = run("evaluate", "--weights", weights, *EVALUATE, *given)
     rows = list(csv.DictReader(Path("out/figures.csv").read_text().splitlines()))
     assert [row["keypoint"] for row in rows] == [*LSP.keypoints, "all"]
-    assert rows[-1]["labelled"] == "42"
+    assert rows[-1]["labeled"] == "42"
     assert 0 <= float(rows[-1]["PCK@0.1"]) <= float(rows[-1]["PCK@0.5"]) <= 100
     assert f"{float(rows[-1]['AP']):.3f}" in result.stdout
     assert rows[0]["AP"] == ""
 
 
-def test_sigmas_that_are_estimated_and_areas_that_are_made_up_are_said_to_be(labelled, photos, weights):
+def test_sigmas_that_are_estimated_and_areas_that_are_made_up_are_said_to_be(labeled, photos, weights):
     said = run("evaluate", "--weights", weights, *EVALUATE, "--metric", "coco").stdout
     assert "COCO: OKS with sigmas estimated for neck, head_top, COCO's for the others" in said
     assert "note: 3 annotations without area: 0.53 of the box is taken" in said
     assert "PCK" not in said
 
 
-def test_people_are_evaluated_in_a_detectors_boxes(labelled, photos, weights):
+def test_people_are_evaluated_in_a_detectors_boxes(labeled, photos, weights):
     records = [
         {"image_id": index, "category_id": 1, "bbox": [5, 5, 45, 45], "score": score}
         for index, score in ((0, 0.9), (1, 0.8), (1, 0.1))
@@ -113,8 +113,8 @@ def test_people_are_evaluated_in_a_detectors_boxes(labelled, photos, weights):
     Path("boxes.json").write_text(json.dumps(records))
     given = ("--boxes", "boxes.json", "--box-threshold", 0.5, "--output", "figures.json")
     said = run("evaluate", "--weights", weights, *EVALUATE, *given).stdout
-    assert said.startswith("labelled.json: 3 people, 2 boxes of boxes.json in 2 images")
-    assert "note: left out: PCK, PCKh and EPE need the labelled boxes" in said
+    assert said.startswith("labeled.json: 3 people, 2 boxes of boxes.json in 2 images")
+    assert "note: left out: PCK, PCKh and EPE need the labeled boxes" in said
     assert "note: 1 boxes left out: score below 0.5" in said
     figures = read("figures.json")
     assert (figures["pck"], figures["epe"], figures["pckh"]) == ([], None, None)
@@ -125,7 +125,7 @@ EVALUATE_USAGE = {
     "a sheet is a .png or .jpg file; got sheet.txt": ("--sheet", "sheet.txt"),
     "metrics are written to a .json or .csv file; got figures.txt": ("--output", "figures.txt"),
     "people are drawn in their labeled boxes; omit --boxes": ("--sheet", "sheet.png", "--boxes", "boxes.json"),
-    "give one file; got labelled.json, labelled.json": ("--data", "labelled.json"),
+    "give one file; got labeled.json, labeled.json": ("--data", "labeled.json"),
     "--sheet-count: it needs --sheet": ("--sheet-count", "3"),
     "--sheet-order: it needs --sheet": ("--sheet-order", "worst"),
     "'arm' is not one of 'torso', 'head', 'box'": ("--unit", "arm"),
@@ -134,7 +134,7 @@ EVALUATE_USAGE = {
 
 
 @pytest.mark.parametrize("message", EVALUATE_USAGE)
-def test_wrong_option_of_evaluate_is_wrong_usage(labelled, photos, weights, message):
+def test_wrong_option_of_evaluate_is_wrong_usage(labeled, photos, weights, message):
     result = run("evaluate", "--weights", weights, *EVALUATE, *EVALUATE_USAGE[message], exit_code=2)
     assert message in " ".join(result.stderr.split())
 
@@ -153,20 +153,20 @@ EVALUATE_ERRORS = {
 
 
 @pytest.mark.parametrize("message", EVALUATE_ERRORS)
-def test_evaluation_that_makes_no_sense_is_an_error_in_one_line(labelled, photos, weights, message):
+def test_evaluation_that_makes_no_sense_is_an_error_in_one_line(labeled, photos, weights, message):
     result = run("evaluate", "--weights", weights, *EVALUATE, *EVALUATE_ERRORS[message], exit_code=1)
     assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1
 
 
-def test_sheet_of_the_worst_starts_with_the_largest_error(labelled, photos, weights, model):
-    content = read(labelled)
+def test_sheet_of_the_worst_starts_with_the_largest_error(labeled, photos, weights, model):
+    content = read(labeled)
     content["annotations"][2]["keypoints"] = [1000 if index % 3 < 2 else 2 for index in range(42)]
-    labelled.write_text(json.dumps(content))
+    labeled.write_text(json.dumps(content))
     for order in ("file", "worst"):
         given = ("--sheet", f"{order}.png", "--sheet-order", order, "--sheet-count", 1, "--sheet-threshold", 100)
         run("evaluate", "--weights", weights, *EVALUATE, *given)
-    predictor, people, source = PosePredictor(model), read_coco(labelled), ImageSource("photos")
+    predictor, people, source = PosePredictor(model), read_coco(labeled), ImageSource("photos")
     for order, row in (("file", 0), ("worst", 2)):
         expected = draw_sheet(predictor, people.take(slice(row, row + 1)), source, 1, 100.0)
         with Image.open(f"{order}.png") as sheet:

@@ -28,15 +28,15 @@ def test_help_of_train_shows_the_defaults_of_the_settings():
     assert f"[default: {settings.augmentation.rotation}]" in text
 
 
-def test_training_says_what_was_left_out_and_each_epoch(labelled, photos):
-    result = run("train", "--train", labelled, "--val", labelled, "--images", photos, "--output", "run", *TINY)
-    assert "labelled.json: 3 annotations: 3 people; left out: none" in result.stderr
+def test_training_says_what_was_left_out_and_each_epoch(labeled, photos):
+    result = run("train", "--train", labeled, "--val", labeled, "--images", photos, "--output", "run", *TINY)
+    assert "labeled.json: 3 annotations: 3 people; left out: none" in result.stderr
     assert "epoch 1, step 1, samples 3" in result.stderr
 
 
-def test_training_twice_from_one_seed_gives_the_same_weights(labelled, photos):
+def test_training_twice_from_one_seed_gives_the_same_weights(labeled, photos):
     first, second = (
-        run("train", "--train", labelled, "--val", labelled, "--images", photos, "--output", output, *TINY)
+        run("train", "--train", labeled, "--val", labeled, "--images", photos, "--output", output, *TINY)
         and read_weights(f"{output}/model.safetensors").tensors
         for output in ("one", "two")
     )
@@ -57,8 +57,8 @@ TRAIN_USAGE = {
 
 
 @pytest.mark.parametrize("message", TRAIN_USAGE)
-def test_wrong_option_of_train_is_wrong_usage(labelled, photos, message):
-    given = ("--train", labelled, "--val", labelled, "--images", photos, "--output", "run")
+def test_wrong_option_of_train_is_wrong_usage(labeled, photos, message):
+    given = ("--train", labeled, "--val", labeled, "--images", photos, "--output", "run")
     result = run("train", *given, *TRAIN_USAGE[message], exit_code=2)
     assert message in " ".join(result.stderr.split())
     assert not Path("run").exists()
@@ -76,20 +76,20 @@ def test_contradictions_and_places_of_train_are_refused_before_files_are_read(ph
     assert not Path("none").exists()
 
 
-def test_settings_file_of_a_run_is_a_recipe_that_knows_how_its_data_were_read(labelled, photos):
-    given = ("train", "--train", labelled, "--val", labelled, "--images", photos)
+def test_settings_file_of_a_run_is_a_recipe_that_knows_how_its_data_were_read(labeled, photos):
+    given = ("train", "--train", labeled, "--val", labeled, "--images", photos)
     run(*given, "--output", "run", *TINY, "--rename", "neck=throat")
     data = read("run/settings.json")["data"]
     assert data == {
-        "train": [str(labelled)], "val": [str(labelled)], "images": [str(photos)], "rename": {"neck": "throat"},
+        "train": [str(labeled)], "val": [str(labeled)], "images": [str(photos)], "rename": {"neck": "throat"},
         "flip_pairs": None, "category": None,
     }  # fmt: skip
     run(*given, "--output", "again", "--recipe", "run/settings.json", "--guidance", "0", "--patches", "0")
     assert "throat" in read_weights("again/model.safetensors").spec.skeleton.keypoints
 
 
-def test_setting_that_the_library_refuses_is_an_error(labelled, photos):
-    given = ("--train", labelled, "--val", labelled, "--images", photos, "--output", "run")
+def test_setting_that_the_library_refuses_is_an_error(labeled, photos):
+    given = ("--train", labeled, "--val", labeled, "--images", photos, "--output", "run")
     assert (
         run("train", *given, "--average", "1", exit_code=1).stderr
         == "error: average must be at least 0 and below 1; got 1.0\n"

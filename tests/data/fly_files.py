@@ -26,7 +26,7 @@ def content(*annotations: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 LEFT_OUT = {
     "crowd": record(iscrowd=1, keypoints=[0] * 9),
-    "no labelled keypoint": record(keypoints=[0] * 9),
+    "no labeled keypoint": record(keypoints=[0] * 9),
     "box without area": record(bbox=[5, 6, 0, 31]),
 }
 

@@ -29,7 +29,7 @@ def test_people_are_read_with_boxes_keypoints_and_skeleton(write):
     assert samples.image_index.tolist() == [0, 1]
     assert [samples.file_of(0), samples.file_of(1)] == ["a.jpg", "b.jpg"]
     assert samples.keypoints.tolist() == [[[10, 20], [30, 40], [0, 0]]] * 2
-    assert samples.visible.tolist() == [[True, True, False]] * 2  # 1: there but hidden, 2: seen, 0: not labelled
+    assert samples.visible.tolist() == [[True, True, False]] * 2  # 1: there but hidden, 2: seen, 0: not labeled
     assert samples.skipped == {}
     assert samples.skeleton.keypoints == ("head", "left_wing", "right_wing")
     assert samples.skeleton.limbs == ((0, 1), (0, 2))
@@ -64,9 +64,9 @@ def test_boxes_outside_the_image_have_no_area(write, box):
 
 @pytest.mark.parametrize("keypoints", [[], None])
 def test_annotations_without_keypoints_are_left_out(write, keypoints):
-    assert read_coco(write(content(record(keypoints=keypoints)))).skipped == {"no labelled keypoint": 1}
+    assert read_coco(write(content(record(keypoints=keypoints)))).skipped == {"no labeled keypoint": 1}
     bare = {key: value for key, value in record().items() if key != "keypoints"}
-    assert read_coco(write(content(bare))).skipped == {"no labelled keypoint": 1}
+    assert read_coco(write(content(bare))).skipped == {"no labeled keypoint": 1}
 
 
 def test_crowds_mask_may_stand_in_place_of_everything(write):
@@ -255,7 +255,7 @@ def test_faults_of_annotations_that_do_not_count_are_no_faults(write):
     samples = read_coco(write(content(*others, record(), categories=WITH_ROCK)))
     assert (len(samples), samples.skipped) == (1, {"crowd": 1, "other category": 1})
     bare = record(keypoints=[0] * 9, bbox=None, image_id=99, area="large")
-    assert read_coco(write(content(bare, record()))).skipped == {"no labelled keypoint": 1}
+    assert read_coco(write(content(bare, record()))).skipped == {"no labeled keypoint": 1}
 
 
 def test_keypoints_outside_their_image_stay_and_are_counted(write):

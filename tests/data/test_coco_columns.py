@@ -13,7 +13,7 @@ def test_rows_are_the_annotations_of_the_category_crowds_included(tmp_path):
     assert columns.positions.tolist() == [1, 2]
     assert columns.ids == [7, 6]
     assert columns.is_crowd.tolist() == [False, True]
-    assert columns.is_labelled.tolist() == [True, False]
+    assert columns.is_labeled.tolist() == [True, False]
     assert columns.other_categories == 1
     assert columns.annotated.tolist() == [2, 1]  # of any category
     assert columns.faults == ()
@@ -26,9 +26,9 @@ def test_missing_values_are_nan_and_counted_as_missing(tmp_path):
     assert np.isnan(columns.boxes).all(axis=1).tolist() == [True, False]
     assert columns.states_crowd.tolist() == [False, True]
     assert columns.keypoints[0].tolist() == [[0, 0, 0]] * 3
-    assert columns.is_unlabelled.tolist() == [True, False]
+    assert columns.is_unlabeled.tolist() == [True, False]
 
 
-def test_keypoints_that_cannot_be_read_are_neither_labelled_nor_unlabelled(tmp_path):
+def test_keypoints_that_cannot_be_read_are_neither_labeled_nor_unlabeled(tmp_path):
     columns = read_columns(write_flies(tmp_path, content(record(keypoints=[1, 2]))))
-    assert (columns.is_labelled.tolist(), columns.is_unlabelled.tolist()) == ([False], [False])
+    assert (columns.is_labeled.tolist(), columns.is_unlabeled.tolist()) == ([False], [False])

@@ -22,7 +22,7 @@ Plant = Callable[[Content], Any] | partial[Any]
 """Of a partial the first two arguments say where the fault is: section and row."""
 
 PERSON, OTHER, CROWD, UNLABELLED = 0, 1, 2, 3
-"""Annotations by position: two labelled people, a crowd, a person without labelled keypoints."""
+"""Annotations by position: two labeled people, a crowd, a person without labeled keypoints."""
 SEEN = [10, 20, 2, 30, 40, 1, 12, 44, 2]
 
 
@@ -107,7 +107,7 @@ FAULTS: dict[str, tuple[Plant, str, str, set[str]]] = {
         put("annotations", PERSON, num_keypoints=2.5), "annotation 10 in a", "num_keypoints", EVALUATION,
     ),
     "negative count": (put("annotations", PERSON, num_keypoints=-1), "annotation 10 in a", "num_keypoints", EVALUATION),
-    # Training leaves crowds and people without labelled keypoints out; in evaluation predictions may match them.
+    # Training leaves crowds and people without labeled keypoints out; in evaluation predictions may match them.
     "box of a crowd": (put("annotations", CROWD, bbox=5), "annotation 12 in a", "bbox", EVALUATION),
     "image of a crowd": (put("annotations", CROWD, image_id=9), "annotation 12", "image_id", EVALUATION),
     "keypoints of a crowd": (put("annotations", CROWD, keypoints=[1]), "annotation 12 in a", "keypoints", EVALUATION),

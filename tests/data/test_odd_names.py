@@ -72,7 +72,7 @@ def test_evaluation_measures_the_file_by_its_name(files):
 
     source = ImageSource(files[0].with_suffix("") / "images")
     result = measure(find_labels, SPEC, files[0], samples, source, EvaluationSettings(), columns=columns)
-    assert str(result).startswith("train + val.json: 3 people, labelled boxes in 3 images")
+    assert str(result).startswith("train + val.json: 3 people, labeled boxes in 3 images")
     assert result.coco is not None
     assert result.coco.figures["AP"] == pytest.approx(1)
 

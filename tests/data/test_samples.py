@@ -16,10 +16,10 @@ def test_some_of_the_people_can_be_taken(tmp_path):
 
 def test_what_was_read_is_told_in_one_line(tmp_path):
     path = write_flies(
-        tmp_path, content(record(keypoints=[-1, 20, 2] * 3), LEFT_OUT["crowd"], *[LEFT_OUT["no labelled keypoint"]] * 2)
+        tmp_path, content(record(keypoints=[-1, 20, 2] * 3), LEFT_OUT["crowd"], *[LEFT_OUT["no labeled keypoint"]] * 2)
     )
     assert read_coco(path).describe() == (
-        f"{path}: 4 annotations: 1 person; left out: 1 crowd, 2 no labelled keypoint; "
+        f"{path}: 4 annotations: 1 person; left out: 1 crowd, 2 no labeled keypoint; "
         "3 keypoints outside their image, kept"
     )
     assert (

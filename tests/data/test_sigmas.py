@@ -73,8 +73,8 @@ def test_median_over_people_outweighs_a_wrong_label():
     np.testing.assert_allclose(estimate_sigmas(people(three, ROW_NAMES)).values, [0.05, 0.05, 0.1], rtol=1e-6)
 
 
-def test_a_neighbor_that_is_not_labelled_in_most_people_still_counts():
-    # the beak is labelled in one person of three; without it the others' wings would be 0.6 from their tails
+def test_a_neighbor_that_is_not_labeled_in_most_people_still_counts():
+    # the beak is labeled in one person of three; without it the others' wings would be 0.6 from their tails
     visible = np.array([[True, True, True], [True, False, True], [True, False, True]])
     found = estimate_sigmas(people(np.repeat(ROW, 3, axis=0), ROW_NAMES, visible)).values
     np.testing.assert_allclose(found, [0.05, 0.05, 0.1], rtol=1e-6)
@@ -87,7 +87,7 @@ def test_sigmas_stay_within_cocos():
 
 UNKNOWN = {
     "nobody": people(np.zeros((0, 3, 2)), ROW_NAMES),
-    "never labelled": people(ROW, ROW_NAMES, np.zeros((1, 3), dtype=bool)),
+    "never labeled": people(ROW, ROW_NAMES, np.zeros((1, 3), dtype=bool)),
     "alone": people(ROW, ROW_NAMES, np.array([[True, False, False]])),
     "all at one place": people(np.zeros((2, 3, 2)), ROW_NAMES),
     "without a size": people(ROW, ROW_NAMES, boxes=np.zeros((1, 4), np.float32), areas=np.zeros(1, np.float32)),

@@ -72,12 +72,12 @@ def test_heatmaps_peak_at_the_augmented_keypoints(model, pixels, keypoints, gene
     assert (found - batch.keypoints)[inside].abs().max() < 0.05
 
 
-def test_keypoints_that_are_not_labelled_have_weight_0_and_an_empty_map(model, pixels, keypoints):
+def test_keypoints_that_are_not_labeled_have_weight_0_and_an_empty_map(model, pixels, keypoints):
     v = torch.full((2, 14, 1), 2.0)
     v[0, 3], v[1, 5] = 0, 1
-    labelled = torch.cat((keypoints, v), dim=-1)
-    labelled[0, 3, :2] = torch.nan  # whatever stands where nothing is labelled
-    batch = create_transform(model, training=True, **STILL)(pixels, BOXES, labelled)
+    labeled = torch.cat((keypoints, v), dim=-1)
+    labeled[0, 3, :2] = torch.nan  # whatever stands where nothing is labeled
+    batch = create_transform(model, training=True, **STILL)(pixels, BOXES, labeled)
     assert batch.weights[0, 3] == 0
     assert batch.heatmaps[0, 3].abs().max() == 0
     assert batch.weights.sum() == 27

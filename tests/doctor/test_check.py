@@ -71,7 +71,7 @@ ONE_FAULT = {
     "outside": (put("neck", 140, 70), "keypoints outside", "warning", "its neck at (140, 70) lies outside the image"),
     "one spot": (change(keypoints=[60, 70, 2] * 14), "repeated keypoints", "error", "its 14 keypoints all lie within"),
     "v 3": (put("neck", 60.5, 70.5, 3), "visibility flags", "error", "v is 3 for its neck"),
-    "origin": (put("neck", 0, 0), "visibility flags", "warning", "its neck is labelled, v 2, at (0, 0)"),
+    "origin": (put("neck", 0, 0), "visibility flags", "warning", "its neck is labeled, v 2, at (0, 0)"),
     "leftover": (
         several(put("neck", 60.5, 70.5, 0), change(num_keypoints=13)), "visibility flags", "warning",
         "its neck has v 0 at (60.5, 70.5)",

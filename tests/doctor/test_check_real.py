@@ -49,17 +49,17 @@ RECALLS = {  # measured: 0.40, 0.82, 0.86, 0.85, 0.93, 0.65, 0.45, 0.29
 
 @pytest.mark.parametrize("names", RECALLS)
 def test_exchanged_sides_of_100_among_9000_are_found_as_often_as_measured(train, names):
-    labelled = train.labelled()
-    whole = labelled[:, np.ravel(pair_rows(train, *names))].all(axis=1)
+    labeled = train.labeled()
+    whole = labeled[:, np.ravel(pair_rows(train, *names))].all(axis=1)
     people = np.random.default_rng(0).choice(np.flatnonzero(whole), 100, replace=False)
-    suspicions, named = find_swaps(exchanged(train, people, *names), labelled, train.skeleton)
+    suspicions, named = find_swaps(exchanged(train, people, *names), labeled, train.skeleton)
     assert named == ()
     found = set(people.tolist()) & {suspicion.person for suspicion in suspicions}
     assert len(found) >= 100 * RECALLS[names]
 
 
 def test_of_9000_people_as_they_are_154_are_suspected(train):
-    suspicions, named = find_swaps(train.keypoints, train.labelled(), train.skeleton)
+    suspicions, named = find_swaps(train.keypoints, train.labeled(), train.skeleton)
     assert named == ()
     assert 130 <= len(suspicions) <= 160
     scores = [suspicion.score for suspicion in suspicions]
@@ -70,26 +70,26 @@ def test_of_9000_people_as_they_are_154_are_suspected(train):
 @pytest.mark.parametrize("count", [60, 300])
 def test_few_people_suffice_for_most_of_exchanged_elbows_and_hips(train, count):
     people = np.random.default_rng(1).choice(len(train), count, replace=False)
-    labelled = train.labelled()[people]
-    clean = {one.person for one in find_swaps(train.keypoints[people], labelled, train.skeleton)[0]}
+    labeled = train.labeled()[people]
+    clean = {one.person for one in find_swaps(train.keypoints[people], labeled, train.skeleton)[0]}
     assert len(clean) <= 0.05 * count
     for name in ("elbow", "hip"):
         pair = pair_rows(train, name)[0]
-        both = np.flatnonzero(labelled[:, pair].all(axis=1))[:20]
+        both = np.flatnonzero(labeled[:, pair].all(axis=1))[:20]
         found = 0
         for person in both:  # one at a time
             keypoints = train.keypoints[people]
             keypoints[person, pair] = keypoints[person, pair[::-1]]
-            found += int(person) in {one.person for one in find_swaps(keypoints, labelled, train.skeleton)[0]}
+            found += int(person) in {one.person for one in find_swaps(keypoints, labeled, train.skeleton)[0]}
         assert found >= 0.6 * len(both)
 
 
 def test_exchanging_everybody_as_a_whole_changes_nothing(train):
-    labelled, order = train.labelled()[:500], np.arange(14)
+    labeled, order = train.labeled()[:500], np.arange(14)
     for left, right in train.skeleton.flip_pairs or ():
         order[[left, right]] = right, left
     one, other = (
-        find_swaps(train.keypoints[:500][:, rows], labelled[:, rows], train.skeleton)[0]
+        find_swaps(train.keypoints[:500][:, rows], labeled[:, rows], train.skeleton)[0]
         for rows in (np.arange(14), order)
     )
     assert [(a.person, a.pairs) for a in one] == [(a.person, a.pairs) for a in other]
@@ -104,7 +104,7 @@ def test_skeleton_without_limbs_is_judged_by_distances(data_folder, tmp_path, tr
     records = read_records(tmp_path / "limbless.json")
     assert records.skeleton.limbs == ()
     people = np.arange(0, 500, 10)
-    keypoints, flags = records.keypoints.copy(), records.labelled()
+    keypoints, flags = records.keypoints.copy(), records.labeled()
     left, right = records.skeleton.index("left_elbow_x"), records.skeleton.index("right_elbow_x")
     keypoints[people[:, None], [left, right]] = keypoints[people[:, None], [right, left]]
     both = people[flags[people][:, [left, right]].all(axis=1)]

@@ -22,7 +22,7 @@ def test_keypoints_in_whole_pixels_may_fall_together_in_small_people(content, ch
     assert not [finding for finding in check(content) if finding.check == "repeated keypoints"]
 
 
-def test_file_that_marks_the_unlabelled_by_the_origin_is_told_once(content, check):
+def test_file_that_marks_the_unlabeled_by_the_origin_is_told_once(content, check):
     for row in range(0, PEOPLE, 2):
         keypoint(content, "neck", 0, 0, row=row)
     (found,) = check(content)
@@ -30,7 +30,7 @@ def test_file_that_marks_the_unlabelled_by_the_origin_is_told_once(content, chec
     assert found.message == "v is never 0, yet 20 keypoints lie at (0, 0)"
 
 
-def test_flags_that_only_say_labelled_or_not_are_noted(content, check):
+def test_flags_that_only_say_labeled_or_not_are_noted(content, check):
     for annotation in content["annotations"]:
         annotation["keypoints"][2::3] = [1] * 13 + [0]
         annotation["keypoints"][-3:] = [0, 0, 0]
@@ -38,20 +38,20 @@ def test_flags_that_only_say_labelled_or_not_are_noted(content, check):
     found = check(content)
     assert [(finding.check, finding.severity) for finding in found] == [
         ("visibility flags", "note"),
-        ("never labelled", "warning"),
+        ("never labeled", "warning"),
     ]
-    assert found[1].message == f"head_top is never labelled in {PEOPLE} people"
+    assert found[1].message == f"head_top is never labeled in {PEOPLE} people"
 
 
 def test_file_without_people_is_an_error(content, check):
     content["annotations"] = []
     (found,) = check(content)
-    assert (found.check, found.message) == ("never labelled", "it has no people with labelled keypoints")
+    assert (found.check, found.message) == ("never labeled", "it has no people with labeled keypoints")
 
 
-def test_file_in_which_nobody_is_labelled_is_an_error(content, check):
+def test_file_in_which_nobody_is_labeled_is_an_error(content, check):
     for annotation in content["annotations"]:
         annotation["keypoints"][2::3] = [0] * 14
     (found,) = (finding for finding in check(content) if finding.severity == "error")
-    assert (found.check, found.message) == ("never labelled", "it has no people with labelled keypoints")
-    assert found.advice == "set v to 1 or 2 where a keypoint is labelled: there is no one to train on"
+    assert (found.check, found.message) == ("never labeled", "it has no people with labeled keypoints")
+    assert found.advice == "set v to 1 or 2 where a keypoint is labeled: there is no one to train on"

@@ -65,7 +65,7 @@ def test_drawn_people_have_no_fault_and_stand_where_training_has_them(content, c
     assert records.files == samples.files
     np.testing.assert_allclose(records.keypoints, samples.keypoints, atol=1e-4)
     np.testing.assert_allclose(records.boxes, samples.boxes, atol=1e-4)
-    assert (records.labelled() == samples.visible).all()
+    assert (records.labeled() == samples.visible).all()
 
 
 FAULTS = {
@@ -75,7 +75,7 @@ FAULTS = {
     "15 joints": (lambda content: content[7]["joints"].pop(), "records", "joints must be 16 points x, y"),
     "no image": (lambda content: content[7].update(image="x.png"), "missing images", "there is no image x.png in"),
     "origin": (
-        lambda content: content[7]["joints"].__setitem__(8, [0, 0]), "visibility flags", "its upper_neck is labelled",
+        lambda content: content[7]["joints"].__setitem__(8, [0, 0]), "visibility flags", "its upper_neck is labeled",
     ),
     "hips": (
         lambda content: content[7].update(joints=[content[7]["joints"][row] for row in (0, 1, 3, 2, *range(4, 16))]),
@@ -111,11 +111,11 @@ def test_people_without_center_or_scale_are_one_note(content, check):
     assert found.message == "2 of 40 people have no center or scale (-1)"
 
 
-def test_nobody_is_labelled_in_files_to_test_on(content, check):
+def test_nobody_is_labeled_in_files_to_test_on(content, check):
     for record in content:
         del record["joints"], record["joints_vis"]
     (found,) = check(content)
-    assert (found.check, found.severity) == ("never labelled", "error")
+    assert (found.check, found.severity) == ("never labeled", "error")
     assert [one.severity for one in check([])] == ["error"]
 
 

@@ -15,13 +15,13 @@ from .sheets import colors, exchange_hips
 HOSTILE = "</style><script>alert(1)</script>\"'&\ud800.png"
 
 
-def test_exchanged_hips_are_shown_as_labelled_and_the_other_way_round(sheet):
+def test_exchanged_hips_are_shown_as_labeled_and_the_other_way_round(sheet):
     page = sheet(exchange_hips)
     assert "Findings in people.json" in page.text
     assert "30 people in 30 images, 14 keypoints" in page.text
     assert "left and right: 1" in page.text
     assert "warning annotation 5 in 005.png left_hip and right_hip look swapped" in page.text
-    assert "as labelled swapped" in page.text
+    assert "as labeled swapped" in page.text
     assert len(page.pictures) == 2
     for picture in page.pictures:
         assert max(Image.open(io.BytesIO(picture)).size) == 320

@@ -26,7 +26,7 @@ SPEC = ModelSpec(
 def tell_labels(samples: Samples, shift: float = 0.0) -> Callable[[Iterable[Any], Iterable[Any]], Iterator[Poses]]:
     """A predictor that finds the labels of whoever has the box, ``shift`` pixels to the right.
 
-    An unlabelled keypoint is put into the middle of the box.
+    An unlabeled keypoint is put into the middle of the box.
     """
     middle = samples.boxes[:, None, :2] + samples.boxes[:, None, 2:] / 2
     keypoints = np.where(samples.visible[..., None], samples.keypoints, middle) + np.float32([shift, 0])

@@ -25,7 +25,7 @@ FRAMING = ModelSpec(
 def test_perfect_predictions_of_coco_mini_have_an_ap_of_1(data_folder):
     path = data_folder / "coco-mini" / "person_keypoints.json"
     samples, truth = read_coco(path), read(path)
-    # an unlabelled keypoint is somewhere in its person's box: all at (0, 0) people would be too similar
+    # an unlabeled keypoint is somewhere in its person's box: all at (0, 0) people would be too similar
     middle = samples.boxes[:, None, :2] + samples.boxes[:, None, 2:] / 2
     keypoints = np.where(samples.visible[..., None], samples.keypoints, middle).astype(np.float32)
     predicted = PredictedKeypoints(keypoints=keypoints, scores=np.ones(keypoints.shape[:2], dtype=np.float32))

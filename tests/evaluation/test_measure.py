@@ -106,7 +106,7 @@ def test_pckh_without_a_head_is_refused_where_it_is_asked_for(data_folder):
 
 def test_data_without_people_is_refused(people):
     path = changed(people, "crowds.json", iscrowd=1)
-    with pytest.raises(ValueError, match=r"crowds\.json has no labelled people; left out: 6 crowd"):
+    with pytest.raises(ValueError, match=r"crowds\.json has no labeled people; left out: 6 crowd"):
         evaluated(path)
 
 
@@ -118,4 +118,4 @@ def test_person_whose_box_cannot_be_cropped_counts_as_missed(people):
     result = evaluated(path)
     assert (result.people, result.coco.people, result.coco.predictions) == (5, 6, 5)
     assert result.coco.figures["AR"] == pytest.approx(5 / 6)
-    assert result.notes == ("1 labelled people have no box that can be cropped, and count as missed",)
+    assert result.notes == ("1 labeled people have no box that can be cropped, and count as missed",)

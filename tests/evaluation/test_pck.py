@@ -56,7 +56,7 @@ def test_person_without_a_torso_is_left_out_with_all_keypoints():
     assert result.mean == 100
 
 
-def test_unlabelled_keypoints_do_not_count():
+def test_unlabeled_keypoints_do_not_count():
     keypoints, visible = people(2)
     visible[:, 4] = False
     predicted = keypoints.copy()
@@ -161,7 +161,7 @@ def test_errors_are_means_and_medians_in_pixels_and_units():
     assert result.per_keypoint["head"].keypoint_count == 2
 
 
-def test_perfect_predictions_have_no_error_and_unlabelled_keypoints_none_at_all():
+def test_perfect_predictions_have_no_error_and_unlabeled_keypoints_none_at_all():
     given = samples()
     given.visible[0, 4] = False
     result = measure_errors(given.keypoints, given.keypoints, given.visible, BODY, choose_unit(given))
@@ -169,7 +169,7 @@ def test_perfect_predictions_have_no_error_and_unlabelled_keypoints_none_at_all(
     assert math.isnan(result.per_keypoint["head"].mean)
 
 
-def test_error_counts_people_with_a_labelled_keypoint():
+def test_error_counts_people_with_a_labeled_keypoint():
     given = samples(3)
     given.visible[1, 1:] = False
     given.visible[2] = False

@@ -13,7 +13,7 @@ from .evaluations import evaluated
 
 
 def test_json_has_no_nan_and_holds_the_figures(people):
-    path = people.parent / "unlabelled.json"
+    path = people.parent / "unlabeled.json"
     content = json.loads(people.read_text())
     for annotation in content["annotations"]:
         annotation["keypoints"][2] = 0  # nobody's right ankle
@@ -39,16 +39,16 @@ def test_csv_has_a_row_for_each_keypoint_and_one_for_all(people):
     assert float(rows[3]["EPE px"]) == result.epe.per_keypoint["left_hip"].mean
     assert float(rows[-1]["AP"]) == result.coco.figures["AP"]
     assert rows[0]["AP"] == ""
-    assert rows[-1]["labelled"] == str(6 * 14)
+    assert rows[-1]["labeled"] == str(6 * 14)
 
 
 def test_result_prints_as_a_table(people):
     lines = str(evaluated(people)).splitlines()
-    assert lines[0] == "people.json: 6 people, labelled boxes in 6 images, decoder dark"
+    assert lines[0] == "people.json: 6 people, labeled boxes in 6 images, decoder dark"
     assert lines[3] == "   AP   AP50   AP75    APM    APL     AR   AR50   AR75    ARM    ARL"
     assert lines[4] == "1.000  1.000  1.000  1.000      -  1.000  1.000  1.000  1.000      -"
     assert lines[6].split() == [
-        "keypoint", "labelled", "PCK@0.2", "PCKh@0.5", "PCKh", "AUC", "EPE", "px", "median", "px", "EPE/torso",
+        "keypoint", "labeled", "PCK@0.2", "PCKh@0.5", "PCKh", "AUC", "EPE", "px", "median", "px", "EPE/torso",
         "median/torso",
     ]  # fmt: skip
     assert lines[7].split() == ["right_ankle", "6", "100.00", "100.00", "100.00", "0.00", "0.00", "0.000", "0.000"]

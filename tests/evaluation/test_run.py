@@ -18,7 +18,7 @@ def source(tmp_path) -> ImageSource:
     return ImageSource(tmp_path)
 
 
-def labelled(names: list[str], image_index: list[int]) -> Samples:
+def labeled(names: list[str], image_index: list[int]) -> Samples:
     count = len(image_index)
     return Samples(
         skeleton=Skeleton.from_names(names, name="data"),
@@ -53,7 +53,7 @@ def predict(many, samples: Samples, source: ImageSource, skeleton: Skeleton, **o
 
 def test_keypoints_are_matched_by_name_and_unknown_ones_are_nan(source):
     model = Skeleton.from_names(["foot", "nose", "head"], name="model")
-    samples = labelled(["head", "tail", "foot"], [0])
+    samples = labeled(["head", "tail", "foot"], [0])
     (person,) = predict(tell_who(model), samples, source, model)
     assert person[0].tolist() == [100, 2]  # the model's third
     assert np.isnan(person[1]).all()  # no tail
@@ -62,7 +62,7 @@ def test_keypoints_are_matched_by_name_and_unknown_ones_are_nan(source):
 
 def test_people_of_one_image_are_predicted_together_and_come_back_in_their_order(source):
     model = Skeleton.from_names(["head"])
-    samples = labelled(["head"], [1, 0, 1, 0])
+    samples = labeled(["head"], [1, 0, 1, 0])
     calls = []
 
     def many(images, boxes):
@@ -78,27 +78,27 @@ def test_people_of_one_image_are_predicted_together_and_come_back_in_their_order
 
 def test_nobody_is_predicted_of_nobody(source):
     model = Skeleton.from_names(["head"])
-    assert predict(tell_who(model), labelled(["head"], []), source, model).shape == (0, 1, 2)
+    assert predict(tell_who(model), labeled(["head"], []), source, model).shape == (0, 1, 2)
 
 
 def test_skeletons_without_a_common_name_are_refused(source):
     model = Skeleton.from_names(["wing"], name="bird")
     message = "the data and the model share no keypoint name: the file has head, the model wing; .* rename the file's"
     with pytest.raises(ValueError, match=message):
-        predict(tell_who(model), labelled(["head"], [0]), source, model)
+        predict(tell_who(model), labeled(["head"], [0]), source, model)
 
 
 def test_long_predictions_say_how_far_they_are(source, monkeypatch, caplog):
     monkeypatch.setattr("tokenpose.evaluation.run.SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level("INFO", logger="tokenpose")
     model = Skeleton.from_names(["head"])
-    predict(tell_who(model), labelled(["head"], [1, 0, 1, 0]), source, model)
+    predict(tell_who(model), labeled(["head"], [1, 0, 1, 0]), source, model)
     assert caplog.messages == ["predicted 1 of 2 images"]
 
 
 def test_keypoint_scores_come_along_and_are_0_where_the_predictor_has_no_such_keypoint(source):
     model = Skeleton.from_names(["head"])
-    samples = labelled(["tail", "head"], [0])
+    samples = labeled(["tail", "head"], [0])
     found = predict_boxes(tell_who(model), BoxesToPredict.of_samples(samples), samples, source, model)
     assert found.scores.tolist() == [[0, 1]]
 
@@ -111,7 +111,7 @@ def test_portions_are_whole_images_of_at_least_a_batch(source):
         calls.append([len(own) for own in boxes])
         return tell_who(model)(images, boxes)
 
-    samples = labelled(["head"], [0, 0, 0, 1, 1])
+    samples = labeled(["head"], [0, 0, 0, 1, 1])
     predict(many, samples, source, model, batch_size=3)
     predict(many, samples, source, model, batch_size=4)
     assert calls == [[3], [2], [3, 2]]
@@ -119,7 +119,7 @@ def test_portions_are_whole_images_of_at_least_a_batch(source):
 
 def test_processes_share_the_portions_and_each_gets_everybody(source, monkeypatch):
     model = Skeleton.from_names(["head"])
-    samples = labelled(["head"], [1, 0, 1, 0])
+    samples = labeled(["head"], [1, 0, 1, 0])
     alone = predict(tell_who(model), samples, source, model)
     parts = []
     monkeypatch.setattr(Processes, "gather", lambda self, work: parts.append(work()) or parts)
@@ -143,4 +143,4 @@ def test_box_that_cannot_be_cropped_is_refused_with_its_image(source):
         raise ValueError("box 0 is empty")
 
     with pytest.raises(ValueError, match=r"b\.png: box 0 is empty"):
-        predict(many, labelled(["head"], [0, 1]), source, model)
+        predict(many, labeled(["head"], [0, 1]), source, model)

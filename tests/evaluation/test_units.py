@@ -56,7 +56,7 @@ def test_head_is_mpiis_size_where_it_is_known():
     assert np.isnan(unit.lengths[1:]).all()
 
 
-def test_head_is_else_from_its_top_to_the_neck_where_both_are_labelled():
+def test_head_is_else_from_its_top_to_the_neck_where_both_are_labeled():
     # head_top (30, 40), upper_neck (15, -20): 61.8 apart
     one = samples(3, HEADED, head_sizes=np.full(3, np.nan))
     one.visible[1, 4] = False

@@ -45,10 +45,10 @@ def test_labels_are_on_the_left_of_the_sheet_and_predictions_from_the_threshold_
     bare = dataclasses.replace(bare, visible=np.zeros_like(bare.visible))
     left, right = (slice(6, 6 + PERSON_SIDE), slice(6 + PERSON_SIDE + 2, None))
     neither = draw_sheet(predictor, bare, data.source, 1, np.inf)
-    labelled = draw_sheet(predictor, data.people, data.source, 1, np.inf)
+    labeled = draw_sheet(predictor, data.people, data.source, 1, np.inf)
     predicted = draw_sheet(predictor, bare, data.source, 1, -np.inf)
-    assert (labelled != neither)[:, left].any()
-    assert not (labelled != neither)[:, right].any()
+    assert (labeled != neither)[:, left].any()
+    assert not (labeled != neither)[:, right].any()
     assert (predicted != neither)[:, right].any()
     assert not (predicted != neither)[:, left].any()
 

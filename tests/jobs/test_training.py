@@ -288,8 +288,8 @@ def test_several_files_are_trained_together_and_what_one_lacks_has_no_weight(peo
     assert len(data.people) == 16
     settings = replace(SETTINGS, batch_size=16)
     batch = next(make_batches(data, TINY, settings, make_accelerator(settings, tmp_path)).epoch(0))
-    labelled = batch.weights.sum(dim=1)
-    assert sorted(set(labelled.tolist())) == [2, 12]
+    labeled = batch.weights.sum(dim=1)
+    assert sorted(set(labeled.tolist())) == [2, 12]
     path = train_model(TokenPose(TINY), data, tmp_path / "run", SETTINGS)
     assert read_weights(path).card["train"] == "body.json, head.json"
 
@@ -390,7 +390,7 @@ def test_resuming_with_other_weights_to_start_from_is_refused(people, tmp_path):
     assert (tmp_path / "run" / "settings.json").read_text() == before
 
 
-def test_people_without_labelled_torsos_are_validated_by_their_boxes(people, tmp_path):
+def test_people_without_labeled_torsos_are_validated_by_their_boxes(people, tmp_path):
     content = json.loads(people.read_text())
     for annotation in content["annotations"]:
         for hip in (2, 3):

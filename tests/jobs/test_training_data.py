@@ -77,7 +77,7 @@ def test_people_that_validation_cannot_count_are_told_at_the_start(people, tmp_p
 
 
 def test_validation_that_counts_nobody_is_refused_at_the_start(people, tmp_path):
-    # the head is all that is trained, and whom it is labelled of has no torso
+    # the head is all that is trained, and whom it is labeled of has no torso
     content = json.loads(people.read_text())
     category = content["categories"][0]
     category["keypoints"], category["skeleton"] = category["keypoints"][12:], []

@@ -110,7 +110,7 @@ def check_command(
 
     The check looks for images that are missing, unreadable, of another size, there twice, or in both training and
     validation data; and for boxes and keypoints that don't fit, wrong visibility flags, keypoints that are never
-    labelled, swapped left and right, and wrong flip pairs.
+    labeled, swapped left and right, and wrong flip pairs.
 
     An error stops training or makes its results wrong, a warning needs a look, and a note is good to know. The exit
     code is 1 if there are errors, else 0.
@@ -206,10 +206,10 @@ def _example(finding: "Finding", with_file: bool) -> str:
 
 
 def _keypoints(summary: "FileSummary") -> Any:
-    """How often each keypoint is labelled, and its estimated sigma."""
+    """How often each keypoint is labeled, and its estimated sigma."""
     from rich.table import Table
 
-    table = Table("keypoint", _column("labelled"), _column("sigma for OKS"), "from")
+    table = Table("keypoint", _column("labeled"), _column("sigma for OKS"), "from")
     origins = {"named": "COCO, by name", "estimated": "distances, an estimate"}
     for name in summary.keypoints:
         labels, sigma = summary.labels[name], summary.sigmas[name]

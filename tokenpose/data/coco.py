@@ -18,9 +18,9 @@ from tokenpose.data.samples import Samples
 
 
 def read_coco(path: str | Path, category: str | None = None) -> Samples:
-    """The labelled people of a COCO keypoint file, of the category of that name (None: the only one with keypoints).
+    """The labeled people of a COCO keypoint file, of the category of that name (None: the only one with keypoints).
 
-    As published: crowds and annotations without a labelled keypoint are left out, boxes are cut to their image, those
+    As published: crowds and annotations without a labeled keypoint are left out, boxes are cut to their image, those
     without area are left out, and keypoints outside their image stay. Image ids that are not whole numbers are replaced
     by the images' positions, from 0. Raises FileNotFoundError, and ValueError that names file and record.
     """
@@ -43,8 +43,8 @@ def read_columns(path: str | Path, category: str | None = None) -> CocoColumns:
 def to_samples(columns: CocoColumns) -> Samples:
     """The people to train on, as `read_coco` says. Raises ValueError for the first fault that concerns them."""
     raise_first(columns.faults, columns.path, "training")
-    labelled = columns.is_labelled & ~columns.is_crowd
-    rows = np.flatnonzero(labelled)
+    labeled = columns.is_labeled & ~columns.is_crowd
+    rows = np.flatnonzero(labeled)
     boxes, has_area = cut_boxes(columns.boxes[rows], columns.sizes[columns.image_index[rows]])
     rows = rows[has_area]
     index = columns.image_index[rows]
@@ -52,7 +52,7 @@ def to_samples(columns: CocoColumns) -> Samples:
     outside = ((keypoints < 0) | (keypoints >= columns.sizes[index][:, None])).any(axis=-1)
     skipped = {
         "crowd": int(columns.is_crowd.sum()),
-        "no labelled keypoint": int((~columns.is_labelled & ~columns.is_crowd).sum()),
+        "no labeled keypoint": int((~columns.is_labeled & ~columns.is_crowd).sum()),
         "box without area": int((~has_area).sum()),
         "other category": columns.other_categories,
     }

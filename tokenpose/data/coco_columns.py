@@ -54,14 +54,14 @@ class CocoColumns:
         return len(self.positions)
 
     @property
-    def is_labelled(self) -> Bool[np.ndarray, " rows"]:
+    def is_labeled(self) -> Bool[np.ndarray, " rows"]:
         """Which annotations have a keypoint with v above 0."""
         return np.asarray((self.keypoints[..., 2] > 0).any(axis=1))
 
     @property
-    def is_unlabelled(self) -> Bool[np.ndarray, " rows"]:
+    def is_unlabeled(self) -> Bool[np.ndarray, " rows"]:
         """Which annotations have no such keypoint for certain: none whose numbers can't be read."""
-        return ~self.is_labelled & ~np.isnan(self.keypoints).any(axis=(1, 2))
+        return ~self.is_labeled & ~np.isnan(self.keypoints).any(axis=(1, 2))
 
 
 def select_columns(

@@ -1,7 +1,7 @@
 """What is wrong with the records of a COCO keypoint file: one set of rules for training, evaluation and the check.
 
-Training uses the images, and the annotations that are no crowds and have a labelled keypoint. Evaluation also uses
-crowds and people without labelled keypoints, since a prediction that matches them is ignored; without a box nothing
+Training uses the images, and the annotations that are no crowds and have a labeled keypoint. Evaluation also uses
+crowds and people without labeled keypoints, since a prediction that matches them is ignored; without a box nothing
 matches them, and they are not used. Nothing here uses the ids of annotations: those faults stop neither.
 """
 
@@ -92,10 +92,10 @@ class _AnnotationRules:
     def check_fields(self) -> Iterator[Fault]:
         """The other fields of the category's annotations, as far as training or evaluation uses them."""
         columns = self.columns
-        crowd, unlabelled = columns.is_crowd, columns.is_unlabelled
+        crowd, unlabeled = columns.is_crowd, columns.is_unlabeled
         unreadable_box = self._unreadable("bbox")
         no_box = np.isnan(columns.boxes).any(axis=1) & ~unreadable_box
-        trained = ~crowd & ~unlabelled
+        trained = ~crowd & ~unlabeled
         evaluated = trained | ~no_box
         everybody = np.ones(len(columns), dtype=bool)
         for field, faulty, in_training, in_evaluation in (

@@ -44,7 +44,7 @@ def read_datasets(
     shared = None if images is None else ImageSource(images)
     parts: list[tuple[Samples, Source]] = []
     for path, places in map(split_places, given):
-        samples = _labelled(read_annotations(path, category))
+        samples = _labeled(read_annotations(path, category))
         source = ImageSource(places) if places else shared
         if source is None:
             raise ValueError(f"where are the images of {path}? give images, or {path}=PLACE")
@@ -166,7 +166,7 @@ def rename_keypoints(samples: Samples, names: Mapping[str, str]) -> Samples:
         raise ValueError(f"{samples.origin}: {error}") from error
 
 
-def _labelled(samples: Samples) -> Samples:
+def _labeled(samples: Samples) -> Samples:
     """Without the people who have no visible keypoint; MPII's files have some."""
     kept = np.flatnonzero(samples.visible.any(axis=1))
     if len(kept) == len(samples):

@@ -10,7 +10,7 @@ from tokenpose.skeletons import Skeleton
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """People with labelled keypoints, a row each; pixels of the image named in ``files[image_index]``."""
+    """People with labeled keypoints, a row each; pixels of the image named in ``files[image_index]``."""
 
     skeleton: Skeleton
     files: tuple[str, ...]
@@ -33,7 +33,7 @@ class Samples:
     origin_index: Int[np.ndarray, " images"] | None = None
     """Which of the origins each image comes from; None: all from the first."""
     outside: int = 0
-    """How many labelled keypoints lie outside their image; these are kept, as published."""
+    """How many labeled keypoints lie outside their image; these are kept, as published."""
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -58,7 +58,7 @@ class Samples:
 
     @property
     def left_out(self) -> str:
-        """How many annotations are left out, and why: "1 crowd, 2 no labelled keypoint", or "none"."""
+        """How many annotations are left out, and why: "1 crowd, 2 no labeled keypoint", or "none"."""
         return ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none"
 
     def describe(self) -> str:

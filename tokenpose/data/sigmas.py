@@ -27,7 +27,7 @@ class Sigmas:
 
     values: Float[np.ndarray, " keypoints"]
     origins: tuple[Origin, ...]
-    """ "named": COCO has a keypoint of that name; "estimated": from the distances among the labelled keypoints."""
+    """ "named": COCO has a keypoint of that name; "estimated": from the distances among the labeled keypoints."""
 
 
 def estimate_sigmas(samples: Samples) -> Sigmas:
@@ -37,7 +37,7 @@ def estimate_sigmas(samples: Samples) -> Sigmas:
     this is an estimate. A keypoint with the name of one of COCO's, apart from the side, gets COCO's sigma. Any other
     gets a quarter of the distance to the nearest other keypoint, relative to the person's sqrt(area): the median over
     people for each other keypoint, then the smallest of these, within COCO's range of 0.025 to 0.107. A keypoint that
-    is never labelled together with another gets the median of COCO's.
+    is never labeled together with another gets the median of COCO's.
 
     How good this is: for the 86 people of COCO on whom the quarter was calibrated, without using the names, it is off
     by a factor of 1.18 in the median of the 17 keypoints and of 1.53 at worst (hips, 0.070 instead of 0.107); with few

@@ -13,7 +13,7 @@ keypoints may be hidden: of 86 people, 10 have one that is farther outside than 
 
 LOOSE_BOX = 3.0
 """How many times as long as is usual in the file a box's diagonal may be, measured in that of its keypoints, where at
-least half of them are labelled. Usual is the median, and 1 at least: in COCO's 86 people 1.2, and at most 1.7; in LSPET
+least half of them are labeled. Usual is the median, and 1 at least: in COCO's 86 people 1.2, and at most 1.7; in LSPET
 1.3; of the five keypoints of COCO's faces 8.5, in boxes around whole people, and at most 16.8."""
 
 FEWEST_BOXES = 5
@@ -71,7 +71,7 @@ def _corners_for_sizes(records: Records) -> Finding | None:
 def _unheld_keypoints(records: Records, sound: Bool[np.ndarray, " people"]) -> list[Finding]:
     corner, size = records.boxes[:, None, :2], records.boxes[:, None, 2:]
     outside = np.maximum(corner - records.keypoints, records.keypoints - corner - size).max(axis=-1)
-    outside = np.where(records.labelled(), outside, -np.inf)
+    outside = np.where(records.labeled(), outside, -np.inf)
     share = outside / np.linalg.norm(records.boxes[:, 2:], axis=1, keepdims=True).clip(1e-9)
     findings = []
     for person in np.flatnonzero(sound & (share > OUTSIDE_BOX).any(axis=1)):
@@ -90,7 +90,7 @@ def _loose_boxes(records: Records, sound: Bool[np.ndarray, " people"]) -> list[F
     diagonal = np.linalg.norm(records.boxes[:, 2:], axis=1)
     ratio = diagonal / np.maximum(extent, 1)
     spread = extent > np.maximum(1, SAME_SPOT * np.nan_to_num(diagonal))  # else the keypoints are at fault
-    enough = records.labelled().sum(axis=1) >= max(3, len(records.skeleton) / 2)
+    enough = records.labeled().sum(axis=1) >= max(3, len(records.skeleton) / 2)
     comparable = sound & enough & spread & np.isfinite(ratio)
     is_known = comparable.sum() >= FEWEST_BOXES
     usual = float(np.median(ratio[comparable])) if is_known else 1.0

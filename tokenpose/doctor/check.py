@@ -14,7 +14,7 @@ from tokenpose.data.sources import ImageSource
 from tokenpose.doctor.boxes import check_boxes
 from tokenpose.doctor.duplicates import check_duplicates, check_repeated_files
 from tokenpose.doctor.findings import CHECKS, SEVERITIES, Finding, Severity
-from tokenpose.doctor.keypoints import check_flags, check_keypoints, check_labelled
+from tokenpose.doctor.keypoints import check_flags, check_keypoints, check_labeled
 from tokenpose.doctor.mpii_records import read_mpii_records
 from tokenpose.doctor.pairs import check_pairs
 from tokenpose.doctor.people import check_people
@@ -37,7 +37,7 @@ LABEL_CHECKS = (
     check_boxes,
     check_keypoints,
     check_flags,
-    check_labelled,
+    check_labeled,
     check_pairs,
     check_people,
     check_repeated_files,
@@ -53,14 +53,14 @@ class FileSummary:
     people: int
     keypoints: tuple[str, ...]
     labels: dict[str, int]
-    """How many people have each keypoint labelled."""
+    """How many people have each keypoint labeled."""
     limbs: tuple[tuple[str, str], ...]
     flip_pairs: tuple[tuple[str, str], ...] | None
     """None where the names don't say."""
     sigmas: dict[str, float]
-    """For OKS, in COCO's unit; empty where no one is labelled."""
+    """For OKS, in COCO's unit; empty where no one is labeled."""
     sigma_origins: dict[str, str]
-    """ "named": COCO's, by the keypoint's name; "estimated": from the distances among the labelled keypoints."""
+    """ "named": COCO's, by the keypoint's name; "estimated": from the distances among the labeled keypoints."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,12 +34,12 @@ def to_poses(records: Records, people: Sequence[int], swapped: Sequence[str]) ->
     for first, second in zip(swapped[::2], swapped[1::2], strict=True):
         pair = [records.skeleton.index(first), records.skeleton.index(second)]
         order[pair] = pair[::-1]
-    labelled, boxes = records.labelled()[rows][:, order], records.boxes[rows]
-    keypoints = np.where(labelled[..., None], records.keypoints[rows][:, order], 0)
+    labeled, boxes = records.labeled()[rows][:, order], records.boxes[rows]
+    keypoints = np.where(labeled[..., None], records.keypoints[rows][:, order], 0)
     corners = np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:].clip(0)), axis=1)
     return Poses(
         keypoints=keypoints.astype(np.float32),
-        scores=labelled.astype(np.float32),
+        scores=labeled.astype(np.float32),
         boxes=corners.astype(np.float32),
         skeleton=records.skeleton,
     )
@@ -64,7 +64,7 @@ def _take(poses: Poses, rows: np.ndarray) -> Poses:
 
 
 def _surroundings(image: Picture, poses: Poses) -> tuple[Picture, Poses]:
-    """The part of an image that holds a person's box and keypoints; what lies outside the image is grey."""
+    """The part of an image that holds a person's box and keypoints; what lies outside the image is gray."""
     points = poses.keypoints[poses.scores > 0].reshape(-1, 2)
     corners = poses.boxes.reshape(-1, 2)
     points = np.concatenate((points, corners[np.isfinite(corners).all(axis=1)]))

@@ -14,10 +14,10 @@ SMALL = 100.0
 
 
 def check_keypoints(records: Records) -> list[Finding]:
-    """Labelled keypoints outside the image, and different ones at the same spot."""
+    """Labeled keypoints outside the image, and different ones at the same spot."""
     limits = records.sizes[records.image_index][:, None]
     beyond = np.maximum(-records.keypoints, records.keypoints - limits).max(axis=-1)
-    beyond = np.where(records.labelled(), beyond, -np.inf)
+    beyond = np.where(records.labeled(), beyond, -np.inf)
     findings = []
     for person in np.flatnonzero((beyond > 1).any(axis=1)):
         farthest = int(beyond[person].argmax())
@@ -34,11 +34,11 @@ def check_keypoints(records: Records) -> list[Finding]:
 
 
 def _repeated_keypoints(records: Records) -> list[Finding]:
-    labelled = records.labelled()
+    labeled = records.labeled()
     diagonal, extent = np.linalg.norm(np.nan_to_num(records.boxes[:, 2:]), axis=1), records.extents()
     findings = []
-    for person in np.flatnonzero(labelled.sum(axis=1) >= 2):
-        rows = np.flatnonzero(labelled[person])
+    for person in np.flatnonzero(labeled.sum(axis=1) >= 2):
+        rows = np.flatnonzero(labeled[person])
         if len(rows) >= 3 and extent[person] <= max(1.0, SAME_SPOT * diagonal[person]):
             message = f"its {len(rows)} keypoints all lie within {extent[person]:.1f} pixels"
             advice = "label the person again, or remove the annotation"
@@ -68,13 +68,13 @@ def check_flags(records: Records) -> list[Finding]:
     leftover = (flags == 0) & ~(records.keypoints == 0).all(axis=-1)
     at_origin = (flags > 0) & origin & (not _marks_by_origin(records))
     faults: tuple[tuple[np.ndarray, Severity, str, str], ...] = (
-        (strange, "error", "v is {v} for its {name}", "v is 0 (not labelled), 1 (labelled but hidden) or 2 (visible)"),
-        (at_origin, "warning", "its {name} is labelled, v {v}, at (0, 0)", "set its v to 0 if it isn't labelled"),
+        (strange, "error", "v is {v} for its {name}", "v is 0 (not labeled), 1 (labeled but hidden) or 2 (visible)"),
+        (at_origin, "warning", "its {name} is labeled, v {v}, at (0, 0)", "set its v to 0 if it isn't labeled"),
         (
             leftover,
             "warning",
             "its {name} has v 0 at ({x}, {y})",
-            "set v to 1 or 2 if it is labelled, else x and y to 0",
+            "set v to 1 or 2 if it is labeled, else x and y to 0",
         ),
     )
     for fault, severity, message, advice in faults:
@@ -99,35 +99,33 @@ def _flags_of_the_file(records: Records) -> list[Finding]:
     if _marks_by_origin(records):
         count = int(_at_origin(records).sum())
         message = f"v is never 0, yet {count} keypoints lie at (0, 0)"
-        return [records.about_file("visibility flags", "error", message, advice="set v to 0 where nothing is labelled")]
+        return [records.about_file("visibility flags", "error", message, advice="set v to 0 where nothing is labeled")]
     if set(np.unique(records.flags)) == {0.0, 1.0}:
-        message = "v is only 0 or 1, which may mean labelled or not; in COCO 1 means labelled but hidden, 2 visible"
+        message = "v is only 0 or 1, which may mean labeled or not; in COCO 1 means labeled but hidden, 2 visible"
         advice = "training treats 1 and 2 the same; write 2 for visible keypoints if other programs read the file"
         return [records.about_file("visibility flags", "note", message, advice=advice)]
     return []
 
 
 def _marks_by_origin(records: Records) -> bool:
-    """Whether a file without v = 0 marks unlabelled keypoints by (0, 0), where more lie than would by chance."""
+    """Whether a file without v = 0 marks unlabeled keypoints by (0, 0), where more lie than would by chance."""
     return not (records.flags == 0).any() and int(_at_origin(records).sum()) > max(1, 0.001 * records.flags.size)
 
 
-def check_labelled(records: Records) -> list[Finding]:
-    """Keypoints that no person in the file has labelled; a file without labelled people."""
-    if not records.labelled().any():
+def check_labeled(records: Records) -> list[Finding]:
+    """Keypoints that no person in the file has labeled; a file without labeled people."""
+    if not records.labeled().any():
         advice = "check that the annotations' category_id is that of the category with keypoints"
         if len(records):
-            advice = "set v to 1 or 2 where a keypoint is labelled: there is no one to train on"
-        return [
-            records.about_file("never labelled", "error", "it has no people with labelled keypoints", advice=advice)
-        ]
+            advice = "set v to 1 or 2 where a keypoint is labeled: there is no one to train on"
+        return [records.about_file("never labeled", "error", "it has no people with labeled keypoints", advice=advice)]
     advice = "remove them from the category, or label some: a model learns nothing about them"
-    times = records.labelled().sum(axis=0)
+    times = records.labeled().sum(axis=0)
     names = tuple(name for name, count in zip(records.skeleton.keypoints, times, strict=True) if not count)
     if not names:
         return []
-    message = f"{_join(names)} {'is' if len(names) == 1 else 'are'} never labelled in {len(records)} people"
-    return [records.about_file("never labelled", "warning", message, advice=advice, keypoints=names)]
+    message = f"{_join(names)} {'is' if len(names) == 1 else 'are'} never labeled in {len(records)} people"
+    return [records.about_file("never labeled", "warning", message, advice=advice, keypoints=names)]
 
 
 def _at_origin(records: Records) -> Bool[np.ndarray, "people keypoints"]:

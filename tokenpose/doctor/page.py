@@ -157,11 +157,11 @@ class _Album:
         if self.source is None or finding.check in WITHOUT_PICTURES:
             return []
         if finding.check == "left and right" and finding.places:
-            labelled, swapped = (
+            labeled, swapped = (
                 self._figure(finding.places[0], finding.keypoints, title, turned)
-                for title, turned in (("as labelled", False), ("swapped", True))
+                for title, turned in (("as labeled", False), ("swapped", True))
             )
-            return [labelled, swapped] if labelled.startswith("<figure") else [labelled]
+            return [labeled, swapped] if labeled.startswith("<figure") else [labeled]
         several = len(finding.places) > 1
         return [
             self._figure(place, finding.keypoints, self._name(place) if several else "") for place in finding.places

@@ -23,7 +23,7 @@ def check_pairs(records: Records) -> list[Finding]:
     findings = [*_check_names(records), *_contradictions(records)]
     for left, right in skeleton.flip_pairs or ():
         names = (skeleton.keypoints[left], skeleton.keypoints[right])
-        difference, reference = _difference(records.keypoints, records.labelled(), skeleton, (left, right))
+        difference, reference = _difference(records.keypoints, records.labeled(), skeleton, (left, right))
         if abs(difference) > UNLIKE:
             near, far = names if difference > 0 else names[::-1]
             message = (
@@ -104,7 +104,7 @@ def _partners(pairs: tuple[tuple[int, int], ...]) -> Mapping[int, int]:
 
 def _difference(
     keypoints: Float[np.ndarray, "people keypoints 2"],
-    labelled: Bool[np.ndarray, "people keypoints"],
+    labeled: Bool[np.ndarray, "people keypoints"],
     skeleton: Skeleton,
     pair: tuple[int, int],
 ) -> tuple[float, str]:
@@ -120,7 +120,7 @@ def _difference(
         if other in pair or (partner is not None and partner < other) or (partner is None and skeleton.side(other)):
             continue
         ends = [other] if partner is None else [other, partner]
-        known = labelled[:, [*pair, *ends]].all(axis=1)
+        known = labeled[:, [*pair, *ends]].all(axis=1)
         if known.sum() < FEWEST:
             continue
         from_ends = keypoints[:, ends][known]

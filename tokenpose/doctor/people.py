@@ -21,7 +21,7 @@ def check_people(records: Records) -> list[Finding]:
         overlap = _overlaps(records.boxes[people])
         for first, second in zip(*np.nonzero(np.triu(overlap > SAME_PERSON_OVERLAP, 1)), strict=True):
             one, other = int(people[first]), int(people[second])
-            shared = records.labelled()[one] & records.labelled()[other]
+            shared = records.labeled()[one] & records.labeled()[other]
             if not shared.any():
                 continue
             distance = np.linalg.norm(records.keypoints[one, shared] - records.keypoints[other, shared], axis=1).mean()

@@ -34,7 +34,7 @@ class Records:
     keypoints: Float[np.ndarray, "people keypoints 2"]
     """NaN where the record has something else."""
     flags: Float[np.ndarray, "people keypoints"]
-    """v: 0 not labelled, 1 hidden, 2 seen, or any other number that the file has; -1 where it has something else."""
+    """v: 0 not labeled, 1 hidden, 2 seen, or any other number that the file has; -1 where it has something else."""
     counts: Float[np.ndarray, " people"]
     """num_keypoints, NaN where a record has none."""
     areas: Float[np.ndarray, " people"]
@@ -46,16 +46,16 @@ class Records:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def labelled(self) -> Bool[np.ndarray, "people keypoints"]:
+    def labeled(self) -> Bool[np.ndarray, "people keypoints"]:
         """Which keypoints have v above 0 and a position other than (0, 0), which stands for no position."""
         placed = np.isfinite(self.keypoints).all(axis=-1) & (self.keypoints != 0).any(axis=-1)
         return (self.flags > 0) & placed
 
     def extents(self) -> Float[np.ndarray, " people"]:
-        """The diagonal of each person's labelled keypoints; 0 where there are none."""
-        labelled = self.labelled()[..., None]
-        low = np.where(labelled, self.keypoints, np.inf).min(axis=1)
-        high = np.where(labelled, self.keypoints, -np.inf).max(axis=1)
+        """The diagonal of each person's labeled keypoints; 0 where there are none."""
+        labeled = self.labeled()[..., None]
+        low = np.where(labeled, self.keypoints, np.inf).min(axis=1)
+        high = np.where(labeled, self.keypoints, -np.inf).max(axis=1)
         return np.linalg.norm(np.where(np.isfinite(high), high - np.where(np.isfinite(low), low, 0), 0), axis=1)
 
     def with_flip_pairs(self, flip_pairs: Sequence[tuple[str, str]] | None) -> "Records":
@@ -182,20 +182,20 @@ def about_fault(fault: Fault, path: str, place: Place | None = None) -> Finding:
 def records_to_samples(records: Records) -> Samples:
     """The people whose boxes have a size, as training would read them if they had no other fault."""
     sound = np.flatnonzero((records.boxes[:, 2:] > 0).all(axis=1))
-    labelled = records.labelled()[sound]
+    labeled = records.labeled()[sound]
     return Samples(
         skeleton=records.skeleton,
         files=tuple(name or "" for name in records.files),
         image_ids=np.arange(len(records.files)),
         image_index=records.image_index[sound],
         boxes=records.boxes[sound].astype(np.float32),
-        keypoints=np.where(labelled[..., None], records.keypoints[sound], 0).astype(np.float32),
-        visible=labelled,
+        keypoints=np.where(labeled[..., None], records.keypoints[sound], 0).astype(np.float32),
+        visible=labeled,
         skipped={},
         areas=records.areas[sound].astype(np.float32),
     )
 
 
 def count_labels(records: Records) -> dict[str, int]:
-    """How many people have each keypoint labelled."""
-    return dict(zip(records.skeleton.keypoints, records.labelled().sum(axis=0).tolist(), strict=True))
+    """How many people have each keypoint labeled."""
+    return dict(zip(records.skeleton.keypoints, records.labeled().sum(axis=0).tolist(), strict=True))

@@ -12,7 +12,7 @@ from tokenpose.doctor.swaps import SWAP_SCORE, Swap, find_swaps
 
 def check_sides(records: Records, least_score: float = SWAP_SCORE) -> list[Finding]:
     """People whose left and right look swapped, and names that are swapped in the whole file."""
-    swaps, swapped_names = find_swaps(records.keypoints, records.labelled(), records.skeleton, least_score)
+    swaps, swapped_names = find_swaps(records.keypoints, records.labeled(), records.skeleton, least_score)
     return [_about_names(records, pair) for pair in swapped_names] + [_about(records, one) for one in swaps]
 
 
@@ -40,11 +40,11 @@ def _about(records: Records, swap: Swap) -> Finding:
 
 
 def _lengths(records: Records, swap: Swap) -> str:
-    """The distances to the pair that stays in place, swapped and as labelled; empty where keypoints are missing."""
-    person, labelled = swap.person, records.labelled()[swap.person]
+    """The distances to the pair that stays in place, swapped and as labeled; empty where keypoints are missing."""
+    person, labeled = swap.person, records.labeled()[swap.person]
     pairs = np.array(records.skeleton.flip_pairs)
     stays = pairs[swap.neighbor]
-    ends = [pair for pair in pairs[list(swap.pairs)] if labelled[[*pair, *stays]].all()]
+    ends = [pair for pair in pairs[list(swap.pairs)] if labeled[[*pair, *stays]].all()]
     if not ends:
         return ""
     points = records.keypoints[person : person + 1]
@@ -54,4 +54,4 @@ def _lengths(records: Records, swap: Swap) -> str:
         return ""
     to = " and ".join(records.skeleton.keypoints[index] for index in stays)
     shorter, labels = f"{across:.0f} and {back:.0f}", f"{left:.0f} and {right:.0f}"
-    return f": swapped they are {shorter} pixels from {to}, as labelled {labels}"
+    return f": swapped they are {shorter} pixels from {to}, as labeled {labels}"

@@ -1,7 +1,7 @@
 """How plausible it is that a person's left and right are swapped: logarithms of odds, learned from the file itself.
 
 Nothing here knows about bodies. For two pairs of left and right keypoints, a few measures say how much closer left is
-to left, and right to right, than left to right. Most people are labelled correctly, so the measures should speak for
+to left, and right to right, than left to right. Most people are labeled correctly, so the measures should speak for
 their labels, and against the same labels with one pair swapped. A logistic regression without intercept learns from
 this how much each measure counts. Each third of the people gets scores that the other two thirds taught. People with
 high scores after the first round don't teach in the second one: a few of them would flatten everybody's scores.
@@ -34,11 +34,11 @@ TwoPairs = tuple[int, int]
 """Rows of two flip pairs, the smaller one first."""
 
 
-def scale_to_unit_spread(keypoints: KeypointArray, labelled: VisibleArray) -> KeypointArray:
-    """Keypoints in units of each person's spread, which no swap changes; 0 where they are not labelled."""
-    count = np.maximum(labelled.sum(axis=1), 1)[:, None]
-    center = np.where(labelled[..., None], keypoints, 0).sum(axis=1) / count
-    moved = np.where(labelled[..., None], keypoints - center[:, None], 0)
+def scale_to_unit_spread(keypoints: KeypointArray, labeled: VisibleArray) -> KeypointArray:
+    """Keypoints in units of each person's spread, which no swap changes; 0 where they are not labeled."""
+    count = np.maximum(labeled.sum(axis=1), 1)[:, None]
+    center = np.where(labeled[..., None], keypoints, 0).sum(axis=1) / count
+    moved = np.where(labeled[..., None], keypoints - center[:, None], 0)
     spread = np.sqrt((moved**2).sum(axis=(1, 2)) / count[:, 0])
     return moved / np.maximum(spread, 1e-6)[:, None, None]
 
@@ -50,17 +50,17 @@ def pair_distances(keypoints: KeypointArray, first: FlipPair, second: FlipPair) 
 
 
 def measure_sides(
-    keypoints: KeypointArray, labelled: VisibleArray, first: FlipPair, second: FlipPair
+    keypoints: KeypointArray, labeled: VisibleArray, first: FlipPair, second: FlipPair
 ) -> Float[np.ndarray, "people 5"]:
     """Five measures that are positive if they speak for the sides of two pairs; swapping one pair changes their signs.
 
     Over both sides: the sum of the distances, the sum of their squares, and the longer distance; then the cosine of the
-    two pairs' directions, and the distances where just three of the four are labelled. 0 where nothing is comparable.
+    two pairs' directions, and the distances where just three of the four are labeled. 0 where nothing is comparable.
     """
     left, right, across, back = pair_distances(keypoints, first, second)
     directions = [keypoints[:, pair[0]] - keypoints[:, pair[1]] for pair in (first, second)]
     lengths = np.prod([np.linalg.norm(direction, axis=-1) for direction in directions], axis=0)
-    known = [labelled[:, index] for index in (*first, *second)]
+    known = [labeled[:, index] for index in (*first, *second)]
     all_four, count = np.all(known, axis=0), np.sum(known, axis=0)
     whole = np.stack(
         (

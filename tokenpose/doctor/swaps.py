@@ -55,7 +55,7 @@ class Swap:
 
 
 def find_swaps(
-    keypoints: KeypointArray, labelled: VisibleArray, skeleton: Skeleton, least_score: float = SWAP_SCORE
+    keypoints: KeypointArray, labeled: VisibleArray, skeleton: Skeleton, least_score: float = SWAP_SCORE
 ) -> tuple[list[Swap], tuple[int, ...]]:
     """People whose left and right look swapped, by falling score; and pairs whose names are swapped in the whole file.
 
@@ -64,15 +64,15 @@ def find_swaps(
     pairs = np.array(skeleton.flip_pairs or (), dtype=np.int64).reshape(-1, 2)
     if len(pairs) < 2 or not len(keypoints):
         return [], ()
-    scaled = scale_to_unit_spread(keypoints, labelled)
-    lengths = _lengths_between(scaled, labelled, pairs, skeleton.limbs)
+    scaled = scale_to_unit_spread(keypoints, labeled)
+    lengths = _lengths_between(scaled, labeled, pairs, skeleton.limbs)
     tree = _tree(lengths, len(pairs))
-    swapped_names = _swapped_names(scaled, labelled, pairs, tree)
+    swapped_names = _swapped_names(scaled, labeled, pairs, tree)
     pairs[list(swapped_names)] = pairs[list(swapped_names), ::-1]
     swaps = _list_swaps(len(pairs), tree)
     touched = [_nearest(part, lengths, tree) for part in swaps]
     needed = sorted({*tree, *(both for some in touched for both in some)})
-    measures = {both: measure_sides(scaled, labelled, pairs[both[0]], pairs[both[1]]) for both in needed}
+    measures = {both: measure_sides(scaled, labeled, pairs[both[0]], pairs[both[1]]) for both in needed}
     scores = score_swaps(measures, touched, tree)
     worst, most = scores.argmax(axis=1), scores.max(axis=1)
     swapped = np.flatnonzero(most > least_score)
@@ -92,15 +92,15 @@ def _combinations(pairs: FlipPairs) -> Iterator[tuple[int, int]]:
 
 
 def _lengths_between(
-    scaled: KeypointArray, labelled: VisibleArray, pairs: FlipPairs, limbs: Sequence[tuple[int, int]]
+    scaled: KeypointArray, labeled: VisibleArray, pairs: FlipPairs, limbs: Sequence[tuple[int, int]]
 ) -> dict[TwoPairs, tuple[bool, float]]:
     """For each two pairs, whether no limbs join them, and their median distance over some people."""
     some = slice(None, None, math.ceil(len(scaled) / MOST_TEACHERS))
-    scaled, labelled = scaled[some], labelled[some]
+    scaled, labeled = scaled[some], labeled[some]
     lengths = {}
     jointed = {frozenset(limb) for limb in limbs}
     for first, second in _combinations(pairs):
-        both = labelled[:, [*pairs[first], *pairs[second]]].all(axis=1)
+        both = labeled[:, [*pairs[first], *pairs[second]]].all(axis=1)
         left, right, across, back = pair_distances(scaled[both], pairs[first], pairs[second])
         length = float(np.median(np.minimum(left + right, across + back))) if both.any() else math.inf
         has_limbs = all(frozenset((a, b)) in jointed for a, b in zip(pairs[first], pairs[second], strict=True))
@@ -152,12 +152,12 @@ def _list_swaps(count: int, tree: Sequence[TwoPairs]) -> list[PairSet]:
 
 
 def _swapped_names(
-    scaled: KeypointArray, labelled: VisibleArray, pairs: FlipPairs, tree: Sequence[TwoPairs]
+    scaled: KeypointArray, labeled: VisibleArray, pairs: FlipPairs, tree: Sequence[TwoPairs]
 ) -> tuple[int, ...]:
     """FlipPairs whose left is, with most people, nearer to the right of what they hang on: the fewer of both kinds."""
     kept = []
     for edge in tree:
-        measures = measure_sides(scaled, labelled, pairs[edge[0]], pairs[edge[1]])[:, 0]
+        measures = measure_sides(scaled, labeled, pairs[edge[0]], pairs[edge[1]])[:, 0]
         known = measures[measures != 0]
         if len(known) < FEWEST or (known > 0).mean() > 0.3:
             kept.append(edge)

@@ -29,7 +29,7 @@ class CocoResult:
     figures: dict[str, float]
     """COCO's ten, 0 to 1: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL; NaN where no one has that size."""
     people: int
-    """Labelled people that count."""
+    """Labeled people that count."""
     predictions: int
     """Poses that stayed after suppression."""
     suppression: str
@@ -107,10 +107,10 @@ def measure_coco(
     from pycocotools.cocoeval import COCOeval
 
     with redirect_stdout(StringIO()):
-        labelled = _index(truth, truth.annotations)
+        labeled = _index(truth, truth.annotations)
         # loadRes can't tell what kind of results an empty list holds.
-        found = labelled.loadRes([dict(record) for record in records]) if records else _index(truth, ())
-        evaluation = COCOeval(labelled, found, "keypoints")
+        found = labeled.loadRes([dict(record) for record in records]) if records else _index(truth, ())
+        evaluation = COCOeval(labeled, found, "keypoints")
         evaluation.params.kpt_oks_sigmas = sigmas
         evaluation.evaluate()
         evaluation.accumulate()

@@ -48,7 +48,7 @@ def measure(
     for by name and doesn't apply, and where none applies.
     """
     if not len(samples):
-        raise ValueError(f"{data} has no labelled people; left out: {samples.left_out}")
+        raise ValueError(f"{data} has no labeled people; left out: {samples.left_out}")
     shared = shared_keypoints(framing.skeleton, samples)
     truth = make_ground_truth(columns) if columns is not None and settings.may("coco") else None
     refused = {name: reason for name, reason in _refuse(data, samples, shared, truth, settings) if settings.may(name)}
@@ -58,13 +58,13 @@ def measure(
         boxes, left_out = read_detections(settings.boxes, settings.box_threshold, truth)
     predicted = predict_boxes(predict_many, boxes, samples, source, framing.skeleton, processes, settings.batch_size)
     coco = _coco(boxes, predicted, samples, truth, framing, settings) if truth and "coco" in metrics else None
-    labelled = settings.boxes is None
-    figures = _compare(predicted, samples, shared, settings, metrics) if labelled else _Compared()
+    labeled = settings.boxes is None
+    figures = _compare(predicted, samples, shared, settings, metrics) if labeled else _Compared()
     return Evaluation(
         data=data.name,
         people=len(samples),
         images=len(np.unique(boxes.image_index)),
-        boxes="labelled" if settings.boxes is None else settings.boxes.name,
+        boxes="labeled" if settings.boxes is None else settings.boxes.name,
         box_count=len(boxes),
         flip_test=settings.flip_test,
         decoder=settings.decoder,
@@ -94,7 +94,7 @@ def _refuse(
         yield "coco", f"COCO's AP needs a model with all the data's keypoints; this one has no {', '.join(unknown)}"
     if settings.boxes is not None:
         for metric in (name for name in get_args(Metric) if name != "coco"):
-            yield metric, "PCK, PCKh and EPE need the labelled boxes: a detector's box has no labels to compare with"
+            yield metric, "PCK, PCKh and EPE need the labeled boxes: a detector's box has no labels to compare with"
     elif not has_head(samples):
         yield "pckh", f"PCKh needs MPII's head sizes, or keypoints head_top and upper_neck or neck, and {data} has none"
 
@@ -176,10 +176,10 @@ def _note(
     if truth is None:
         return
     if settings.boxes is None and truth.people > len(samples):
-        yield f"{truth.people - len(samples)} labelled people have no box that can be cropped, and count as missed"
+        yield f"{truth.people - len(samples)} labeled people have no box that can be cropped, and count as missed"
     actions = {
         "area": f"without area: {SHARE_OF_BOX:g} of the box is taken",
-        "num_keypoints": "without num_keypoints: the labelled ones are counted",
+        "num_keypoints": "without num_keypoints: the labeled ones are counted",
         "iscrowd": "without iscrowd: taken as a person, not a crowd",
         IGNORED: f"with {IGNORED}: ignored",
     }

@@ -22,9 +22,9 @@ class PckResult:
 
     threshold: float
     mean: float
-    """Over all labelled keypoints of all people whose unit is known, pooled."""
+    """Over all labeled keypoints of all people whose unit is known, pooled."""
     per_keypoint: dict[str, float]
-    """NaN where none is labelled."""
+    """NaN where none is labeled."""
     keypoint_count: int
     people: int
     people_left_out: int
@@ -81,7 +81,7 @@ def pck(
     threshold: float = 0.2,
     unit: Unit | None = None,
 ) -> PckResult:
-    """The share of labelled keypoints whose prediction is within ``threshold`` x unit, in the same pixels; None: torso.
+    """The share of labeled keypoints whose prediction is within ``threshold`` x unit, in the same pixels; None: torso.
 
     People whose unit isn't known are left out. Raises ValueError for arrays of differing shape.
     """
@@ -124,7 +124,7 @@ def pckh(
 def measure_errors(
     predicted: KeypointArray, keypoints: KeypointArray, visible: VisibleArray, skeleton: Skeleton, unit: Unit
 ) -> EpeResult:
-    """End-point errors of labelled keypoints, in pixels, and in units of those people whose unit is known."""
+    """End-point errors of labeled keypoints, in pixels, and in units of those people whose unit is known."""
     distances = _distances(predicted, keypoints)
     relative = distances / unit.lengths[:, None]
     measured = visible & ~np.isnan(unit.lengths)[:, None]
@@ -150,7 +150,7 @@ def person_errors(
     return mean / boxes[:, 2:].max(axis=1)
 
 
-def _errors(in_pixels: Float[np.ndarray, " labelled"], in_units: Float[np.ndarray, " measured"]) -> Errors:
+def _errors(in_pixels: Float[np.ndarray, " labeled"], in_units: Float[np.ndarray, " measured"]) -> Errors:
     return Errors(
         mean=_average(np.mean, in_pixels),
         median=_average(np.median, in_pixels),
@@ -163,7 +163,7 @@ def _errors(in_pixels: Float[np.ndarray, " labelled"], in_units: Float[np.ndarra
 def _distances(predicted: KeypointArray, keypoints: KeypointArray) -> DistanceArray:
     if predicted.shape != keypoints.shape:
         raise ValueError(
-            f"predicted and labelled keypoints must have one shape; got {predicted.shape} and {keypoints.shape}"
+            f"predicted and labeled keypoints must have one shape; got {predicted.shape} and {keypoints.shape}"
         )
     return np.linalg.norm(predicted.astype(np.float64) - keypoints, axis=-1)
 

@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The figures of a model on labelled people; prints as a table. Figures that were not measured are None or empty.
+    """The figures of a model on labeled people; prints as a table. Figures that were not measured are None or empty.
 
     PCK, PCKh and AUC are percentages, AP and AR from 0 to 1, errors in pixels and in units.
     """
@@ -36,11 +36,11 @@ class Evaluation:
     data: str
     """The annotation file."""
     people: int
-    """Labelled people, crowds left out."""
+    """Labeled people, crowds left out."""
     images: int
     """Those with a box."""
     boxes: str
-    """Which boxes people were cropped by: "labelled", or the name of a detector's file."""
+    """Which boxes people were cropped by: "labeled", or the name of a detector's file."""
     box_count: int
     flip_test: bool
     decoder: str
@@ -52,7 +52,7 @@ class Evaluation:
     notes: tuple[str, ...]
     """What is left out or completed, and why."""
     person_errors: Float[np.ndarray, " people"] | None = field(default=None, repr=False, compare=False)
-    """The mean error of each person in longer sides of the labelled box, in the data's order; NaN where nothing can be
+    """The mean error of each person in longer sides of the labeled box, in the data's order; NaN where nothing can be
     compared. None with a detector's boxes."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Evaluation:
         return "\n\n".join(parts)
 
     def _head(self) -> str:
-        looked_at = "labelled boxes" if self.boxes == "labelled" else f"{self.box_count} boxes of {self.boxes}"
+        looked_at = "labeled boxes" if self.boxes == "labeled" else f"{self.box_count} boxes of {self.boxes}"
         flip = ", flip test" if self.flip_test else ""
         return f"{self.data}: {self.people} people, {looked_at} in {self.images} images, decoder {self.decoder}{flip}"
 
@@ -119,7 +119,7 @@ class Evaluation:
     def _columns(self) -> list[Column]:
         columns = []
         if self.epe is not None:
-            columns.append(Column(title="labelled", values=_each(self.epe, "keypoint_count"), decimals=0))
+            columns.append(Column(title="labeled", values=_each(self.epe, "keypoint_count"), decimals=0))
         for threshold, result in self.pck.items():
             values = {**result.per_keypoint, POOLED: result.mean}
             columns.append(Column(title=f"PCK@{threshold:g}", values=values, decimals=2))

@@ -1,4 +1,4 @@
-"""Prediction of labelled or detected people, shared among processes; it is handed the predictor, never makes one."""
+"""Prediction of labeled or detected people, shared among processes; it is handed the predictor, never makes one."""
 
 import logging
 import time
@@ -35,14 +35,14 @@ class BoxesToPredict:
     boxes: Float[np.ndarray, "people 4"]
     """x, y, width, height."""
     scores: Float[np.ndarray, " people"]
-    """A detector's scores; 1 for labelled boxes."""
+    """A detector's scores; 1 for labeled boxes."""
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     @classmethod
     def of_samples(cls, samples: Samples) -> "BoxesToPredict":
-        """The labelled boxes."""
+        """The labeled boxes."""
         return cls(image_index=samples.image_index, boxes=samples.boxes, scores=np.ones(len(samples)))
 
 

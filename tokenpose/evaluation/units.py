@@ -53,9 +53,9 @@ def torso_lengths(keypoints: KeypointArray, visible: VisibleArray, skeleton: Ske
 
 
 def choose_unit(samples: Samples, part: str | None = None) -> Unit:
-    """The length of one part of each person; None: the torso if anyone has one labelled, else the box.
+    """The length of one part of each person; None: the torso if anyone has one labeled, else the box.
 
-    "torso" as in `torso_lengths`; "box": the longer side of the labelled box (Yang and Ramanan, TPAMI 2013); "head":
+    "torso" as in `torso_lengths`; "box": the longer side of the labeled box (Yang and Ramanan, TPAMI 2013); "head":
     MPII's head size where the data has it, else from head_top to upper_neck or neck. Raises ValueError where the data
     has no such part.
     """
