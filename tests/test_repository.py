@@ -164,3 +164,27 @@ def test_contributing_explains_every_room():
     }
     table = (ROOT / "CONTRIBUTING.md").read_text().partition("| room |")[2].partition("\n\n")[0]
     assert sorted(room for room in rooms if f"`{room}`" not in table) == []
+
+
+WITHOUT_TEST_FILE = {
+    "__main__.py",  # a line: the command as a module
+    "cli.py",  # imports the commands, which have their own
+    "shapes.py",  # names of axes; the type checker of every test reads them
+}
+ACROSS_MODULES = {
+    "data/test_odd_names.py", "data/test_page.py", "doctor/test_check_real.py", "geometry/test_precision.py",
+    "models/test_compile.py", "models/test_exactness.py", "models/test_pretrained.py", "models/test_refusals.py",
+    "models/test_trust.py", "test_benchmarks.py", "test_docs.py", "test_package.py", "test_repository.py",
+    "training/test_processes.py", "training/test_survival.py",
+}  # fmt: skip
+
+
+def test_every_module_has_a_test_file_of_its_name_in_the_mirrored_place():
+    package, tests = ROOT / "tokenpose", ROOT / "tests"
+    modules = {path.relative_to(package) for path in package.rglob("*.py") if path.name != "__init__.py"}
+    expected = {
+        path.with_name(f"test_{path.name}").as_posix() for path in modules if path.as_posix() not in WITHOUT_TEST_FILE
+    }
+    found = {path.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")}
+    assert sorted(expected - found) == []
+    assert sorted(found - expected - ACROSS_MODULES) == []

@@ -1,36 +1,24 @@
 """Figures: arrays in, matplotlib figures out, and AttentionMaps.plot, which makes them from maps."""
 
-import io
 from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from tokenpose import visualize
 from tokenpose.attention import figures
 from tokenpose.attention.computation import attention_maps, keypoint_similarity
 from tokenpose.attention.figures import draw_constraints, draw_heatmaps, draw_layers, draw_matrix, draw_pose
 from tokenpose.attention.maps import AttentionMaps
-from tokenpose.models.create import create_model
-from tokenpose.models.tokenpose import TokenPose
 from tokenpose.poses import Poses
 from tokenpose.skeletons import LSP, Skeleton
 
-KINDS = ["layers", "matrix", "constraints", "heatmaps"]
-GREY = np.full((128, 96, 3), 128, dtype=np.uint8)
+from .shown import GREY, arrows, make_model, panels, render, titles
+
 BAR = Skeleton(name="bar", keypoints=("left_end", "middle", "right_end"), limbs=((0, 1), (1, 2)))
 POINTS = np.array([[20, 30], [50, 60], [80, 100]], dtype=np.float32)
-
-
-def make_model(keypoints: int = 5, depth: int = 2) -> TokenPose:
-    torch.manual_seed(0)
-    changes = {"image_size": (64, 48), "depth": depth, "width": 32, "heads": 4, "head_hidden": 24}
-    return create_model("tokenpose_t", keypoints=keypoints, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -47,30 +35,8 @@ def numbers(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
-def panels(figure: Figure) -> list[Axes]:
-    """The axes that show a picture or a matrix: colour bars don't."""
-    return [axes for axes in figure.axes if axes.images]
-
-
-def titles(figure: Figure) -> list[str]:
-    return [axes.get_title() for axes in panels(figure) if axes.get_title()]
-
-
 def texts(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.texts if text.get_text()]
-
-
-def arrows(figure: Figure) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """(from, to), strongest last."""
-    found = [text for axes in figure.axes for text in axes.texts if getattr(text, "arrow_patch", None)]
-    return [(tuple(text.xyann), tuple(text.xy)) for text in found]
-
-
-def render(figure: Figure) -> bytes:
-    """A PNG; warnings are errors here: layouts that don't fit, letters that aren't there."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
 
 
 def test_layers_show_the_maps_over_the_picture_block_by_block():
@@ -93,16 +59,6 @@ def test_patches_cover_the_picture_and_cells_lie_where_decoding_reads_them():
     assert attention == [-0.5, 95.5, 127.5, -0.5]
     half = 95 / 23 / 2  # of a cell: 24 columns' centers lie at 0 ... 95
     assert heatmap == pytest.approx([-half, 95 + half, 63.5 + 32 * half, 63.5 - 32 * half])
-
-
-def test_mark_lies_on_the_peak_of_its_heatmap(photograph):
-    maps = attention_maps(make_model(), photograph, [10.0, 20.0, 90.0, 110.0], decoder="argmax")
-    for image in (None, photograph):
-        for axes, values in zip(panels(maps.plot("heatmaps", image=image))[1:], maps.heatmaps[-1], strict=True):
-            left, right, bottom, top = axes.images[1].get_extent()
-            row, column = np.unravel_index(values.argmax(), values.shape)
-            cell = left + (column + 0.5) * (right - left) / 12, top + (row + 0.5) * (bottom - top) / 16
-            assert axes.lines[0].get_xydata()[0] == pytest.approx(cell, abs=0.01)
 
 
 def test_every_panel_marks_where_the_keypoint_was_found():
@@ -300,122 +256,10 @@ def test_colors_are_those_of_visualize():
         assert to_rgb(getattr(figures, name)) == pytest.approx([value / 255 for value in getattr(visualize, name)])
 
 
-def test_letters_have_at_least_7_points(maps):
-    for kind in KINDS:
-        figure = maps.plot(kind, "keypoint_1" if kind == "layers" else None)
-        render(figure)
-        written = [text for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize")) if text.get_text()]
-        assert written
-        assert min(text.get_fontsize() for text in written) >= 7
-
-
-@pytest.mark.parametrize(("keypoints", "depth"), [(1, 1), (5, 2), (17, 3), (133, 1)])
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_count_of_keypoints_can_be_plotted_without_warnings(photograph, keypoints, depth, kind):
-    maps = attention_maps(make_model(keypoints, depth), photograph)
-    figure = maps.plot(kind, "keypoint_0" if kind == "layers" else None)
-    assert render(figure).startswith(b"\x89PNG")
-    if kind == "heatmaps":
-        assert len(panels(figure)) == keypoints + 1
-    if kind == "layers":
-        assert len(panels(figure)) == 2 * depth
-
-
-def test_plots_show_print_and_write_nothing(maps, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for kind in KINDS:
-        assert isinstance(maps.plot(kind, "keypoint_1" if kind == "layers" else None), Figure)
-    assert pyplot.get_fignums() == []
-    assert tuple(capsys.readouterr()) == ("", "")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_plot_of_layers_has_the_maps_and_the_share_that_goes_to_the_image(maps):
-    figure = maps.plot("layers", "keypoint_3", heads=1)
-    to_image = maps.to_image[:, 1, 3]
-    named = [axes for axes in panels(figure) if axes.get_title()]
-    assert titles(figure) == [f"block {block + 1}: {to_image[block].sum():.0%}" for block in range(2)]
-    assert all(np.array_equal(axes.images[1].get_array(), to_image[block]) for block, axes in enumerate(named))
-    assert figure.texts[0].get_text().split() == ["keypoint_3:", "attention", "to", "the", "image,", "head", "2"]
-
-
-def test_share_of_maxima_over_heads_is_of_their_sum(maps):
-    shares = [
-        float(title.split(": ")[1].rstrip("%")) for title in titles(maps.plot("layers", "keypoint_3", heads="max"))
-    ]
-    assert all(share <= 100 for share in shares)
-
-
-def test_plot_of_a_matrix_has_the_attention_to_keypoints_of_the_block(maps):
-    figure = maps.plot("matrix", layer=1, heads="rollout")
-    assert np.array_equal(panels(figure)[0].images[0].get_array(), maps.rollout_to_keypoints[1])
-    row = panels(maps.plot("matrix", "keypoint_2"))[0]
-    assert np.array_equal(row.images[0].get_array(), maps.reduce().to_keypoints[0, 0, 2:3])
-    assert [label.get_text() for label in row.get_yticklabels()] == ["keypoint_2"]
-
-
-def test_plot_of_heatmaps_has_those_of_the_last_block_unless_another_is_named(maps):
-    for layer, expected in ((None, 1), (0, 0), (-2, 0)):
-        shown = panels(maps.plot("heatmaps", layer=layer))[1:]
-        for axes, values in zip(shown, maps.heatmaps[expected], strict=True):
-            assert np.array_equal(axes.images[1].get_array(), values)
-
-
-def test_plot_of_constraints_leads_to_the_strongest_in_the_photograph(maps, photograph):
-    figure = maps.plot("constraints", image=photograph, count=1)
-    points = dict(zip(maps.names, map(tuple, maps.pose.keypoints[0]), strict=True))
-    expected = {(points[name], points[others[0][0]]) for name, others in maps.top_constraints(1).items()}
-    assert set(arrows(figure)) == expected
-    assert figure.axes[0].images[0].get_array().shape == photograph.shape
-
-
-def test_selected_keypoints_alone_are_plotted(maps):
-    assert titles(maps.select(["keypoint_4", "keypoint_0"]).plot("heatmaps")) == ["pose", "keypoint_4", "keypoint_0"]
-    assert titles(maps.select("keypoint_4").plot()) == titles(maps.plot("layers", "keypoint_4"))
-
-
-def test_photograph_is_drawn_finer_than_the_crop(maps, photograph):
-    coarse, fine = (panels(maps.plot("heatmaps", image=image))[1].images[0].get_array() for image in (None, photograph))
-    assert (coarse.shape, fine.shape) == ((64, 48), (512, 384))
-    reduced = fine.reshape(64, 8, 48, 8).mean(axis=(1, 3))
-    assert np.corrcoef(reduced.ravel(), coarse.ravel())[0, 1] > 0.8
-
-
 def test_similarity_of_a_model_is_drawn_with_its_names():
     model = make_model(14)
     figure = draw_matrix(keypoint_similarity(model, "cosine"), LSP.keypoints, LSP.keypoints)
     assert render(figure).startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"kind": "layers"}, ValueError, r'"layers" shows one keypoint: give keypoint=..., one of keypoint_0, '),
-        ({"kind": "matrix", "keypoint": "keypont_1"}, LookupError, "did you mean keypoint_1"),
-        ({"kind": "matrix", "layer": 2}, ValueError, "there are 2 blocks, 0 to 1; got 2"),
-        ({"kind": "heatmaps", "layer": -3}, ValueError, "there are 2 blocks, 0 to 1; got -3"),
-        ({"kind": "constraints", "count": 0}, ValueError, "count.* must be at least 1; got 0"),
-        ({"kind": "matrix", "heads": 4}, ValueError, r'"mean", "max", "rollout" or a number in 0..3; got 4'),
-        (
-            {"kind": "heatmaps", "image": GREY},
-            ValueError,
-            r"of an image of \(height, width\) \(120, 100\); got one of \(128, 96\)",
-        ),
-    ],
-)
-def test_what_can_not_be_plotted_is_refused(maps, arguments, error, message):
-    with pytest.raises(error, match=message):
-        maps.plot(**arguments)
-
-
-def test_another_kind_is_refused_by_name(run_python):
-    code = (  # without the hook, which refuses it first
-        "import numpy, tokenpose\nfrom tokenpose.attention.computation import attention_maps\n"
-        "model = tokenpose.create_model('tokenpose_t', depth=1, width=32)\n"
-        "maps = attention_maps(model, numpy.zeros((40, 30, 3), numpy.uint8))\n"
-        "try: maps.plot('pie')\nexcept ValueError as error: print(error)\n"
-    )
-    assert "kind must be one of layers, matrix, constraints, heatmaps; got 'pie'" in run_python(code).stdout
 
 
 def test_without_matplotlib_the_extra_is_named(run_python):

@@ -12,7 +12,6 @@ from tokenpose.models.official import convert_official
 from tokenpose.models.recording import record_attention
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
-from tokenpose.models.tokens import sine_positions
 from tokenpose.models.zoo import find_tag
 from tokenpose.skeletons import Skeleton
 
@@ -85,11 +84,6 @@ def test_reference_gives_the_golden_heatmaps(golden):
     expected = load_file(golden / "t.safetensors")["heatmaps"]
     heatmaps = forward(published, random_state(published), images)
     torch.testing.assert_close(heatmaps.float(), expected, rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize(("grid", "width"), [((16, 16), 192), ((32, 24), 192), ((5, 7), 64), ((1, 1), 96)])
-def test_sine_table_is_the_reference_one(grid, width):
-    torch.testing.assert_close(sine_positions(grid, width), sine_table(grid, width).float(), rtol=0, atol=1e-6)
 
 
 SMALL = {"depth": 3, "heatmap": (32, 24), "image": (128, 96)}
@@ -177,46 +171,6 @@ def test_the_comparison_would_see_a_small_mistake(change, generator):
         weight.copy_(weight.unflatten(1, (16, 12, 3)).permute(0, 3, 1, 2).flatten(1))
     images = torch.randn(1, 3, *published.image, generator=generator)
     assert (model(images) - forward(published, state, images)).abs().max() > 5e-5
-
-
-@pytest.mark.parametrize("keypoints", [1, 5, 16, 17, 133])
-@pytest.mark.parametrize("positions", ["sine", "sine-full"])
-def test_sine_tables_are_left_out_whatever_the_number_of_keypoints(keypoints, positions):
-    state = random_state(Published(**SMALL, keypoints=keypoints, positions=positions))
-    assert "transformer.pos_embedding" in state
-    assert "tokenizer.positions" not in convert_official(state)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_sine_table_is_known_in_other_precisions(dtype):
-    table = sine_table((16, 16), 192).to(dtype)
-    assert convert_official({"transformer.pos_embedding": table}) == {}
-
-
-@pytest.mark.parametrize("channel", [0, 1, 94, 96, 191])
-def test_positions_that_are_a_sine_table_but_for_one_channel_are_learned_ones_and_kept(channel):
-    table = sine_table((16, 16), 192)
-    table[..., channel] += 0.5
-    assert convert_official({"transformer.pos_embedding": table}) == {"tokenizer.positions": table}
-
-
-def test_learnable_positions_survive_conversion():
-    state = random_state(Published(**SMALL, keypoints=5, positions="learnable"))
-    converted = convert_official(state)
-    assert converted["tokenizer.positions"] is state["transformer.pos_embedding"]
-    assert converted["tokenizer.positions"].shape == (1, 64 + 5, 192)
-
-
-def test_conversion_lists_names_that_are_not_published_ones():
-    state = random_state(Published(**SMALL)) | {
-        "transformer.final_layer.weight": torch.zeros(1),
-        "epoch": torch.zeros(1),
-    }
-    with pytest.raises(ValueError, match=r"2 of \d+ names unknown: transformer.final_layer.weight, epoch$"):
-        convert_official(state)
-    many = {f"layer{index}": torch.zeros(1) for index in range(9)}
-    with pytest.raises(ValueError, match=r"9 of 9 names unknown: layer0, layer1, layer2, layer3, layer4, \.\.\."):
-        convert_official(many)
 
 
 def test_strict_load_refuses_weights_of_another_variant():
