@@ -64,7 +64,7 @@ def _take(poses: Poses, rows: np.ndarray) -> Poses:
 
 
 def _surroundings(image: Picture, poses: Poses) -> tuple[Picture, Poses]:
-    """The part of an image that holds a person's box and keypoints; what lies outside the image is grey."""
+    """The part of an image that holds a person's box and keypoints; what lies outside the image is gray."""
     points = poses.keypoints[poses.scores > 0].reshape(-1, 2)
     corners = poses.boxes.reshape(-1, 2)
     points = np.concatenate((points, corners[np.isfinite(corners).all(axis=1)]))

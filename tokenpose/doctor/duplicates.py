@@ -15,7 +15,7 @@ DIFFERENT_BITS = 45
 """Two images look alike if their thumbnails of 16 x 16 cells correlate by more than `ALIKE`, and at most
 `DIFFERENT_BITS` of the 256 cells differ in whether they are brighter than their left neighbor. In LSPET's 9,500 images
 this finds 23 pairs: 20 of the same photograph, 3 of the same scene. It finds at least 96 of 100 copies that are
-smaller, grey, brighter or compressed, and 90 of 100 that are cropped by a twentieth."""
+smaller, gray, brighter or compressed, and 90 of 100 that are cropped by a twentieth."""
 
 FLAT = 3.0
 """Thumbnails whose values spread less than this, of 255, show nothing to compare."""

@@ -74,12 +74,12 @@ def read_picture(content: bytes, name: str) -> Picture:
     pixels = decode_image(content, name).permute(1, 2, 0).numpy()
     with Image.open(io.BytesIO(content)) as opened:
         orientation = int(opened.getexif().get(ExifTags.Base.Orientation, 1))
-    grey = Image.fromarray(pixels).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BILINEAR)
+    gray = Image.fromarray(pixels).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BILINEAR)
     return Picture(
         size=(pixels.shape[1], pixels.shape[0]),
         orientation=orientation,
         digest=hashlib.sha256(content).digest(),
-        thumbnail=np.asarray(grey).copy(),
+        thumbnail=np.asarray(gray).copy(),
     )
 
 
