@@ -3,10 +3,10 @@
 Usage: python benchmarks/operators.py [--models tokenpose_s_v1 ...] [--batches 1 8] [--output operators.json]
 
 Times are the profiler's self times of each operator, averaged over several passes. "alone" repeats the same calls on
-the same data, which then lies in the caches, and takes each one's shortest. Operations, exponentials and bytes (of input
-and output tensors) are counted from shapes. "floor" is the time of the operations at the rate of a matrix product of
-2048, and of exponentials and GELUs at the rate of a tensor of half a million values, both measured in the same process;
-operators without countable work have no floor.
+the same data, which then lies in the caches, and takes each one's shortest. Operations, exponentials and bytes (of
+input and output tensors) are counted from shapes. "floor" is the time of the operations at the rate of a matrix
+product of 2048, and of exponentials and GELUs at the rate of a tensor of half a million values, both measured in the
+same process; operators without countable work have no floor.
 """
 
 import argparse
