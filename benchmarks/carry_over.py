@@ -1,4 +1,4 @@
-"""PCK@0.2 of shipped weights carried over to other image sizes, before any training.
+"""PCK@0.2 of bundled weights carried over to other image sizes, before any training.
 
 Usage: python benchmarks/carry_over.py NAME VAL.json IMAGES [IMAGES ...]
 

@@ -1,4 +1,4 @@
-"""Which keypoints lean on which: the two strongest constraints of each, as in the paper's table.
+"""Which keypoints attend to which: the two strongest constraints of each, as in the paper's table.
 
 Usage: python benchmarks/constraints.py NAME VAL.json IMAGES [IMAGES ...]
 

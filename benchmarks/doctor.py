@@ -1,10 +1,10 @@
-"""Does the data doctor find what it should? Faults of known place in real data, and what it says of the data as it is.
+"""Does the data doctor find what it should? Plant faults in real data, and count findings in the untouched data.
 
 Usage: python benchmarks/doctor.py TRAIN.json VAL.json OUTPUT.json IMAGES [IMAGES ...]
 
-Plants COUNT of each fault, at random but seeded, in a file of one person an image (LSPET's 9,000), one kind after the
-other, and counts how many of them the check that is meant for it names. Prints a table of these, and one of what each
-check says of the untouched file; writes both as JSON.
+Plants COUNT of each kind of fault, one kind at a time, at seeded random places in a file with one person per image
+(LSPET's 9,000), and counts how many of them the responsible check names. Prints a table of these, and one of each
+check's findings in the untouched file; writes both as JSON.
 """
 
 import io
@@ -51,7 +51,7 @@ def box_without_area(annotation: Content, image: Content, random: Random) -> Non
 
 
 def box_of_somebody_else(annotation: Content, image: Content, random: Random) -> None:
-    """Moved by three quarters of itself to where the image has room."""
+    """Move the box by three quarters of its size, to the side where the image has room."""
     for axis, limit in enumerate((image["width"], image["height"])):
         position, side = annotation["bbox"][axis], annotation["bbox"][axis + 2]
         annotation["bbox"][axis] = position + 0.75 * side * (1 if position + side / 2 < limit / 2 else -1)
@@ -233,7 +233,7 @@ def plant_many(clean: Content, folder: Path, random: Random) -> list[Content]:
 
 
 def plant_in_file(clean: Content, folder: Path) -> list[Content]:
-    """Faults of which a file has one: each kind is planted in as many copies of the file as there are ways to."""
+    """Faults that concern a whole file: for each kind, every way to plant it gets its own copy of the file."""
     count = len(NAMES)
 
     def renamed(names: list[str]) -> Content:
@@ -320,7 +320,7 @@ COPIES: dict[str, Callable[[bytes], bytes]] = {
 
 
 def plant_in_images(clean: Content, val: Content, folder: Path, source: ImageSource, places: list[str], random: Random):
-    """All kinds at once: the images are read but once."""
+    """All kinds at once, so that the images are read only once."""
     content, held_out = deepcopy(clean), deepcopy(val)
     (folder / "planted").mkdir()
     free = iter(random.permutation(len(content["images"])).tolist())

@@ -1,11 +1,11 @@
-"""Does attention tell the truth? Deletion curves: grey out patches of the image, see how far the keypoint moves.
+"""Does attention tell the truth? Deletion curves: gray out patches of the image and measure how far the keypoint moves.
 
 Usage: python benchmarks/faithfulness.py NAME VAL.json IMAGES [IMAGES ...] [--people N] [--json FILE] [--picture FILE]
 
-For keypoints that the model finds (within 0.2 torso of the label) the patches that a block's attention (mean over
-heads) ranks highest are greyed out, 1/32 to 1/4 of all; as many that it ranks lowest; as many at random; and as many
-nearest to the keypoint, which takes no attention to know. A block's map tells the truth as far as its highest patches
-move the keypoint further than the others, and its lowest move it less. Prints mean moves as percentages of the crop's
+For keypoints that the model finds (within 0.2 torso of the label), this grays out 1/32 to 1/4 of all patches: those
+that a block's attention (mean over heads) ranks highest; as many that it ranks lowest; as many at random; and, as a
+baseline without attention, as many nearest to the keypoint. A block's map tells the truth if its highest patches move
+the keypoint farther than random ones, and its lowest move it less. Prints mean moves as percentages of the crop's
 height and draws the curves.
 """
 
@@ -33,7 +33,7 @@ KEYPOINTS_PER_PERSON = 4
 
 
 def rankings(maps: AttentionMaps, keypoint: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Patches, most important first, by each way to look."""
+    """For each way to rank them, the patches, most important first."""
     by_block = [*maps.reduce().to_image[:, 0, keypoint], maps.rollout_to_image[-1, keypoint]]
     names = [*(str(block + 1) for block in range(maps.layers)), "rollout"]
     ranked = {name: np.argsort(-scores.ravel()) for name, scores in zip(names, by_block, strict=True)}
@@ -51,8 +51,8 @@ def distances(maps: AttentionMaps, keypoint: int) -> np.ndarray:
     return np.hypot(down[:, None], across)
 
 
-def grey_out(crop: Tensor, patches: np.ndarray, grid: tuple[int, int]) -> Tensor:
-    """A copy whose patches hold the mean colour, which is 0 after normalisation."""
+def gray_out(crop: Tensor, patches: np.ndarray, grid: tuple[int, int]) -> Tensor:
+    """A copy whose patches hold the mean color, which is 0 after normalization."""
     keep = torch.ones(grid[0] * grid[1])
     keep[patches.copy()] = 0
     mask = torch.nn.functional.interpolate(keep.view(1, 1, *grid), size=crop.shape[-2:], mode="nearest")[0]
@@ -64,7 +64,7 @@ def moves(model: TokenPose, crop: Tensor, maps: AttentionMaps, keypoint: int, ra
     """How far the keypoint moves, as a share of the crop's height, by ranking and share of patches."""
     ranked = rankings(maps, keypoint, random)
     counts = [max(1, round(share * len(ranked["random"]))) for share in SHARES]
-    crops = [grey_out(crop, order[:count], maps.grid_size) for order in ranked.values() for count in counts]
+    crops = [gray_out(crop, order[:count], maps.grid_size) for order in ranked.values() for count in counts]
     heatmaps = torch.cat([model(torch.stack(crops[start : start + 64])) for start in range(0, len(crops), 64)])
     found = decode(heatmaps[:, keypoint : keypoint + 1]).keypoints[:, 0]
     before = decode(model(crop[None])[:, keypoint : keypoint + 1]).keypoints[0, 0]
@@ -96,7 +96,7 @@ def measure(name: str, val: Path, places: list[str], people: int) -> tuple[dict[
 
 
 def looks(curves: dict[str, np.ndarray]) -> list[str]:
-    """The ways to look: blocks and rollout."""
+    """The attention maps to test: blocks and rollout."""
     return [name for name in curves if f"{name}, lowest" in curves]
 
 
@@ -112,7 +112,7 @@ def draw(curves: dict[str, np.ndarray], path: Path) -> None:
     axes = figure.subplots()
     percent = [100 * share for share in SHARES]
     ways = looks(curves)
-    best = ways[-3]  # the last block but one, before rollout: what is shown where no layer is named
+    best = ways[-3]  # the last block but one, shown by default; rollout is last
     for name in ways:
         if name not in (best, "rollout"):
             axes.plot(percent, 100 * curves[name], color="0.75", linewidth=1)
@@ -122,7 +122,7 @@ def draw(curves: dict[str, np.ndarray], path: Path) -> None:
     axes.plot(percent, 100 * curves["nearest"], "k:", label="nearest to the keypoint")
     axes.plot(percent, 100 * curves["random"], "k--", label="random")
     axes.plot(percent, 100 * curves[f"{best}, lowest"], "v-", color="#009e73", label=f"block {best}, lowest")
-    axes.set(xlabel="patches greyed out, %", ylabel="mean move, % of the crop's height", ylim=(0, None))
+    axes.set(xlabel="patches grayed out, %", ylabel="mean move, % of the crop's height", ylim=(0, None))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=110)
 

@@ -1,9 +1,9 @@
-"""The pictures of the page on attention, from the weights that come with the package.
+"""The pictures of the page on attention, from the bundled weights.
 
 Usage: python benchmarks/figures.py [FOLDER]
 
-Writes PNG files, into docs/pictures unless another folder is named. The photograph is NASA's portrait of Eileen Collins
-(public domain), which scikit-image brings. Needs the `plot` and `test` extras; the files are the same for the same
+Writes PNG files into docs/pictures, unless FOLDER is given. The photograph is NASA's portrait of Eileen Collins (public
+domain), from scikit-image. Needs the `plot` and `test` extras; the files are the same for the same
 versions of torch, matplotlib and Pillow.
 """
 
@@ -44,7 +44,7 @@ def draw_pictures() -> dict[str, Figure]:
 
 
 def write_picture(figure: Figure, path: Path) -> None:
-    """A PNG of 256 colours, chosen such that the rare ones, those of the maps, are among them."""
+    """Write a PNG with 256 colors, chosen so that the rare colors of the maps are among them."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     picture = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3)

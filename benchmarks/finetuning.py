@@ -1,13 +1,13 @@
-"""What pretrained weights bring: fine-tuning on few people, against training from nothing.
+"""What pretrained weights bring: fine-tuning on few people, compared with training from scratch.
 
 Usage: python benchmarks/finetuning.py DATA OUTPUT --base EPOCHS [--people 50 100 200 500] [--size 64x48]
 
 DATA holds LSPET (person_keypoints_train.json, person_keypoints_val.json, train-*.tar, val.tar). A TokenPose-S is
-trained from nothing on the first half of the training persons (OUTPUT/base, resumable), then fine-tuned on persons of
+trained from scratch on the first half of the training persons (OUTPUT/base, resumable), then fine-tuned on persons of
 the other half with the recipes "tokens" and "finetune": once on the 14 keypoints, once on wrists and ankles alone under
-names that the weights don't know. Beside it, the same number of steps from nothing, by the recipe "lsp". Every score is
-PCK@0.2 of the torso on the 500 validation persons, over the keypoints that were trained. One line of
-OUTPUT/results.jsonl a run; what is there already is not run again.
+names that the weights don't know. For comparison, the recipe "lsp" trains for as many steps from scratch. Every score
+is PCK@0.2 of the torso on the 500 validation persons, over the trained keypoints. Each run adds a line to
+OUTPUT/results.jsonl; runs that are already there are skipped.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def rename(name: str, only: list[str] | None) -> str:
 
 
 def renamed(content: dict[str, Any]) -> dict[str, Any]:
-    """Everything, four keypoints under other names: the torso that PCK needs stays."""
+    """All keypoints, four of them renamed. The torso, which PCK needs, keeps its names."""
     category = dict(content["categories"][0])
     category["keypoints"] = [NEW_NAMES.get(name, name) for name in category["keypoints"]]
     return {**content, "categories": [category]}

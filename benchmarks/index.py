@@ -1,11 +1,11 @@
-"""How long a large COCO keypoint file takes to be read, and how much memory.
+"""Time and memory to read a large COCO keypoint file.
 
 Usage: python benchmarks/index.py [PEOPLE [IMAGES [FILE.json]]]
 
 Makes up a file like COCO's person_keypoints_train2017.json in a temporary folder: 150,000 people of 17 keypoints in
-60,000 images, with polygons of 20 to 60 points and all the usual fields. Each reading is a process of its own: seconds
-of `read_coco`, and the process's peak memory, imports included. Prints a table, the line that the reader has for its
-user, and JSON, which goes to FILE.json too.
+60,000 images, with polygons of 20 to 60 points and all the usual fields. Each reading is a process of its own. Measures
+the seconds of `read_coco`, and the process's peak memory, imports included. Prints a table, the reader's summary line,
+and JSON, which also goes to FILE.json.
 """
 
 import json
@@ -44,7 +44,7 @@ def image(number: int) -> dict[str, Any]:
 
 
 def annotation(number: int, image_id: int, random: np.random.Generator) -> dict[str, Any]:
-    """A person: a third of the keypoints aren't labeled, and no label at all for one in forty, as in COCO's images."""
+    """A person as in COCO: a third of the keypoints aren't labeled, and one person in forty has no labels at all."""
     x, y, width, height = random.uniform((0, 0, 40, 40), (300, 180, 340, 300)).round(2).tolist()
     polygon = random.uniform((x, y), (x + width, y + height), (int(random.integers(20, 61)), 2)).round(2)
     keypoints = random.integers((int(x), int(y), 1), (int(x + width), int(y + height), 3), (17, 3))

@@ -1,7 +1,7 @@
-"""The floor under every score: PCK of predicting everybody's mean pose, whatever the photograph shows.
+"""A lower bound for every score: PCK of predicting the mean pose for everybody, whatever the photograph shows.
 
 Usage: python benchmarks/mean_pose.py TRAIN.json VAL.json
-The mean is that of the training people in their boxes' frames (published crop, 256x192); it is put into each box.
+The mean is that of the training people in their boxes' frames (published crop, 256x192); it is placed in each box.
 """
 
 import sys

@@ -1,12 +1,12 @@
-"""What a pass of an optimized model consists of: time, operations and bytes of each operator, and the floor under them.
+"""Profile a pass of an optimized model: time, operations and bytes of each operator, and a lower bound of its time.
 
 Usage: python benchmarks/operators.py [--models tokenpose_s_v1 ...] [--batches 1 8] [--output operators.json]
 
-Times are the profiler's own times of each operator, mean of some passes; "alone" is the same calls, each the shortest
-of some repetitions on the same data, which then lies in the caches. Operations, exponentials and bytes (of the tensors
-that go in and come out) are counted from shapes. "floor" is the time that operations take at the rate of a matrix
-product of 2048, and exponentials and GELUs at that of a tensor of half a million values, measured in the same process;
-what has nothing to count has none.
+Times are the profiler's self times of each operator, averaged over several passes. "alone" repeats the same calls on
+the same data, which then lies in the caches, and takes each one's shortest. Operations, exponentials and bytes (of
+input and output tensors) are counted from shapes. "floor" is the time of the operations at the rate of a matrix
+product of 2048, and of exponentials and GELUs at the rate of a tensor of half a million values, both measured in the
+same process; operators without countable work have no floor.
 """
 
 import argparse

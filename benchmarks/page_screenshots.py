@@ -1,8 +1,8 @@
 """Screenshots of the attention page, to look at: desktop and phone, light and dark, one person and two.
 
 Usage: python benchmarks/page_screenshots.py FOLDER [PHOTOGRAPH X1,Y1,X2,Y2]...
-Without photographs: the astronaut of scikit-image; FOLDER/page.png is then what docs/pictures has. Needs: pip install
-playwright, and Debian's chromium.
+Without photographs: the astronaut of scikit-image; FOLDER/page.png is then the picture in docs/pictures. Needs
+playwright (pip install playwright) and Debian's chromium.
 """
 
 import sys
@@ -54,10 +54,10 @@ def take(page_file: Path, folder: Path, stem: str) -> None:
 
 
 def shrink(screenshot: Path, smaller: Path) -> None:
-    """For documents: 256 colours."""
+    """Reduce a screenshot to 256 colors, for the documentation."""
     with Image.open(screenshot) as opened:
         picture = opened.convert("RGB")
-    palette = picture.quantize(256, kmeans=2)  # the default's few colours show as steps
+    palette = picture.quantize(256, kmeans=2)  # the default uses too few colors, which shows as steps
     picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(smaller, optimize=True)
 
 

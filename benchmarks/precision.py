@@ -1,10 +1,10 @@
-"""What other precisions and the optimized copy change: keypoints in heatmap cells, and PCK, of the weights that ship.
+"""What other precisions and the optimized copy change: keypoints in heatmap cells, and PCK, of bundled weights.
 
 Usage: python benchmarks/precision.py ANNOTATIONS.json IMAGES [--model tokenpose_s_v1] [--weights FILE] [--people 500]
            [--device cuda]
 
-The same crops go through each; "moved" is how far keypoints lie from those of the float32 model, DARK decoding, over
-all people and keypoints. Where two places of a heatmap are nearly as high, the last bit decides between them.
+All of them get the same crops. "moved" is the distance of keypoints from those of the float32 model, with DARK
+decoding, over all people and keypoints. If a heatmap has two peaks of nearly equal height, the last bit decides.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("annotations")
     parser.add_argument("images")
     parser.add_argument("--model", default="tokenpose_s_v1")
-    parser.add_argument("--weights", help="a file, in place of the weights that ship")
+    parser.add_argument("--weights", help="a weights file, instead of the bundled weights")
     parser.add_argument("--people", type=int, default=500)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
-"""The published way to compute the same, restated plainly: what the library's speed is held against.
+"""A plain rewrite of the published computation, as a baseline for the library's speed.
 
-Batch norms on their own, attention with the whole matrix of tokens by tokens, every row of every block, heatmaps
-decoded person by person and keypoint by keypoint in numpy. It borrows a model's weights, so that outputs compare.
+Batch norms are not fused, attention computes the whole matrix of tokens by tokens, every row in every block, and numpy
+decodes heatmaps person by person and keypoint by keypoint. It uses a model's weights, so that outputs are comparable.
 """
 
 import math
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 
 class Published(nn.Module):
-    """A TokenPose's weights, used as the published code does. Gives the model's heatmaps."""
+    """Compute a TokenPose model's heatmaps from its weights as the published code does."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model, self.spec = model, model.spec
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised crops (batch, 3, height, width) -> heatmaps (batch, keypoints, rows, columns)."""
+        """Normalized crops (batch, 3, height, width) -> heatmaps (batch, keypoints, rows, columns)."""
         spec, tokenizer = self.spec, self.model.tokenizer
         height, width = spec.patch_size
         features = self.model.backbone(images)

@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/recording.py [BATCH]
 
-In turns, so that both see the same machine; medians of 15. Memory is what the recorded rows hold, beside what all rows
-of all tokens would hold.
+The two take turns, so that both see the same state of the machine; times are medians of 15. Memory is the size of the
+recorded rows, next to the size of all rows of all tokens.
 """
 
 import statistics

@@ -1,10 +1,10 @@
-"""Turn a trained weights file into one that ships: half precision, measured, with its card inside.
+"""Turn a trained weights file into bundled weights: half precision, evaluated, with the card inside.
 
 Usage: python benchmarks/release.py NAME TRAINED.safetensors CARD.json VAL.json IMAGES [IMAGES ...]
 
 Writes tokenpose/checkpoints/NAME.safetensors (float16, batch-norm statistics float32); its card holds CARD.json and the
-scores measured here on VAL.json from the rounded weights, with and without flip test; puts what the tests compare into
-tests/models/pretrained_outputs.json; prints the scores and the SHA-256 for the zoo's table.
+scores of the rounded weights on VAL.json, with and without flip test. Also writes the outputs that the tests compare
+to tests/models/pretrained_outputs.json, and prints the scores and the SHA-256 for the zoo's table.
 """
 
 import hashlib

@@ -2,11 +2,11 @@
 
 Usage: python benchmarks/scaling.py [--output scaling.json] [--picture scaling.png] [--seconds 1]
 
-The published way (benchmarks/published.py) and the optimized model take turns. Memory is what a pass takes beside
-weights and crops. Both share a process, and so the memory that `optimize` leads glibc to keep, which helps both. For
-tokens the patch shrinks: from 8x6 backbone cells (64 visual tokens) to 1x2 (1,536); S-v1 has 256 and S-v2 768. "people"
-is the predictor's whole way for so many people on one photograph of 640x480, by stages. What OUTPUT holds already is
-not measured again; one of another machine, or of other versions, is refused.
+The published computation (benchmarks/published.py) and the optimized model take turns. Memory is what a pass needs
+besides weights and crops. Both share a process, and with it the memory that `optimize` makes glibc keep, which helps
+both. For tokens the patch shrinks: from 8x6 backbone cells (64 visual tokens) to 1x2 (1,536); S-v1 has 256 and S-v2
+768. "people" is the whole predictor, stage by stage, for that many people on one photograph of 640x480. Values that
+OUTPUT already holds are not measured again; an OUTPUT from another machine or other versions is refused.
 """
 
 import argparse

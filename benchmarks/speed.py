@@ -1,20 +1,20 @@
-"""How fast models run, beside the published way, other runtimes and another model, side by side in one run.
+"""How fast models run, compared with the published computation, other runtimes and another model, all in one run.
 
 Usage: python benchmarks/speed.py [--models tokenpose_t ...] [--batches 1 8 64] [--ways eager optimized ...]
            [--precisions fp32 bf16 fp16] [--photograph photo.jpg] [--output speed.json]
 
 Each way has a process of its own, and they take turns: some calls each, round after round, while the others sleep, so
-that a slow moment of the machine meets all of them. The figure is the median call. "of peak": the published way's
+that a slow moment of the machine affects all of them. The figure is the median call. "of peak": the published way's
 floating-point operations over the time, as a share of what a matrix product of 2048 (GPU: 8192; half precision on a
-CPU: 512) reaches in the same precision, turn by turn. "memory": the most that a pass takes beside weights and crops.
+CPU: 512) reaches in the same precision, measured in turns. "memory": the peak of a pass besides weights and crops.
 "differs": the largest difference from the published way's float32 heatmaps, as a share of their largest value.
 
 Ways: "published" (benchmarks/published.py), "eager" (create_model), "optimized" (tokenpose.optimize), "compiled"
 (torch.compile with frozen weights; on a GPU of the optimized model, with CUDA graphs), "onnxruntime" and "openvino" on
 what export_onnx writes (CPU; OpenVINO for each size of batch), "vitpose" (transformers' VitPose-B, random weights, same
-crops). Then the stages of a photograph's way through the predictor, for 1, 8 and 64 people. What OUTPUT holds already
-is not measured again; where a way is missing, all ways of that model, precision and batch are, and with --photograph
-the stages. An OUTPUT of another machine, or of other versions, is refused. A batch of 64 has one turn.
+crops). Then the stages of the predictor on a photograph, for 1, 8 and 64 people. What OUTPUT already holds is not
+measured again; if a way is missing, all ways of that model, precision and batch are measured, and with --photograph the
+stages. An OUTPUT from another machine or other versions is refused. A batch of 64 has one turn.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main() -> None:
             batch for batch in options.batches if any((name, precision, batch, way) not in known for way in ways)
         ]
         groups.append(Group(name, precision, batches, ways))
-    if torch.cuda.is_available():  # whose machine has cores enough to get ready side by side
+    if torch.cuda.is_available():  # their machine has enough cores to start all of them at once
         everybody = [worker for group in groups for worker in group.start()]
         with ThreadPoolExecutor(len(everybody) or 1) as pool:
             list(pool.map(Worker.get_ready, everybody))
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 class Worker:
-    """A process that runs one way, when it is asked to."""
+    """A process that runs one way on request."""
 
     def __init__(self, model: str, precision: str, way: str, batches: list[int]) -> None:
         self.way, self.batches = way, batches
@@ -167,7 +167,7 @@ def race(group: Group, batch: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def work(name: str, precision: str, way: str) -> None:
-    """A worker's life: say that it is ready, then answer questions, a JSON line each."""
+    """The worker process: report that it is ready, then answer requests, each a line of JSON."""
     import tokenpose
 
     answers, sys.stdout = sys.stdout, sys.stderr  # where others may print
@@ -197,7 +197,7 @@ def work(name: str, precision: str, way: str) -> None:
 
 def prepare(run: Way, crops: torch.Tensor, published: Way | None) -> dict[str, Any]:
     """How much memory a pass takes, and how far its first heatmaps are from the published way's."""
-    run(crops)  # whatever is made on first use
+    run(crops)  # includes what is created on first use
     memory, heatmaps = measure_memory(lambda: run(crops))
     if published is None:
         return {"memory": memory, "differs": None}
@@ -228,7 +228,7 @@ def with_weights(model: Any) -> Any:
 
 
 def is_possible(way: str, precision: str, model: str) -> bool:
-    """ONNX files are float32, and the runtimes that are installed are for CPUs; VitPose needs measuring but once."""
+    """ONNX files are float32, and the runtimes that are installed are for CPUs; VitPose is measured only once."""
     if way == "vitpose":
         return model == "tokenpose_s_v1"
     return way not in ("onnxruntime", "openvino") or (precision == "fp32" and not torch.cuda.is_available())
@@ -294,7 +294,7 @@ def make_openvino(path: Path) -> Way:
     return run
 
 
-# The way of a photograph
+# The stages of a photograph
 
 
 def measure_stages(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -344,7 +344,7 @@ def make_stages(
 
 
 def draw_photograph(path: Path) -> Path:
-    """640 x 480 of smooth noise, which a JPEG file of the usual size holds."""
+    """640 x 480 of smooth noise, which gives a JPEG file of the usual size."""
     from PIL import Image
 
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -368,7 +368,7 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def synchronise() -> None:
+def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -386,10 +386,10 @@ def take_turns(runners: dict[str, Callable[[], object]], seconds: float) -> dict
 
 
 def timed(run: Callable[[], object]) -> float:
-    synchronise()
+    synchronize()
     started = time.perf_counter()
     run()
-    synchronise()
+    synchronize()
     return time.perf_counter() - started
 
 
@@ -402,16 +402,16 @@ def measure_peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def measure_memory(run: Callable[[], Any]) -> tuple[float, Any]:
-    """The most that a call takes beside what is there before it, in bytes, and what the call gives."""
+    """The peak memory of a call above what was in use before it, in bytes, and the call's result."""
     if torch.cuda.is_available():
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         result = run()
-        synchronise()
+        synchronize()
         return torch.cuda.max_memory_allocated() - before, result
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = read_status("VmRSS")
     result = run()
     return read_status("VmHWM") - before, result
@@ -425,7 +425,7 @@ def read_status(name: str) -> float:
 
 
 def read_output(path: Path, empty: dict[str, Any]) -> dict[str, Any]:
-    """What the file holds, to go on from. Ends the program where its rows are another machine's or other versions'."""
+    """The rows that the file already has. Exits if they are from another machine or other versions."""
     here = describe_machine()
     found = json.loads(path.read_text()) if path.exists() else {**empty, "machine": here}
     there = found.get("machine", {})

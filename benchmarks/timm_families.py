@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/timm_families.py [RESULTS.json]
 
-Takes the smallest member of each of timm's modules (but for those named test_...). Each stride that timm states for it
-is built for 256x192 (rounded up to the stride) without data; where only another size does, for that one. Then one
-whole model, at the coarsest of these strides, reads two random images, and every parameter has to get a finite
+Takes the smallest member of each of timm's modules (except those named test_...). Each stride that timm states for it
+is built for 256x192 (rounded up to the stride) without data; if only another size works, for that size. Then one
+whole model, at the coarsest of these strides, gets two random images, and every parameter must receive a finite
 gradient. Prints the table of docs/extend.md; nothing is downloaded.
 """
 
@@ -36,7 +36,7 @@ def smallest_member(module: str) -> tuple[str, float]:
 
 
 def try_stride(name: str, stride: int) -> tuple[tuple[int, int] | None, str]:
-    """The image size that does, and why 256x192 doesn't."""
+    """The image size that works, and why 256x192 doesn't."""
     size = (-(-HEIGHT // stride) * stride, -(-WIDTH // stride) * stride)
     spec = ModelSpec(backbone=f"timm/{name}", backbone_stride=stride, image_size=size, patch_size=(1, 1))
     try:

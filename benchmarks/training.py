@@ -1,4 +1,4 @@
-"""How fast models train, what of that is waiting for data, and how much memory it takes.
+"""How fast models train, how long they wait for data, and how much memory they need.
 
 Usage: python benchmarks/training.py ANNOTATIONS.json IMAGES [--people 48] [--batch-size 16] [--epochs 3]
            [--models tokenpose_t tokenpose_s_v1 tokenpose_b] [--output training.json]
@@ -117,7 +117,7 @@ def measure(options: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def count_flops(model: torch.nn.Module) -> int:
-    """Of a forward pass of one crop."""
+    """Floating-point operations of a forward pass of one crop."""
     from torch.utils.flop_counter import FlopCounterMode
 
     on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: count_attention}

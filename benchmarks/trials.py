@@ -1,20 +1,20 @@
-"""What single options bring, each with two seeds.
+"""What each option brings on its own, with two seeds.
 
 Usage: python benchmarks/trials.py DATA OUTPUT [--weights BASE.safetensors] [--only KIND ...] [--seeds 0 1] [--jobs 1]
 
-DATA holds LSPET. "fine-tuning": of BASE (a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the first half
-of the persons) on the wrists and ankles, under new names, of 100 persons of the other half, with one augmentation more
-or one part of the optimizer exchanged; "negatives": on negatives of the photographs. "half bodies" and "14 keypoints":
-on their 14 keypoints; "longer fine-tuning": for 100 epochs. All of these are at
-2e-4 for everything where the trial isn't about the rate, as the recipe "finetune" was when the trials began.
+DATA holds LSPET. Fine-tuning starts from BASE, a TokenPose-S at 64x48 that benchmarks/finetuning.py trained on the
+first half of the persons, and uses 100 persons of the other half, at a learning rate of 2e-4 for everything unless the
+trial is about the rate, as in the recipe "finetune" when the trials began. "fine-tuning": wrists and ankles, under new
+names, with one more augmentation or one part of the optimizer exchanged; "negatives": the same on photographs with
+inverted colors; "half bodies" and "14 keypoints": all 14 keypoints; "longer fine-tuning": all 14, for 100 epochs.
 
-"start": from nothing on all 9,000 persons at 64x48, once through, without a helper or with one part of the optimizer
-exchanged; "longer start": three times; "start of HRNet": with TokenPose-B, once. "long start": at 128x96, batches of
-128, 10 times through, which takes a GPU (there: bf16, compiled). Gradients are clipped at 1 where the trial isn't about
-that, as the recipe "lsp" did.
+"start": from scratch on all 9,000 persons at 64x48, one epoch, without an auxiliary loss or with one part of the
+optimizer exchanged; "longer start": three epochs; "start of HRNet": with TokenPose-B, one epoch. "long start": at
+128x96, batches of 128, 10 epochs, which needs a GPU (there: bf16, compiled). Gradients are clipped at 1 unless the
+trial is about that, as in the recipe "lsp" at the time.
 
-Scores are PCK@0.2 on the 500 validation persons. One line of OUTPUT/trials.jsonl a run; what is there already is not
-run again; ``--jobs`` programs run beside each other. Prints the table.
+Scores are PCK@0.2 on the 500 validation persons. Each run adds a line to OUTPUT/trials.jsonl; runs that are already
+there are skipped. ``--jobs`` processes run in parallel. Prints the table.
 """
 
 import argparse
