@@ -75,7 +75,7 @@ def read_picture(content: bytes, name: str) -> DecodedPicture:
     with Image.open(io.BytesIO(content)) as opened:
         orientation = int(opened.getexif().get(ExifTags.Base.Orientation, 1))
     gray = Image.fromarray(pixels).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BILINEAR)
-    return Picture(
+    return DecodedPicture(
         size=(pixels.shape[1], pixels.shape[0]),
         orientation=orientation,
         digest=hashlib.sha256(content).digest(),
