@@ -37,7 +37,7 @@ ValOption = Annotated[
     typer.Option(
         "--val",
         metavar="VAL.json",
-        help="Validation file, checked too; it must not share images with the others.",
+        help="Validation file. It is checked as well, and must not share images with the others.",
         rich_help_panel=DATA,
     ),
 ]
@@ -65,7 +65,7 @@ SwapScoreOption = Annotated[
     typer.Option(
         "--swap-score",
         metavar="SCORE",
-        help="Least score at which left and right are reported as swapped; a lower one reports more people.",
+        help="Minimum score at which left and right are reported as swapped; a lower one reports more people.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -86,7 +86,7 @@ SheetCountOption = Annotated[
         "--sheet-count",
         metavar="N",
         min=1,
-        help="Most people of each check on the page.",
+        help="Maximum number of people to show for each check.",
         show_default=str(SHEET_COUNT),
         rich_help_panel=OUTPUT,
     ),
@@ -108,9 +108,9 @@ def check_command(
 ) -> None:
     """Find faults in COCO or MPII files and their images, before a model learns them.
 
-    The check looks for images that are missing, unreadable, of another size, there twice, or in both training and
-    validation data; and for boxes and keypoints that don't fit, wrong visibility flags, keypoints that are never
-    labeled, swapped left and right, and wrong flip pairs.
+    The check looks for images that are missing, unreadable, of another size than stated, duplicated, or in both
+    training and validation data; and for boxes and keypoints that don't fit, wrong visibility flags, keypoints that are
+    never labeled, swapped left and right, and wrong flip pairs.
 
     An error stops training or makes its results wrong, a warning needs a look, and a note is good to know. The exit
     code is 1 if there are errors, else 0.

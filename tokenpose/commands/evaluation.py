@@ -47,7 +47,7 @@ PANELS = {
 }
 
 
-@app.command("evaluate", cls=Command, short_help="Measure AP, PCK and errors on labeled people, and draw them.")
+@app.command("evaluate", cls=Command, short_help="Measure AP, PCK and errors on labeled people.")
 @with_settings(EvaluationSettings, panels=PANELS)
 def evaluate_command(
     data: Annotated[

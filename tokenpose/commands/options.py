@@ -66,7 +66,7 @@ DetectionThresholdOption = Annotated[
         metavar="SCORE",
         min=0,
         max=1,
-        help="Least score of a person for --detect.",
+        help="Minimum score of a person for --detect.",
         show_default="0.5",
         rich_help_panel=PEOPLE,
     ),
@@ -129,7 +129,7 @@ OptimizeOption = Annotated[
     bool,
     typer.Option(
         "--optimize",
-        help="Optimize the model for this machine first: takes some seconds, then runs faster.",
+        help="Optimize the model for this machine first: this takes some seconds, prediction is then faster.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -172,7 +172,7 @@ def read_box_options(
     if box and boxes:
         raise typer.BadParameter("give --boxes or --box, not both", param_hint="--box")
     if detect and (box or boxes):
-        raise typer.BadParameter("give --detect, --box or --boxes, only one of them", param_hint="--detect")
+        raise typer.BadParameter("give only one of --detect, --box and --boxes", param_hint="--detect")
     if not detect and (detector is not None or threshold is not None):
         raise typer.BadParameter("--detector and --detection-threshold need --detect", param_hint="--detect")
     chosen = (detector or DEFAULT_DETECTOR) if detect else None

@@ -30,7 +30,7 @@ OutputOption = Annotated[
 ]
 ThresholdOption = Annotated[
     float,
-    typer.Option("--threshold", metavar="SCORE", help="Least score of a keypoint to draw.", rich_help_panel=OUTPUT),
+    typer.Option("--threshold", metavar="SCORE", help="Minimum score of a keypoint to draw.", rich_help_panel=OUTPUT),
 ]
 DrawBoxesOption = Annotated[bool, typer.Option("--draw-boxes", help="Draw the boxes too.", rich_help_panel=OUTPUT)]
 

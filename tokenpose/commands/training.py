@@ -21,7 +21,7 @@ PANELS = {
 }
 
 
-@app.command("train", cls=Command, short_help="Train or fine-tune a model on COCO keypoint files.")
+@app.command("train", cls=Command, short_help="Train or fine-tune a model on COCO or MPII files.")
 @with_settings(TrainingSettings, Augmentation, panels=PANELS)
 def train_command(
     train: Annotated[
@@ -29,12 +29,13 @@ def train_command(
         typer.Option(
             "--train",
             metavar="JSON[=PLACE]",
-            help="COCO or MPII file of the people to train on. PLACE has its images, if --images does not. Repeatable.",
+            help="COCO or MPII file of the people to train on. PLACE: where its images are, if not in --images. "
+            "Repeatable.",
         ),
     ],
     val: Annotated[
         list[str],
-        typer.Option("--val", metavar="JSON[=PLACE]", help="The same, of the people to validate on with PCK@0.2."),
+        typer.Option("--val", metavar="JSON[=PLACE]", help="Like --train, for the people to validate on (PCK@0.2)."),
     ],
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="Folder for the weights, the log and the checkpoint.")
@@ -108,7 +109,7 @@ def train_command(
     Options override the recipe, and the recipe overrides the defaults below. The output folder gets model.safetensors
     (weights with their spec, for `--weights` of every command), log.jsonl, curve.png, predictions/, settings.json and
     checkpoint.pt. Under `torchrun -m tokenpose train` or `accelerate launch -m tokenpose train` all processes train
-    together. Needs: pip install "tokenpose[train]".
+    together. Requires: pip install "tokenpose[train]".
 
     \b
     Examples:

@@ -17,7 +17,7 @@ def list_command(
     ] = "*",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="List only models with bundled weights.")] = False,
 ) -> None:
-    """List model names, one a line.
+    """List model names, one per line.
 
     A name is architecture.tag, and the architecture alone means its default tag.
 
@@ -52,7 +52,7 @@ def convert_command(
 ) -> None:
     """Convert a published checkpoint to a weights file for --weights.
 
-    Every parameter has to fit; none is left out or made up. No code from the checkpoint is run.
+    Every parameter has to fit; none is skipped or invented. No code from the checkpoint is run.
 
     \b
     Example:

@@ -154,7 +154,7 @@ class Augmentation:
     flip: float = setting(0.5, help="Share of people that are mirrored.", panel="Augmentation", at_least=0, at_most=1)
     half_body: float = setting(
         0.0,
-        help="Share of people of whom only the upper or the lower half is shown, if more than 8 of their keypoints are "
+        help="Share of people shown by their upper or lower half only, if more than 8 of their keypoints are "
         "labeled.",
         panel="Augmentation", at_least=0, at_most=1,
     )  # fmt: skip
