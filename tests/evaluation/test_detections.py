@@ -98,6 +98,17 @@ def test_detections_belong_to_the_image_of_their_id_whatever_images_are_called(w
     assert boxes.boxes.tolist() == [[3, 3, 30, 30], [4, 4, 40, 40]]
 
 
+def test_an_image_whose_name_is_anothers_id_does_not_take_its_detections(write, tmp_path):
+    images = [
+        {"id": 3, "file_name": "4", "height": 200, "width": 200},
+        {"id": 4, "file_name": "3", "height": 200, "width": 200},
+    ]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps([detection(image_id=4, bbox=[4, 4, 40, 40])]))
+    boxes, _ = read_detections(path, 0.0, read(write(record(), images=images)))
+    assert boxes.image_index.tolist() == [1]
+
+
 def test_detection_with_a_score_of_exactly_the_threshold_stays(detect):
     boxes, left_out = detect(detection(score=0.3), detection(score=0.2999), threshold=0.3)
     assert boxes.scores.tolist() == [0.3]

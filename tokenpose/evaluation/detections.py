@@ -57,8 +57,9 @@ def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[B
 def _of_images(file: BoxesFile, truth: GroundTruth) -> list[ImageBoxes]:
     """The boxes of each image, found by its id, else by its name."""
     by_id = {people.image_id: people for people in file.images.values() if people.image_id is not None}
+    by_name = {name: people for name, people in file.images.items() if name != str(people.image_id)}
     return [
-        by_id.get(identity) or file.images.get(str(name)) or ImageBoxes()
+        by_id.get(identity) or by_name.get(str(name)) or ImageBoxes()
         for identity, name in zip(truth.image_ids, truth.columns.files, strict=True)
     ]
 
