@@ -4,8 +4,8 @@ Usage: python benchmarks/index.py [PEOPLE [IMAGES [FILE.json]]]
 
 Makes up a file like COCO's person_keypoints_train2017.json in a temporary folder: 150,000 people of 17 keypoints in
 60,000 images, with polygons of 20 to 60 points and all the usual fields. Each reading is a process of its own. Measures
-the seconds of `read_coco`, and the process's peak memory, imports included. Prints a table, the reader's summary line,
-and JSON, which also goes to FILE.json.
+the seconds of reading the people for training, and people and ground truth for evaluation, and the peak memory of the
+process, imports included. Prints a table, the reader's summary line, and JSON, which also goes to FILE.json.
 """
 
 import json
@@ -19,15 +19,30 @@ import numpy as np
 
 from tokenpose.skeletons import COCO
 
+TRAINING = """
+from tokenpose.data.coco import read_coco
+def read(path):
+    return read_coco(path)
+"""
+EVALUATION = """
+from tokenpose.data.annotations import read_with_columns
+from tokenpose.evaluation.ground_truth import make_ground_truth
+def read(path):
+    samples, columns = read_with_columns(path)
+    return samples, make_ground_truth(columns)
+"""
 READ = """
 import json, resource, sys, time
-from tokenpose.data.coco import read_coco
 start = time.perf_counter()
-samples = read_coco(sys.argv[1])
+result = read(sys.argv[1])
 seconds = time.perf_counter() - start
+samples = result[0] if isinstance(result, tuple) else result
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 print(json.dumps({"people": len(samples), "seconds": seconds, "peak_mb": peak, "line": samples.describe()}))
 """
+
+
+READERS = {"training": TRAINING, "evaluation": EVALUATION}
 
 
 def image(number: int) -> dict[str, Any]:
@@ -81,8 +96,9 @@ def write_file(path: Path, people: int, images: int) -> None:
         opened.write(f'], "categories": {json.dumps([category])}}}')
 
 
-def measure(path: Path) -> dict[str, Any]:
-    process = subprocess.run([sys.executable, "-c", READ, path], check=True, stdout=subprocess.PIPE, text=True)
+def measure(reader: str, path: Path) -> dict[str, Any]:
+    program = [sys.executable, "-c", reader + READ, path]
+    process = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(process.stdout.replace(f"{path}", path.name))
 
 
@@ -91,13 +107,14 @@ def main(people: int, images: int, output: Path | None) -> None:
         path = Path(folder) / "people.json"
         write_file(path, people, images)
         megabytes = path.stat().st_size / 1e6
-        runs = [measure(path) for _ in range(3)]
+        runs = {name: [measure(code, path) for _ in range(3)] for name, code in READERS.items()}
     print(f"{people} annotations in {images} images, {megabytes:.0f} MB\n")
     print("| reading | people | seconds | peak memory, MB |\n|---|---|---|---|")
-    for number, run in enumerate(runs, 1):
-        print(f"| {number} | {run['people']} | {run['seconds']:.2f} | {run['peak_mb']:.0f} |")
+    for name, readings in runs.items():
+        for number, run in enumerate(readings, 1):
+            print(f"| {name} {number} | {run['people']} | {run['seconds']:.2f} | {run['peak_mb']:.0f} |")
     result = {"annotations": people, "images": images, "file_mb": round(megabytes, 1), "runs": runs}
-    print(f"\n{runs[0]['line']}\n\n" + json.dumps(result))
+    print(f"\n{runs['training'][0]['line']}\n\n" + json.dumps(result))
     if output is not None:
         output.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -1,12 +1,15 @@
 """The jobs from end to end, on drawn people whose truth is known."""
 
+import inspect
 import math
+from dataclasses import fields
 
 import pytest
 import torch
 
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
+from tokenpose.evaluation.settings import EvaluationSettings
 from tokenpose.jobs.evaluation import evaluate, measure_pck
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
@@ -91,3 +94,9 @@ def test_half_precision_file_measures_nearly_the_same(people, tmp_path):
     write_weights(model, tmp_path / "half.safetensors", half=True)
     again = create_model("tiny", weights=tmp_path / "half.safetensors")
     assert abs(measured(again, people) - measured(model, people)) < 5
+
+
+def test_evaluate_has_the_defaults_of_its_settings():
+    parameters = inspect.signature(evaluate).parameters
+    defaults = {entry.name: entry.default for entry in fields(EvaluationSettings)}
+    assert {name: parameters[name].default for name in defaults} == defaults
