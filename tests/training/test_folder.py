@@ -54,19 +54,21 @@ def test_settings_file_has_the_settings_and_what_the_run_is_made_of(folder):
 @pytest.mark.parametrize("name", ["model.safetensors", "log.jsonl", "settings.json"])
 def test_what_an_earlier_run_left_without_its_checkpoint_is_refused(tmp_path, name):
     (tmp_path / name).write_text("earlier")
-    with pytest.raises(FileExistsError, match=rf"{name} is of an earlier run, whose checkpoint is not there"):
+    with pytest.raises(FileExistsError, match=rf"{name} belongs to an earlier run that has no checkpoint"):
         RunFolder(tmp_path, SETTINGS).refuse_earlier()
 
 
 def test_checkpoint_of_an_earlier_run_is_refused(begun):
-    with pytest.raises(FileExistsError, match=r"checkpoint\.pt is of an earlier run: resume it, or use another output"):
+    with pytest.raises(
+        FileExistsError, match=r"checkpoint\.pt belongs to an earlier run: resume it, or use another output"
+    ):
         begun.refuse_earlier()
 
 
 def test_the_same_settings_alone_are_no_earlier_run(folder):
     folder.start(epochs_done=0)
     folder.refuse_earlier()
-    with pytest.raises(FileExistsError, match=r"settings\.json is of an earlier run"):
+    with pytest.raises(FileExistsError, match=r"settings\.json belongs to an earlier run"):
         RunFolder(folder.path, replace(SETTINGS, epochs=5), IDENTITY, folder.made_of).refuse_earlier()
 
 
@@ -153,7 +155,7 @@ def test_settings_without_effect_on_the_result_may_differ(begun):
 def test_checkpoint_that_lacks_a_part_is_refused(begun, missing):
     state = read_checkpoint(begun.checkpoint)
     write_checkpoint(begun.checkpoint, {name: value for name, value in state.items() if name != missing})
-    message = rf"^{re.escape(str(begun.checkpoint))} is damaged \(it has no {missing}\): "
+    message = rf"^{re.escape(str(begun.checkpoint))} is damaged \(it lacks {missing}\): "
     with pytest.raises(ValueError, match=message):
         begun.read_state()
 
@@ -217,8 +219,8 @@ def test_advice_about_a_broken_loss_names_the_weights_that_are_there(tmp_path):
     )
     folder.weights.touch()
     assert folder.advise() == (
-        f"try a lower one: --weights {tmp_path}/model.safetensors --output ANOTHER, without --resume, goes on from the "
-        "last validation"
+        f"try a lower one: --weights {tmp_path}/model.safetensors --output ANOTHER, without --resume, continues from "
+        "the last validation"
     )
 
 
