@@ -295,12 +295,12 @@ def test_changes_that_the_weights_do_not_survive_are_refused(weights):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention_scale": "model"}, "made for attention_scale='head' and mean nothing with 'model'"),
-        ({"heads": 2}, "made for heads=4 and mean nothing with 2"),
+        ({"attention_scale": "model"}, "trained with attention_scale='head' and don't work with 'model'"),
+        ({"heads": 2}, "trained with heads=4 and don't work with 2"),
     ],
 )
 def test_changes_that_fit_the_weights_and_change_their_meaning_are_refused(weights, changes, message):
-    with pytest.raises(ValueError, match=rf"beast\.safetensors: the weights are {message}"):
+    with pytest.raises(ValueError, match=rf"beast\.safetensors: the weights were {message}"):
         create_model("beast", weights=weights, **changes)
 
 

@@ -124,7 +124,7 @@ def test_model_of_registered_parts_comes_back_from_its_folder(saved, generator):
 )
 def test_a_folder_whose_parts_are_not_registered_is_refused_with_kind_and_name(registry, name, kind, saved):
     del registry._parts[name]
-    message = rf"there is no {kind} named '{name}'; did you mean .*registered first \(tokenpose.register_{kind}\)"
+    message = rf"there is no {kind} named '{name}'; did you mean .*own first \(tokenpose.register_{kind}\)"
     for wanted in ({"name": "mine", "weights": saved}, {"name": f"local-dir:{saved}"}):
         with pytest.raises(LookupError, match=message):
             create_model(**wanted)
@@ -132,5 +132,5 @@ def test_a_folder_whose_parts_are_not_registered_is_refused_with_kind_and_name(r
 
 def test_a_model_that_is_not_registered_is_refused_with_kind_and_name(saved):
     del architectures._parts["mine"]
-    with pytest.raises(LookupError, match=r"no model named 'mine'; .*registered first \(tokenpose.register_model\)"):
+    with pytest.raises(LookupError, match=r"no model named 'mine'; .*own first \(tokenpose.register_model\)"):
         create_model("mine", weights=saved)

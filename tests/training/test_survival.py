@@ -232,4 +232,6 @@ def test_killed_reading_process_ends_the_run_with_a_checkpoint_and_a_line(people
         assert process.returncode == 143
     else:
         assert process.returncode == 1
-        assert errors.splitlines()[-1].startswith("error: a process that reads images was killed, for lack of memory")
+        assert errors.splitlines()[-1].startswith(
+            "error: a process that reads images was killed, perhaps for lack of memory"
+        )
