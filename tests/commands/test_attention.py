@@ -86,6 +86,6 @@ def test_wrong_use_of_attention_is_wrong_usage(photos, weights):
     assert "Missing option '--output'" in run(*image, exit_code=2).stderr
     assert "a page is a .html or .htm file; got a.png" in run(*image, "--output", "a.png", exit_code=2).stderr
     both = run(*image, "--detect", "--box", BOX, "--output", "a.html", exit_code=2)
-    assert "give --detect, --box or --boxes, only one" in both.stderr
+    assert "give only one of --detect, --box and --boxes" in both.stderr
     several = run(*image, "photos/b.jpg", "--box", BOX, "--output", "a.html", exit_code=2)
     assert "--box is for a single image" in several.stderr

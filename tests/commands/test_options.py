@@ -14,7 +14,7 @@ DETECT_USAGE = {
         ("--detector", "ssd300_vgg16"),
         ("--detection-threshold", 0),
     ],
-    "give --detect, --box or --boxes, only one": [("--detect", "--box", BOX), ("--detect", "--boxes", "boxes.json")],
+    "give only one of --detect, --box and --boxes": [("--detect", "--box", BOX), ("--detect", "--boxes", "boxes.json")],
     "--detection-threshold": [("--detect", "--detection-threshold", "1.5"), ("--detect", "--detection-threshold", "x")],
 }
 
