@@ -59,6 +59,7 @@ def test_a_step_of_the_same_state_goes_on_alike_to_the_bit(people):
     assert second.number == 3
     assert_same(first.take(batch), second.take(batch))
     assert_same(weights_of(first), weights_of(second))
+    assert_same(dict(first.average.state_dict()), dict(second.average.state_dict()))
     assert first.rate == second.rate
 
 
