@@ -124,10 +124,7 @@ def test_people_are_evaluated_in_a_detectors_boxes(labeled, photos, weights):
 EVALUATE_USAGE = {
     "a sheet is a .png or .jpg file; got sheet.txt": ("--sheet", "sheet.txt"),
     "metrics are written to a .json or .csv file; got figures.txt": ("--output", "figures.txt"),
-    "people are drawn in their labeled boxes; omit --boxes": ("--sheet", "sheet.png", "--boxes", "boxes.json"),
     "give one file; got labeled.json, labeled.json": ("--data", "labeled.json"),
-    "--sheet-count: it needs --sheet": ("--sheet-count", "3"),
-    "--sheet-order: it needs --sheet": ("--sheet-order", "worst"),
     "'arm' is not one of 'torso', 'head', 'box'": ("--unit", "arm"),
     "'ap' is not one of 'coco', 'pck', 'pckh', 'epe'": ("--metric", "ap"),
 }
@@ -149,6 +146,9 @@ EVALUATE_ERRORS = {
     "unit has no effect with boxes of a detector": ("--boxes", "boxes.json", "--unit", "box"),
     "thresholds needs the metric pck; got epe": ("--metric", "epe", "--threshold", "0.1"),
     "unit needs the metric pck or epe; got coco": ("--metric", "coco", "--unit", "box"),
+    "a sheet shows people in their labeled boxes": ("--sheet", "sheet.png", "--boxes", "boxes.json"),
+    "sheet_count needs sheet, the file to draw to": ("--sheet-count", "3"),
+    "sheet_order needs sheet, the file to draw to": ("--sheet-order", "worst"),
 }
 
 

@@ -96,7 +96,13 @@ def test_half_precision_file_measures_nearly_the_same(people, tmp_path):
     assert abs(measured(again, people) - measured(model, people)) < 5
 
 
-def test_evaluate_has_the_defaults_of_its_settings():
+def test_evaluate_shows_its_settings_in_its_signature():
     parameters = inspect.signature(evaluate).parameters
     defaults = {entry.name: entry.default for entry in fields(EvaluationSettings)}
     assert {name: parameters[name].default for name in defaults} == defaults
+    assert "settings" not in parameters
+
+
+def test_unknown_setting_is_refused_with_the_known_ones(people):
+    with pytest.raises(TypeError, match=r"there are no settings flip; there are metrics, .*, flip_test"):
+        evaluate(TokenPose(TINY), "labeled.json", "photos", flip=True)

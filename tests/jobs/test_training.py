@@ -56,7 +56,7 @@ def test_training_gives_a_weights_file_that_loads_and_measures_the_same(people, 
 
 @pytest.mark.slow
 def test_training_learns_where_drawn_keypoints_are(people, tmp_path):
-    # every keypoint has a colour of its own: a stem sees it, and 60 epochs are enough to know the eight by heart
+    # every keypoint has a color of its own: a stem sees it, and 60 epochs are enough to know the eight by heart
     settings = TrainingSettings(
         epochs=60, batch_size=8, learning_rate=2e-3, average=0.9,
         validate_every=60, augmentation=Augmentation(scale=0.0, rotation=0.0, flip=0.0),

@@ -1,15 +1,14 @@
 """`tokenpose evaluate`."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from tokenpose.commands.app import Command, app, show_log
 from tokenpose.commands.choices import choose_device, choose_model
-from tokenpose.commands.generated import with_settings
+from tokenpose.commands.generated import split_settings, with_settings
 from tokenpose.commands.options import (
     DeviceOption,
     ImagesOption,
@@ -19,22 +18,11 @@ from tokenpose.commands.options import (
     WeightsOption,
     check_suffix,
     read_renames,
-    refuse_without,
 )
-from tokenpose.evaluation.settings import EvaluationSettings
+from tokenpose.evaluation.settings import EvaluationSettings, SheetSettings
 from tokenpose.files import write_text
 
-if TYPE_CHECKING:
-    pass
-
 FIGURES, PICTURES = (".json", ".csv"), (".png", ".jpg", ".jpeg")
-
-
-class SheetOrder(StrEnum):
-    """Which people are drawn first."""
-
-    FILE = "file"
-    WORST = "worst"
 
 
 PANELS = {
@@ -43,12 +31,12 @@ PANELS = {
     "Metrics": (),
     "Boxes": (),
     "Prediction": (),
-    "Output": ("output", "sheet", "sheet_order", "sheet_count", "sheet_threshold"),
+    "Output": ("output",),
 }
 
 
 @app.command("evaluate", cls=Command, short_help="Measure AP, PCK and errors on labeled people.")
-@with_settings(EvaluationSettings, panels=PANELS)
+@with_settings(EvaluationSettings, SheetSettings, panels=PANELS)
 def evaluate_command(
     data: Annotated[
         list[Path], typer.Option("--data", metavar="JSON", help="COCO or MPII file of the labeled people.")
@@ -78,26 +66,6 @@ def evaluate_command(
             help="Also write the metrics to this .json or .csv file; CSV has a row per keypoint.",
         ),
     ] = None,
-    sheet: Annotated[
-        Path | None,
-        typer.Option(
-            "--sheet",
-            metavar="FILE.png",
-            help="Draw people to this file, labels on the left and predictions on the right.",
-        ),
-    ] = None,
-    sheet_order: Annotated[
-        SheetOrder | None,
-        typer.Option(
-            "--sheet-order", help="Draw the first people of the file (default), or those with the largest mean error."
-        ),
-    ] = None,
-    sheet_count: Annotated[
-        int | None, typer.Option("--sheet-count", min=1, help="Number of people to draw. Default: 30.")
-    ] = None,
-    sheet_threshold: Annotated[
-        float | None, typer.Option("--sheet-threshold", help="Don't draw keypoints with a lower score. Default: 0.")
-    ] = None,
     device: DeviceOption = None,
     optimized: OptimizeOption = False,
 ) -> None:
@@ -117,40 +85,26 @@ def evaluate_command(
       tokenpose evaluate --data val.json --images photographs/ --boxes detections.json --flip-test
       tokenpose evaluate --data val.json --images photographs/ --sheet worst.png --sheet-order worst
     """
-    complete = EvaluationSettings(**settings)
+    complete, sheet = split_settings(settings, EvaluationSettings, SheetSettings)
     check_suffix(output, FIGURES, "metrics are written to", "--output")
-    check_suffix(sheet, PICTURES, "a sheet is", "--sheet")
-    if sheet is not None and complete.boxes is not None:
-        raise typer.BadParameter("people are drawn in their labeled boxes; omit --boxes", param_hint="--sheet")
-    refuse_without(
-        sheet, {"--sheet-order": sheet_order, "--sheet-count": sheet_count, "--sheet-threshold": sheet_threshold}
-    )
+    check_suffix(sheet.sheet, PICTURES, "a sheet is", "--sheet")
     names, file = read_renames(rename), _only(data)
 
     from tokenpose.evaluation.processes import join_processes
-    from tokenpose.jobs.evaluation import evaluate_with, read_people
+    from tokenpose.jobs.evaluation import evaluate_with
 
     processes = join_processes()  # before the model is made: each has a device of its own
     network = choose_model(model, weights, choose_device(device), optimized)
     show_log()
-    result = evaluate_with(complete, network, file, images, ground_truth=ground_truth, category=category, rename=names)
+    result = evaluate_with(
+        complete, network, file, images, ground_truth=ground_truth, category=category, rename=names, sheet=sheet
+    )
     if not processes.is_main:
         return
     typer.echo(str(result))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, result.to_csv() if output.suffix.lower() == ".csv" else result.to_json())
-    if sheet is not None:
-        from tokenpose.data.sources import ImageSource
-        from tokenpose.images import write_image
-        from tokenpose.jobs.sheets import draw_sheet, sort_worst_first
-        from tokenpose.predictor import PosePredictor
-
-        people, source = read_people(file, category, ground_truth, names), ImageSource(images)
-        if sheet_order is SheetOrder.WORST and result.person_errors is not None:
-            people = sort_worst_first(people, result.person_errors)
-        predictor = PosePredictor(network, complete.decoder, complete.flip_test)
-        write_image(draw_sheet(predictor, people, source, sheet_count or 30, sheet_threshold or 0.0), sheet)
 
 
 def _only(data: list[Path]) -> Path:

@@ -43,6 +43,11 @@ def with_settings(*kinds: type, panels: Mapping[str, Sequence[str]]) -> Callable
     return decorate
 
 
+def split_settings(given: Mapping[str, Any], *kinds: type) -> list[Any]:
+    """One object of each settings class, of the fields that were given for it."""
+    return [kind(**{name: given[name] for name in declarations(kind) if name in given}) for kind in kinds]
+
+
 def _is_default(context: Any, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is None or source.name == "DEFAULT"

@@ -1,10 +1,11 @@
 """Settings: frozen dataclasses, each field declared once with its help and its limits. And those of augmentation."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from tokenpose.files import is_number
 
@@ -80,6 +81,47 @@ def check_settings(settings: Any) -> None:
             object.__setattr__(settings, name, float(value))
         for number in value if isinstance(value, tuple) else (value,):
             _check_limits(f"each of {name}" if isinstance(value, tuple) else name, number, declaration.limits)
+
+
+Settings = TypeVar("Settings")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def read_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """A settings object of values as people give them: lists and other iterables for tuples, text for paths.
+
+    Raises TypeError for a name that isn't a field, and what the settings raise.
+    """
+    types = value_types(kind)
+    if unknown := sorted(values.keys() - types.keys()):
+        raise TypeError(f"there are no settings {', '.join(unknown)}; there are {', '.join(types)}")
+    return kind(**{name: _convert(value, types[name][0]) for name, value in values.items()})
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """A tuple or a path if one is expected and can be made; other values as they are, for the check to refuse."""
+    if get_origin(kind) is tuple and isinstance(value, Iterable) and not isinstance(value, str):
+        return tuple(value)
+    return Path(value) if kind is Path and isinstance(value, str) else value
+
+
+def takes_settings(kind: type) -> Callable[[Function], Function]:
+    """Show the fields of a settings class in the signature of a function instead of its ``**settings``."""
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        types = get_type_hints(kind)
+        shown = [
+            inspect.Parameter(
+                entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=types[entry.name]
+            )
+            for entry in fields(kind)
+        ]
+        own = [entry for entry in signature.parameters.values() if entry.kind is not inspect.Parameter.VAR_KEYWORD]
+        vars(function)["__signature__"] = signature.replace(parameters=[*own, *shown])
+        return function
+
+    return decorate
 
 
 _WORDS: dict[Any, tuple[str, str]] = {

@@ -1,4 +1,4 @@
-"""Settings of an evaluation: frozen, checked when made."""
+"""Settings of an evaluation and of its sheet: frozen, checked when made."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +8,12 @@ from tokenpose.data.settings import check_settings, setting
 
 Metric = Literal["coco", "pck", "pckh", "epe"]
 UnitName = Literal["torso", "head", "box"]
+SheetOrder = Literal["file", "worst"]
 
 PCK_THRESHOLD = 0.2
 PCKH_THRESHOLD = 0.5
 NMS = 0.9
+SHEET_COUNT = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,3 +102,31 @@ class EvaluationSettings:
         """The given thresholds, or the usual one of the unit, in increasing order without repeats."""
         usual = PCKH_THRESHOLD if unit == "head" else PCK_THRESHOLD
         return tuple(sorted(set(self.thresholds or (usual,))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetSettings:
+    """Which people an evaluation draws, and where to. Raises ValueError that names the field."""
+
+    sheet: Path | None = setting(
+        None,
+        help="Draw people to this file, labels on the left and predictions on the right.",
+        panel="Output", metavar="FILE.png",
+    )  # fmt: skip
+    sheet_order: SheetOrder | None = setting(
+        None,
+        help="Draw the first people of the file (default), or those with the largest mean error.",
+        panel="Output",
+    )  # fmt: skip
+    sheet_count: int | None = setting(
+        None, help=f"Number of people to draw. Default: {SHEET_COUNT}.", panel="Output", at_least=1
+    )
+    sheet_threshold: float | None = setting(
+        None, help="Don't draw keypoints with a lower score. Default: 0.", panel="Output"
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for name in ("sheet_order", "sheet_count", "sheet_threshold"):
+            if self.sheet is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} needs sheet, the file to draw to")

@@ -1,60 +1,57 @@
 """Evaluation of a model on annotation files: people, images, predictor and metrics put together."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tokenpose.data.annotations import read_annotations, read_with_columns
+from tokenpose.data.annotations import read_with_columns
 from tokenpose.data.combine import Places, rename_keypoints
 from tokenpose.data.samples import Samples
+from tokenpose.data.settings import read_settings, takes_settings
 from tokenpose.data.sources import ImageSource, Source
 from tokenpose.evaluation.measure import measure
 from tokenpose.evaluation.pck import PckResult, pck
 from tokenpose.evaluation.processes import join_processes
 from tokenpose.evaluation.result import Evaluation
 from tokenpose.evaluation.run import BoxesToPredict, PredictMany, predict_boxes
-from tokenpose.evaluation.settings import NMS, EvaluationSettings, Metric, UnitName
+from tokenpose.evaluation.settings import EvaluationSettings, SheetSettings
 from tokenpose.evaluation.units import choose_unit
+from tokenpose.jobs.sheets import write_sheet
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import PosePredictor
 
 logger = logging.getLogger(__name__)
 
 
+@takes_settings(EvaluationSettings)
 def evaluate(
     model: TokenPose,
     data: str | Path,
     images: Places,
     *,
-    metrics: Iterable[Metric] | None = None,
-    thresholds: Iterable[float] | None = None,
-    unit: UnitName | None = None,
-    boxes: str | Path | None = None,
-    box_threshold: float = 0.0,
-    nms: float = NMS,
-    soft_nms: float | None = None,
-    flip_test: bool = False,
-    decoder: str = "dark",
-    batch_size: int = 64,
     ground_truth: str | Path | None = None,
     category: str | None = None,
     rename: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> Evaluation:
     """Evaluate a model on the labeled people of an annotation file. The result prints as a table, JSON or CSV.
 
-    ``metrics``: "coco" (AP and AR, computed by pycocotools), "pck", "pckh" (at 0.5 of the head, and its AUC) and "epe",
-    the error in pixels; None: all that apply. ``thresholds`` of PCK are relative to the ``unit``: the "torso", the
-    "head" or the "box" (its longer side). Default: 0.2 of the torso (of the head 0.5), or of the box if the skeleton
-    has no torso. People whose unit isn't labeled are skipped where it is needed, and the result says how many.
+    ``settings`` are fields of [`EvaluationSettings`][tokenpose.evaluation.settings.EvaluationSettings] by name:
 
-    ``boxes``: a file of a detector's boxes, in the form of COCO results; None: the labeled boxes. With a detector's
-    boxes only COCO's metrics can be reported. Boxes with a score below ``box_threshold`` are skipped. Of two poses with
-    an OKS above ``nms`` the one with the lower score is removed; ``soft_nms`` is the threshold of soft suppression
-    instead. Sigmas are the skeleton's. If it has none they are estimated (`tokenpose.data.sigmas.estimate_sigmas`),
-    and the result says so.
+    - ``metrics``: "coco" (AP and AR, computed by pycocotools), "pck", "pckh" (at 0.5 of the head, and its AUC) and
+      "epe", the error in pixels; None: all that apply. ``thresholds`` of PCK are relative to the ``unit``: the "torso",
+      the "head" or the "box" (its longer side). Default: 0.2 of the torso (of the head 0.5), or of the box if the
+      skeleton has no torso. People whose unit isn't labeled are skipped where it is needed, and the result says how
+      many.
+    - ``boxes``: a file of a detector's boxes, in the form of COCO results; None: the labeled boxes. With a detector's
+      boxes only COCO's metrics can be reported. Boxes with a score below ``box_threshold`` are skipped. Of two poses
+      with an OKS above ``nms`` the one with the lower score is removed; ``soft_nms`` is the threshold of soft
+      suppression instead. Sigmas are the skeleton's. If it has none they are estimated
+      (`tokenpose.data.sigmas.estimate_sigmas`), and the result says so.
+    - ``flip_test``, ``decoder`` and ``batch_size``: as in `tokenpose.PosePredictor`.
 
     ``category``: required if several categories of a COCO file have keypoints. ``rename``: other names for the
     keypoints of the file, {"throat": "neck"}, as in training; the metrics use the new names.
@@ -65,19 +62,8 @@ def evaluate(
     Raises FileNotFoundError, LookupError for names to rename that the file doesn't have, TypeError, and ValueError that
     names file and record, or a metric that doesn't apply.
     """
-    settings = EvaluationSettings(
-        metrics=_tuple(metrics),
-        thresholds=_tuple(thresholds),
-        unit=unit,
-        boxes=None if boxes is None else Path(boxes),
-        box_threshold=box_threshold,
-        nms=nms,
-        soft_nms=soft_nms,
-        flip_test=flip_test,
-        decoder=decoder,
-        batch_size=batch_size,
-    )
-    return evaluate_with(settings, model, data, images, ground_truth=ground_truth, category=category, rename=rename)
+    chosen = read_settings(EvaluationSettings, settings)
+    return evaluate_with(chosen, model, data, images, ground_truth=ground_truth, category=category, rename=rename)
 
 
 def evaluate_with(
@@ -89,30 +75,22 @@ def evaluate_with(
     ground_truth: str | Path | None = None,
     category: str | None = None,
     rename: Mapping[str, str] | None = None,
+    sheet: SheetSettings | None = None,
 ) -> Evaluation:
-    """The same as `evaluate`, with ready-made settings."""
+    """The same as `evaluate`, with ready-made settings; the main process also draws the ``sheet``."""
     if not isinstance(data, str | Path):
         raise TypeError(f"data must be the path of one annotation file; got {data!r:.80}")
-    predict_many = _predict_many(PosePredictor(model, settings.decoder, settings.flip_test), settings.batch_size)
+    if sheet is not None and sheet.sheet is not None and settings.boxes is not None:
+        raise ValueError("a sheet shows people in their labeled boxes, and can't be drawn with boxes of a detector")
+    predictor = PosePredictor(model, settings.decoder, settings.flip_test)
     people, columns = read_with_columns(data, category, ground_truth)
     people = rename_keypoints(people, rename or {})
     source, processes = ImageSource(images), join_processes()
-    return measure(predict_many, model.spec, Path(data), people, source, settings, processes, columns)
-
-
-def read_people(
-    data: str | Path,
-    category: str | None = None,
-    ground_truth: str | Path | None = None,
-    rename: Mapping[str, str] | None = None,
-) -> Samples:
-    """The labeled people of an annotation file, as `evaluate` reads them. Raises the same errors."""
-    return rename_keypoints(read_annotations(data, category, ground_truth), rename or {})
-
-
-def _tuple(values: Any) -> Any:
-    """A tuple of the values. Text and values that can't be iterated stay as they are, and the settings refuse them."""
-    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else values
+    predict_many = _predict_many(predictor, settings.batch_size)
+    result = measure(predict_many, model.spec, Path(data), people, source, settings, processes, columns)
+    if sheet is not None and processes.is_main:
+        write_sheet(predictor, people, source, sheet, result.person_errors)
+    return result
 
 
 def measure_pck(

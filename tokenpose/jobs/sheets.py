@@ -12,8 +12,10 @@ from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
+from tokenpose.evaluation.settings import SHEET_COUNT, SheetSettings
 from tokenpose.geometry.affine import resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_images
+from tokenpose.images import write_image
 from tokenpose.jobs.training_data import TrainingData
 from tokenpose.models.spec import ModelSpec
 from tokenpose.poses import Poses
@@ -62,9 +64,22 @@ def _draw_half(image: RgbImage, poses: Poses, threshold: float) -> Picture:
     return draw_poses(picture, poses, threshold, scale=scale_to_fit(picture, (PERSON_SIDE, PERSON_SIDE)))
 
 
-def sort_worst_first(people: Samples, errors: Float[np.ndarray, " people"]) -> Samples:
-    """Order people by falling error. People whose error is unknown (NaN) come last."""
-    return people.take(np.argsort(np.nan_to_num(-errors, nan=np.inf), kind="stable"))
+def write_sheet(
+    predictor: PosePredictor,
+    people: Samples,
+    source: Source,
+    settings: SheetSettings,
+    errors: Float[np.ndarray, " people"] | None = None,
+) -> None:
+    """Write a sheet of people to the file of the settings, if they name one. ``errors``: of each person, if known."""
+    if settings.sheet is None:
+        return
+    if settings.sheet_order == "worst" and errors is not None:
+        people = people.take(np.argsort(np.nan_to_num(-errors, nan=np.inf), kind="stable"))  # unknown ones last
+    picture = draw_sheet(
+        predictor, people, source, settings.sheet_count or SHEET_COUNT, settings.sheet_threshold or 0.0
+    )
+    write_image(picture, settings.sheet)
 
 
 def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSettings) -> Picture:
