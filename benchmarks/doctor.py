@@ -313,7 +313,7 @@ COPIES: dict[str, Callable[[bytes], bytes]] = {
     "the same bytes": lambda content: content,
     "compressed again": lambda content: encode(opened(content)),
     "0.6 of the size": lambda content: encode(opened(content).resize([round(0.6 * s) for s in opened(content).size])),
-    "grey": lambda content: encode(opened(content).convert("L")),
+    "gray": lambda content: encode(opened(content).convert("L")),
     "1.3 times as bright": lambda content: encode(ImageEnhance.Brightness(opened(content)).enhance(1.3)),
     "cropped by 5 %": lambda content: encode(cropped(opened(content))),
 }

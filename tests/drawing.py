@@ -37,7 +37,7 @@ def draw_people(folder: Path, count: int, seed: int = 0) -> Path:
 
 
 def draw_figure(keypoints: np.ndarray, random: np.random.Generator) -> Image.Image:
-    """Limbs in grey and each keypoint in a colour of its own, on a smooth background."""
+    """Limbs in gray and each keypoint in a color of its own, on a smooth background."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     waves = [60 + 20 * np.sin(x / random.uniform(25, 45) + y / random.uniform(25, 45) + phase) for phase in range(3)]
     picture = Image.fromarray(np.stack(waves, axis=-1).round().astype(np.uint8))
@@ -45,8 +45,8 @@ def draw_figure(keypoints: np.ndarray, random: np.random.Generator) -> Image.Ima
     for first, second in LSP.limbs:
         pen.line([*keypoints[first], *keypoints[second]], fill=(150, 150, 150), width=4)
     for index, (x, y) in enumerate(keypoints):
-        colour = tuple(int(128 + 127 * np.cos(0.45 * index + phase)) for phase in (0, 2, 4))
-        pen.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour)
+        color = tuple(int(128 + 127 * np.cos(0.45 * index + phase)) for phase in (0, 2, 4))
+        pen.ellipse([x - 4, y - 4, x + 4, y + 4], fill=color)
     return picture
 
 

@@ -65,19 +65,19 @@ def test_exif_orientation_turns_files_and_pil_images_but_not_annotated_ones(pixe
     assert np.array_equal(as_array(decode_image(path.read_bytes(), "turned.png")), pixels)
 
 
-def test_grey_images_get_three_equal_channels():
-    grey = np.array([[0, 100, 255]], dtype=np.uint8)
-    assert np.array_equal(as_array(read_image(Image.fromarray(grey)))[..., 2], grey)
+def test_gray_images_get_three_equal_channels():
+    gray = np.array([[0, 100, 255]], dtype=np.uint8)
+    assert np.array_equal(as_array(read_image(Image.fromarray(gray)))[..., 2], gray)
 
 
 def test_black_and_white_images_become_0_and_255():
     assert as_array(read_image(Image.new("1", (2, 1), 1))).tolist() == [[[255] * 3] * 2]
 
 
-def test_16_bit_grey_is_scaled_so_that_65535_is_white(tmp_path):
-    grey = Image.fromarray(np.array([[0, 257, 32768, 65535]], dtype=np.uint16))
-    grey.save(tmp_path / "deep.png")
-    for image in (grey, tmp_path / "deep.png"):
+def test_16_bit_gray_is_scaled_so_that_65535_is_white(tmp_path):
+    gray = Image.fromarray(np.array([[0, 257, 32768, 65535]], dtype=np.uint16))
+    gray.save(tmp_path / "deep.png")
+    for image in (gray, tmp_path / "deep.png"):
         assert as_array(read_image(image))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
@@ -129,7 +129,7 @@ def test_every_exif_orientation_is_undone(pixels, tmp_path, orientation, turned)
 
 
 def test_of_an_animation_the_first_picture_is_read(tmp_path):
-    frames = [Image.new("RGB", (4, 3), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    frames = [Image.new("RGB", (4, 3), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     for name in ("a.gif", "a.webp", "a.png"):
         options = {"lossless": True} if name == "a.webp" else {}
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 
-GREY = np.full((128, 96, 3), 128, dtype=np.uint8)
+GRAY = np.full((128, 96, 3), 128, dtype=np.uint8)
 
 
 def make_model(keypoints: int = 5, depth: int = 2) -> TokenPose:
@@ -20,7 +20,7 @@ def make_model(keypoints: int = 5, depth: int = 2) -> TokenPose:
 
 
 def panels(figure: Figure) -> list[Axes]:
-    """The axes that show a picture or a matrix: colour bars don't."""
+    """The axes that show a picture or a matrix: color bars don't."""
     return [axes for axes in figure.axes if axes.images]
 
 

@@ -10,12 +10,11 @@ from matplotlib.colors import to_rgb
 from tokenpose import visualize
 from tokenpose.attention import figures
 from tokenpose.attention.computation import attention_maps, keypoint_similarity
-from tokenpose.attention.figures import draw_constraints, draw_heatmaps, draw_layers, draw_matrix, draw_pose
+from tokenpose.attention.figures import draw_constraints, draw_heatmaps, draw_layers, draw_matrix
 from tokenpose.attention.maps import AttentionMaps
-from tokenpose.poses import Poses
 from tokenpose.skeletons import LSP, Skeleton
 
-from .shown import GREY, arrows, make_model, panels, render, titles
+from .shown import GRAY, arrows, make_model, panels, render, titles
 
 BAR = Skeleton(name="bar", keypoints=("left_end", "middle", "right_end"), limbs=((0, 1), (1, 2)))
 POINTS = np.array([[20, 30], [50, 60], [80, 100]], dtype=np.float32)
@@ -41,7 +40,7 @@ def texts(axes: Axes) -> list[str]:
 
 def test_layers_show_the_maps_over_the_picture_block_by_block():
     attention, heatmaps = numbers(3, 4, 4), numbers(3, 16, 12)
-    figure = draw_layers(GREY, attention, np.array([0.5, 0.25, 1.0]), heatmaps, point=POINTS[1])
+    figure = draw_layers(GRAY, attention, np.array([0.5, 0.25, 1.0]), heatmaps, point=POINTS[1])
     assert titles(figure) == ["block 1: 50%", "block 2: 25%", "block 3: 100%"]
     assert len(panels(figure)) == 6
     named = [axes for axes in panels(figure) if axes.get_title()]
@@ -54,7 +53,7 @@ def test_layers_show_the_maps_over_the_picture_block_by_block():
 
 
 def test_patches_cover_the_picture_and_cells_lie_where_decoding_reads_them():
-    figure = draw_layers(GREY, numbers(1, 4, 4), numbers(1), numbers(1, 32, 24))
+    figure = draw_layers(GRAY, numbers(1, 4, 4), numbers(1), numbers(1, 32, 24))
     attention, heatmap = (axes.images[1].get_extent() for axes in panels(figure))
     assert attention == [-0.5, 95.5, 127.5, -0.5]
     half = 95 / 23 / 2  # of a cell: 24 columns' centers lie at 0 ... 95
@@ -62,19 +61,19 @@ def test_patches_cover_the_picture_and_cells_lie_where_decoding_reads_them():
 
 
 def test_every_panel_marks_where_the_keypoint_was_found():
-    figure = draw_layers(GREY, numbers(2, 4, 4), numbers(2), numbers(2, 16, 12), point=POINTS[1])
+    figure = draw_layers(GRAY, numbers(2, 4, 4), numbers(2), numbers(2, 16, 12), point=POINTS[1])
     assert [axes.lines[0].get_xydata().tolist() for axes in panels(figure)] == [[[50, 60]]] * 4
 
 
 def test_keypoint_outside_the_picture_does_not_shrink_it():
-    figure = draw_layers(GREY, numbers(1, 4, 4), numbers(1), point=np.array([500, -500], dtype=np.float32))
+    figure = draw_layers(GRAY, numbers(1, 4, 4), numbers(1), point=np.array([500, -500], dtype=np.float32))
     (axes,) = panels(figure)
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 95.5), (127.5, -0.5))
 
 
 @pytest.mark.parametrize(("layers", "columns"), [(1, 1), (2, 2), (6, 6), (12, 6), (24, 8)])
 def test_blocks_stand_in_rows_of_nearly_equal_length(layers, columns):
-    figure = draw_layers(GREY, numbers(layers, 4, 4), numbers(layers), numbers(layers, 16, 12))
+    figure = draw_layers(GRAY, numbers(layers, 4, 4), numbers(layers), numbers(layers, 16, 12))
     assert len(panels(figure)) == 2 * layers
     assert len({round(axes.get_position().x0, 6) for axes in panels(figure)}) == columns
     width, height = figure.get_size_inches()
@@ -83,7 +82,7 @@ def test_blocks_stand_in_rows_of_nearly_equal_length(layers, columns):
 
 
 def test_panels_do_not_overlap_and_stay_in_the_figure():
-    figure = draw_layers(GREY, numbers(13, 4, 4), numbers(13), numbers(13, 16, 12), title="a title " * 30)
+    figure = draw_layers(GRAY, numbers(13, 4, 4), numbers(13), numbers(13, 16, 12), title="a title " * 30)
     places = [axes.get_position() for axes in figure.axes]
     for index, place in enumerate(places):
         assert place.x0 >= 0
@@ -94,7 +93,7 @@ def test_panels_do_not_overlap_and_stay_in_the_figure():
 
 
 def test_title_above_panels_is_wrapped_and_read_as_plain_text():
-    figure = draw_layers(GREY, numbers(1, 4, 4), numbers(1), title="a$b$ " + "long " * 20)
+    figure = draw_layers(GRAY, numbers(1, 4, 4), numbers(1), title="a$b$ " + "long " * 20)
     heading = next(text for text in figure.texts if text.get_text().startswith("a$b$"))
     assert "\n" in heading.get_text()
     render(figure)
@@ -123,7 +122,7 @@ def test_matrix_is_scaled_by_pairs_of_different_keypoints():
     (axes,) = panels(draw_matrix(values, BAR.keypoints, BAR.keypoints))
     assert axes.images[0].get_clim() == (0, pytest.approx(0.05))
     assert texts(axes)[:3] == ["0.900", "0.050", "0.020"]
-    assert axes.images[0].to_rgba(values)[0, 0, :3] == pytest.approx([0.8] * 3)  # beyond the scale: grey
+    assert axes.images[0].to_rgba(values)[0, 0, :3] == pytest.approx([0.8] * 3)  # beyond the scale: gray
 
 
 def test_negative_values_get_a_scale_that_is_even_about_zero():
@@ -159,7 +158,7 @@ def test_matrix_of_another_shape_than_its_names_is_refused():
 
 def test_arrows_lead_from_keypoint_to_keypoint_wider_with_the_share():
     constraints = {"left_end": [("middle", 0.2), ("right_end", 0.05)], "middle": [("left_end", 0.1)], "right_end": []}
-    figure = draw_constraints(GREY, POINTS, BAR, constraints)
+    figure = draw_constraints(GRAY, POINTS, BAR, constraints)
     assert arrows(figure) == [((20, 30), (80, 100)), ((50, 60), (20, 30)), ((20, 30), (50, 60))]
     patches = [text.arrow_patch for text in figure.axes[0].texts]
     widths = [patch.get_linewidth() for patch in patches]
@@ -172,20 +171,20 @@ def test_arrows_lead_from_keypoint_to_keypoint_wider_with_the_share():
 
 def test_key_tells_sides_and_shares():
     constraints = {"left_end": [("middle", 0.2)], "right_end": [("middle", 0.1)]}
-    figure = draw_constraints(GREY, POINTS, BAR, constraints)
+    figure = draw_constraints(GRAY, POINTS, BAR, constraints)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels == ["from left", "from right", "share 20.0%", "share 10.0%", "share 2.0%"]
 
 
 def test_arrows_of_a_single_keypoint_are_numbered_and_named_in_the_key():
-    figure = draw_constraints(GREY, POINTS, BAR, {"middle": [("left_end", 0.2), ("right_end", 0.1)]})
+    figure = draw_constraints(GRAY, POINTS, BAR, {"middle": [("left_end", 0.2), ("right_end", 0.1)]})
     assert texts(figure.axes[0]) == ["1", "2"]
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels == ["from middle", "1  left_end 20.0%", "2  right_end 10.0%"]
 
 
 def test_skeleton_lies_under_the_arrows():
-    figure = draw_constraints(GREY, POINTS, BAR, {"middle": [("left_end", 0.2)]})
+    figure = draw_constraints(GRAY, POINTS, BAR, {"middle": [("left_end", 0.2)]})
     lines = [line.get_xydata().tolist() for line in figure.axes[0].lines]
     assert lines[:2] == [[[20, 30], [50, 60]], [[50, 60], [80, 100]]]
     assert lines[2:] == [[[20, 30]], [[50, 60]], [[80, 100]]]
@@ -200,7 +199,7 @@ def test_constraints_show_the_part_of_the_photograph_where_the_person_is():
 
 @pytest.mark.parametrize("points", [np.full((3, 2), 50), np.full((3, 2), -1000)], ids=["one place", "outside"])
 def test_points_without_extent_show_the_whole_picture(points):
-    figure = draw_constraints(GREY, points.astype(np.float32), BAR, {"middle": [("left_end", 0.2)]})
+    figure = draw_constraints(GRAY, points.astype(np.float32), BAR, {"middle": [("left_end", 0.2)]})
     axes = figure.axes[0]
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 95.5), (127.5, -0.5))
     render(figure)
@@ -210,7 +209,7 @@ def test_only_the_strongest_of_many_arrows_are_drawn():
     skeleton = Skeleton.from_count(100)
     points = 96 * numbers(100, 2)
     shares = {name: [(skeleton.keypoints[index - 1], index / 1000)] for index, name in enumerate(skeleton.keypoints)}
-    figure = draw_constraints(GREY, points, skeleton, shares)
+    figure = draw_constraints(GRAY, points, skeleton, shares)
     assert len(arrows(figure)) == 60
     assert arrows(figure)[0][0] == tuple(points[40])
     assert any("the strongest 60 of 100" in text.get_text().replace("\n", " ") for text in figure.texts)
@@ -218,10 +217,10 @@ def test_only_the_strongest_of_many_arrows_are_drawn():
 
 def test_heatmaps_stand_after_the_pose_with_names_and_peaks():
     heatmaps = numbers(3, 16, 12)
-    figure = draw_heatmaps(GREY, heatmaps, BAR.keypoints, POINTS, BAR)
+    figure = draw_heatmaps(GRAY, heatmaps, BAR.keypoints, POINTS, BAR)
     assert titles(figure) == ["pose", *BAR.keypoints]
     pose, *others = panels(figure)
-    assert np.array_equal(pose.images[0].get_array(), GREY)
+    assert np.array_equal(pose.images[0].get_array(), GRAY)
     for axes, values, point in zip(others, heatmaps, POINTS, strict=True):
         assert np.array_equal(axes.images[1].get_array(), values)
         assert axes.images[1].get_clim() == (0, pytest.approx(heatmaps.max()))
@@ -231,24 +230,10 @@ def test_heatmaps_stand_after_the_pose_with_names_and_peaks():
 
 def test_long_names_above_heatmaps_do_not_run_into_each_other():
     skeleton = Skeleton.from_names([f"left_hand_middle_finger_{index}" for index in range(8)])
-    figure = draw_heatmaps(GREY, numbers(8, 16, 12), skeleton.keypoints, 90 * numbers(8, 2), skeleton)
+    figure = draw_heatmaps(GRAY, numbers(8, 16, 12), skeleton.keypoints, 90 * numbers(8, 2), skeleton)
     render(figure)
     edges = [axes.title.get_window_extent() for axes in panels(figure)]
     assert not any(first.overlaps(second) for first, second in pairwise(edges))
-
-
-def test_pose_over_the_photograph_hides_keypoints_of_low_score():
-    poses = Poses(
-        keypoints=POINTS[None],
-        scores=np.array([[0.9, 0.5, 0.1]], dtype=np.float32),
-        boxes=np.array([[0, 0, 96, 128]], dtype=np.float32),
-        skeleton=BAR,
-    )
-    (axes,) = draw_pose(GREY, poses).axes
-    assert np.array_equal(axes.images[0].get_array(), GREY)
-    lines = [line.get_xydata().tolist() for line in axes.lines]
-    assert lines == [[[20, 30], [50, 60]], [[20, 30]], [[50, 60]]]
-    assert [line.get_color() for line in axes.lines] == [figures.LEFT, figures.LEFT, figures.MIDDLE]
 
 
 def test_colors_are_those_of_visualize():

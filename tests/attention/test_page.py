@@ -415,7 +415,7 @@ def test_heatmap_chooses_its_layer_and_shows_where_it_peaks(opened, maps):
             const canvas = document.querySelectorAll(".strip canvas")[0], { width, height } = canvas;
             const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
             let best = 0, at = 0;
-            for (let i = 0; i < pixels.length; i += 4) {  // the ramp's bright end is yellow, and the crop is grey
+            for (let i = 0; i < pixels.length; i += 4) {  // the ramp's bright end is yellow, and the crop is gray
                 const yellow = pixels[i] + pixels[i + 1];
                 if (yellow > best) [best, at] = [yellow, i / 4];
             }

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from tokenpose.attention.computation import attention_maps
 from tokenpose.attention.maps import AttentionMaps
 
-from .shown import GREY, arrows, make_model, panels, render, titles
+from .shown import GRAY, arrows, make_model, panels, render, titles
 
 KINDS = ["layers", "matrix", "constraints", "heatmaps"]
 
@@ -124,7 +124,7 @@ def test_photograph_is_drawn_finer_than_the_crop(maps, photograph):
         ({"kind": "constraints", "count": 0}, ValueError, "count.* must be at least 1; got 0"),
         ({"kind": "matrix", "heads": 4}, ValueError, r'"mean", "max", "rollout" or a number in 0..3; got 4'),
         (
-            {"kind": "heatmaps", "image": GREY},
+            {"kind": "heatmaps", "image": GRAY},
             ValueError,
             r"of an image of \(height, width\) \(120, 100\); got one of \(128, 96\)",
         ),

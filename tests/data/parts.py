@@ -23,7 +23,7 @@ def named(*names, **fields):
 
 
 class Grey:
-    """A source whose images are of one grey, named in it or not."""
+    """A source whose images are of one gray, named in it or not."""
 
     def __init__(self, value):
         self.value = value

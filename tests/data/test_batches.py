@@ -51,7 +51,7 @@ def test_crops_without_augmentation_are_the_predictors(drawn):
     std = torch.tensor(SPEC.std).view(3, 1, 1)
     for crop, index in zip(batch.crops, order, strict=True):
         people = transform(source.read(samples.file_of(index)), samples.boxes[index : index + 1], "xywh")
-        difference = ((crop - people.crops[0]) * std * 255).abs()  # grey levels
+        difference = ((crop - people.crops[0]) * std * 255).abs()  # gray levels
         assert difference.mean() < 2  # sampled twice: edges soften
         # in the background there are no edges: one level for each rounding
         assert difference.flatten().kthvalue(int(0.5 * difference.numel())).values < 1.1
@@ -73,15 +73,15 @@ def test_targets_peak_at_the_keypoints(drawn):
 
 
 @pytest.mark.parametrize("color", [0.0, 0.3])
-def test_the_pictures_colours_lie_where_the_targets_peak(drawn, color):
-    # each keypoint is drawn in a colour of its own: under any augmentation the same colour must lie under the target
+def test_the_pictures_colors_lie_where_the_targets_peak(drawn, color):
+    # each keypoint is drawn in a color of its own: under any augmentation the same color must lie under the target
     augmentation = Augmentation(scale=0.2, rotation=40.0, rotation_probability=1.0, flip=0.0, color=color)
     still, order = everyone(drawn)
     moved, again = everyone(drawn, augmentation)
     assert order == again
     assert (moved.keypoints - still.keypoints).abs().amax(dim=(1, 2)).min() > 1
 
-    def colours(batch):
+    def colors(batch):
         scale = (SPEC.image_size[1] - 1) / (SPEC.output_size[1] - 1)
         center = torch.tensor([(SPEC.image_size[1] - 1) / 2, (SPEC.image_size[0] - 1) / 2])
         middle = torch.tensor([(SPEC.output_size[1] - 1) / 2, (SPEC.output_size[0] - 1) / 2])
@@ -92,7 +92,7 @@ def test_the_pictures_colours_lie_where_the_targets_peak(drawn, color):
         found = batch.crops[rows, :, y.clamp(max=95), x.clamp(max=71)]
         return found, seen
 
-    (first, seen), (second, seen_again) = colours(still), colours(moved)
+    (first, seen), (second, seen_again) = colors(still), colors(moved)
     both = seen & seen_again
     assert both.float().mean() > 0.8
     difference = (first - second).abs().amax(dim=-1)[both]

@@ -34,7 +34,7 @@ def test_images_of_one_name_stay_those_of_their_data():
     assert isinstance(source, Source)
     assert samples.image_index.tolist() == [0, 0, 1]
     assert samples.files == ("a.png", "a.png")
-    assert greys(samples, source) == [1, 1, 2]
+    assert grays(samples, source) == [1, 1, 2]
     with pytest.raises(FileNotFoundError, match=r"there is no image z\.png"):
         source.read("z.png", 1)
     with pytest.raises(ValueError, match=r"z\.png may be in any of 2 datasets: give the number of one as origin"):
@@ -109,10 +109,10 @@ def test_renaming_can_exchange_names_and_lets_names_tell_their_sides():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """one.json and two=2.json of one person each; one/, two/ and six/ have an a.png each, of grey 10, 20 and 60."""
-    for name, grey in (("one", 10), ("two", 20), ("six", 60)):
+    """one.json and two=2.json of one person each; one/, two/ and six/ have an a.png each, of gray 10, 20 and 60."""
+    for name, gray in (("one", 10), ("two", 20), ("six", 60)):
         (tmp_path / name).mkdir()
-        Image.fromarray(np.full((50, 50, 3), grey, dtype=np.uint8)).save(tmp_path / name / "a.png")
+        Image.fromarray(np.full((50, 50, 3), gray, dtype=np.uint8)).save(tmp_path / name / "a.png")
     for name, keypoints in (("one.json", ["head", "tail"]), ("two=2.json", ["tail", "paw"])):
         annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "keypoints": [6, 7, 2, 8, 9, 2]}
         content = {
@@ -125,7 +125,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def greys(samples, source):
+def grays(samples, source):
     return [int(read_image_of(source, samples, image)[0, 0, 0]) for image in samples.image_index.tolist()]
 
 
@@ -133,34 +133,34 @@ def test_one_file_is_read_with_its_images(folder):
     for annotations, images in (("one.json", "one"), (folder / "one.json", [folder / "one"]), ("one.json=one", None)):
         samples, source = read_datasets(annotations, images)
         assert samples.skeleton.keypoints == ("head", "tail")
-        assert greys(samples, source) == [10]
+        assert grays(samples, source) == [10]
         assert isinstance(source, ImageSource)
 
 
 def test_several_files_are_read_with_places_of_their_own(folder):
     samples, source = read_datasets(["one.json", "two=2.json=two"], "six")
     assert samples.skeleton.keypoints == ("head", "tail", "paw")
-    assert greys(samples, source) == [60, 20]
+    assert grays(samples, source) == [60, 20]
     samples, source = read_datasets(["one.json=one", "two=2.json=two"], None)
-    assert greys(samples, source) == [10, 20]
+    assert grays(samples, source) == [10, 20]
     samples, source = read_datasets(["one.json", "two=2.json"], "six")
-    assert greys(samples, source) == [60, 60]
+    assert grays(samples, source) == [60, 60]
 
 
 def test_several_places_and_patterns_may_stand_behind_a_file(folder):
     (folder / "none").mkdir()
     samples, source = read_datasets(f"one.json=none{os.pathsep}two", "six")
-    assert greys(samples, source) == [20]
+    assert grays(samples, source) == [20]
     samples, source = read_datasets("one.json=tw[o]", None)
-    assert greys(samples, source) == [20]
+    assert grays(samples, source) == [20]
 
 
 def test_a_path_that_exists_is_no_pair(folder):
     samples, source = read_datasets("two=2.json", "two")
-    assert greys(samples, source) == [20]
+    assert grays(samples, source) == [20]
     (folder / f"odd{os.pathsep}name").mkdir()
     Image.fromarray(np.full((50, 50, 3), 30, dtype=np.uint8)).save(folder / f"odd{os.pathsep}name" / "a.png")
-    assert greys(*read_datasets(f"one.json=odd{os.pathsep}name", None)) == [30]
+    assert grays(*read_datasets(f"one.json=odd{os.pathsep}name", None)) == [30]
 
 
 def test_each_file_is_described_in_a_line_of_the_log(folder, caplog):
@@ -221,23 +221,23 @@ def test_leeds_sports_poses_and_coco_are_read_together(data_folder):
 @pytest.fixture
 def oddly_named(folder):
     """ "train + val.json" and "0: + 1:.json", each with an image "0:a.jpg" of its own in "train + val" and "0:"."""
-    for name, place, grey in (("train + val.json", "train + val", 30), ("0: + 1:.json", "0:", 40)):
+    for name, place, gray in (("train + val.json", "train + val", 30), ("0: + 1:.json", "0:", 40)):
         content = json.loads((folder / "one.json").read_text())
         content["images"][0]["file_name"] = "0:a.jpg"
         (folder / name).write_text(json.dumps(content))
         (folder / place).mkdir()
-        Image.fromarray(np.full((50, 50, 3), grey, dtype=np.uint8)).save(folder / place / "0:a.jpg")
+        Image.fromarray(np.full((50, 50, 3), gray, dtype=np.uint8)).save(folder / place / "0:a.jpg")
     return ["train + val.json", "0: + 1:.json"]
 
 
 def test_names_of_files_and_images_are_never_taken_apart(oddly_named):
     shared = ["train + val", "0:"]
     alone, source = read_datasets(oddly_named[0], shared)
-    assert (alone.name_of(0), greys(alone, source)) == ("annotation 1 of train + val.json", [30])
+    assert (alone.name_of(0), grays(alone, source)) == ("annotation 1 of train + val.json", [30])
     samples, source = read_datasets([f"{oddly_named[0]}=train + val", f"{oddly_named[1]}=0:"], None)
     assert samples.origins == tuple(oddly_named)
     assert samples.files == ("0:a.jpg", "0:a.jpg")
-    assert greys(samples, source) == [30, 40]
+    assert grays(samples, source) == [30, 40]
     assert [samples.name_of(person) for person in (0, 1)] == [f"annotation 1 of {name}" for name in oddly_named]
     check_image_of(source, samples, 1)
     os.remove("0:/0:a.jpg")
@@ -249,4 +249,4 @@ def test_combined_data_can_be_combined_again(oddly_named):
     both = read_datasets(["one.json=one", "two=2.json=two"], None)
     samples, source = combine([read_datasets("one.json", "six"), both])
     assert samples.origins == ("one.json", "one.json", "two=2.json")
-    assert greys(samples, source) == [60, 10, 20]
+    assert grays(samples, source) == [60, 10, 20]

@@ -13,10 +13,10 @@ from tokenpose.data.sources import ImageSource, Source
 @pytest.fixture
 def folder(tmp_path):
     """pictures/a.png and pictures/images/b.png, of 2 x 3 pixels, 10 and 20 everywhere; nothing/ is empty."""
-    for name, grey in (("a.png", 10), ("images/b.png", 20)):
+    for name, gray in (("a.png", 10), ("images/b.png", 20)):
         path = tmp_path / "pictures" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((2, 3, 3), grey, dtype=np.uint8)).save(path)
+        Image.fromarray(np.full((2, 3, 3), gray, dtype=np.uint8)).save(path)
     (tmp_path / "nothing").mkdir()
     return tmp_path / "pictures"
 
@@ -130,11 +130,11 @@ def test_encrypted_zip_is_refused(folder):
 
 
 def write_archive(path, names):
-    """Pictures of grey 10, 20, 30, ... under these names."""
+    """Pictures of gray 10, 20, 30, ... under these names."""
     contents = []
-    for grey in range(10, 10 * len(names) + 1, 10):
+    for gray in range(10, 10 * len(names) + 1, 10):
         buffer = io.BytesIO()
-        Image.fromarray(np.full((2, 3, 3), grey, dtype=np.uint8)).save(buffer, "PNG")
+        Image.fromarray(np.full((2, 3, 3), gray, dtype=np.uint8)).save(buffer, "PNG")
         contents.append(buffer.getvalue())
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:

@@ -7,7 +7,7 @@ from tokenpose.visualize import LEFT
 from .sheets import colors
 
 
-def test_box_outside_the_image_is_shown_on_grey(sheet):
+def test_box_outside_the_image_is_shown_on_gray(sheet):
     page = sheet(lambda content: content["annotations"][5].update(bbox=[90, 20, 90, 60]))
     boxes = page.raw.split('id="boxes"')[1]
     assert "its box 90 x 60 at (90, 20) reaches 60 pixels out of the image" in boxes

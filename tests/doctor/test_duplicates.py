@@ -21,7 +21,7 @@ def compress(picture: Image.Image) -> Image.Image:
     return Image.open(buffer)
 
 
-COPIES = {"shrink": shrink, "compress": compress, "grey": lambda picture: picture.convert("L")}
+COPIES = {"shrink": shrink, "compress": compress, "gray": lambda picture: picture.convert("L")}
 
 
 @pytest.mark.parametrize("copy", COPIES)

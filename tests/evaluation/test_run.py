@@ -12,9 +12,9 @@ from tokenpose.skeletons import Skeleton
 
 @pytest.fixture
 def source(tmp_path) -> ImageSource:
-    """Two pictures whose grey says which they are: 1 and 2."""
-    for grey, name in ((1, "a.png"), (2, "b.png")):
-        Image.fromarray(np.full((8, 8, 3), grey, dtype=np.uint8)).save(tmp_path / name)
+    """Two pictures whose gray says which they are: 1 and 2."""
+    for gray, name in ((1, "a.png"), (2, "b.png")):
+        Image.fromarray(np.full((8, 8, 3), gray, dtype=np.uint8)).save(tmp_path / name)
     return ImageSource(tmp_path)
 
 

@@ -21,7 +21,7 @@ def test_crops_are_the_published_ones(ops, dtype):
     crops = crop_image(image, matrices[ops["crop_indices"]], (256, 192))
     difference = (crops.round().permute(0, 2, 3, 1) - ops["crops_hwc_uint8"]).abs()
     assert crops.dtype == dtype
-    assert difference.max() <= 1  # grey levels
+    assert difference.max() <= 1  # gray levels
     assert (difference > 0).double().mean() < 1e-4
 
 
@@ -106,7 +106,7 @@ def test_normalized_mean_color_is_zero_and_one_deviation_above_is_one():
 
 
 @pytest.mark.parametrize("layout", ["planes", "pixels"])
-def test_large_images_are_sampled_from_neighbours_alone_with_the_same_result(ops, monkeypatch, layout):
+def test_large_images_are_sampled_from_neighbors_alone_with_the_same_result(ops, monkeypatch, layout):
     image = ops["image_hwc_uint8"].permute(2, 0, 1)
     image = image.contiguous() if layout == "planes" else image
     center, scale = center_and_scale(ops["boxes_xywh"].float(), (64, 48))
@@ -118,12 +118,12 @@ def test_large_images_are_sampled_from_neighbours_alone_with_the_same_result(ops
     monkeypatch.setattr("tokenpose.geometry.crops._PIXELS_AT_ONCE", 0)
     sparsely = crop_image(image, matrices, (64, 48))
     assert (sparsely.shape, sparsely.dtype) == (whole.shape, whole.dtype)
-    torch.testing.assert_close(sparsely, whole, rtol=0, atol=2e-2)  # grey levels of 255
+    torch.testing.assert_close(sparsely, whole, rtol=0, atol=2e-2)  # gray levels of 255
     assert crop_image(image, matrices[:0], (64, 48)).shape == (0, 3, 64, 48)
     assert crop_image(image.double(), matrices, (64, 48)).dtype == torch.float64
 
 
-def test_of_a_large_image_only_neighbours_are_read():
+def test_of_a_large_image_only_neighbors_are_read():
     image = torch.arange(100, dtype=torch.uint8).repeat(100).expand(3, 10_000, 10_000)  # x % 100, in 10 kB
     matrices = crop_matrices(torch.tensor([[5_049.5, 5_000.0]]), torch.tensor([[96.0, 128.0]]), (128, 96))
     columns = (torch.arange(96.0) + 2).expand(3, 128, 96)  # from x = 5002 on, pixel by pixel

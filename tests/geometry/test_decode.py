@@ -85,14 +85,14 @@ def test_dark_finds_a_gaussian_wherever_and_however_high_it_is(x, y, peak):
     assert 0.93 * peak < scores.item() <= peak * (1 + 1e-6)
 
 
-def test_shifted_moves_a_quarter_cell_towards_the_higher_neighbour():
+def test_shifted_moves_a_quarter_cell_towards_the_higher_neighbor():
     heatmap = torch.zeros(1, 1, 7, 7)
     heatmap[0, 0, 3, 3], heatmap[0, 0, 3, 4], heatmap[0, 0, 3, 2] = 1.0, 0.5, 0.2  # right is higher than left
     heatmap[0, 0, 2, 3], heatmap[0, 0, 4, 3] = 0.6, 0.1  # above is higher than below
     assert decode(heatmap, "shifted").keypoints.tolist() == [[[3.25, 2.75]]]
 
 
-def test_shifted_stays_where_neighbours_are_equal_or_the_border_is_near():
+def test_shifted_stays_where_neighbors_are_equal_or_the_border_is_near():
     heatmap = torch.zeros(1, 2, 7, 7)
     heatmap[0, 0, 3, 3] = 1.0
     heatmap[0, 1, 3, 1], heatmap[0, 1, 3, 2] = 1.0, 0.5  # column 1: next to the border

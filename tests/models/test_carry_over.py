@@ -79,7 +79,7 @@ def test_renamed_keypoints_bring_their_tokens(tmp_path, tiny, build, images):
 
 
 @torch.no_grad()
-def test_keypoints_that_stay_tell_the_same_from_fewer_neighbours(tmp_path, tiny, build, images):
+def test_keypoints_that_stay_tell_the_same_from_fewer_neighbors(tmp_path, tiny, build, images):
     # only attention among keypoint tokens can change what is left
     model = build(tiny.replace(skeleton=named("a", "b", "c", "d", "e")))
     for group in model.encoder.groups:

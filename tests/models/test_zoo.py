@@ -113,7 +113,7 @@ def test_fields_that_no_shape_shows_are_the_published_ones(name):
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_colours_and_padding_are_the_published_ones_and_sigma_is_3_cells_of_96x72_and_2_of_fewer(name):
+def test_colors_and_padding_are_the_published_ones_and_sigma_is_3_cells_of_96x72_and_2_of_fewer(name):
     spec = find_tag(name)[2]
     assert (spec.mean, spec.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert spec.box_padding == 1.25

@@ -24,7 +24,6 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError('figures need matplotlib: pip install "tokenpose[plot]"') from error
 
-from tokenpose.poses import Poses
 from tokenpose.skeletons import Skeleton
 from tokenpose.visualize import Picture
 
@@ -208,15 +207,6 @@ def draw_constraints(
     return figure
 
 
-def draw_pose(picture: Picture, poses: Poses, threshold: float = 0.15, *, title: str = "") -> Figure:
-    """All people's limbs and keypoints over the picture. Keypoints whose score is below ``threshold`` are hidden."""
-    figure, ((axes,),) = _panels(1, [0.0], _fit(_whole(picture), 6.0), title, "", right=0.0)
-    _show_picture(axes, picture)
-    for points, scores in zip(poses.keypoints, poses.scores, strict=True):
-        _draw_pose(axes, points, poses.skeleton, 2.0, shown=scores >= threshold)
-    return figure
-
-
 def _columns(panels: int, kinds: int = 1) -> int:
     """The number of columns: up to six panels in one row, more in rows of nearly equal length that suit a page."""
     most = max(6, round(math.sqrt(1.6 * kinds * panels)))
@@ -367,26 +357,16 @@ def _side_color(skeleton: Skeleton, index: int) -> str:
     return {"left": LEFT, "right": RIGHT, None: MIDDLE}[skeleton.side(index)]
 
 
-def _draw_pose(
-    axes: Axes,
-    points: Points,
-    skeleton: Skeleton,
-    width: float,
-    *,
-    colored: bool = True,
-    shown: np.ndarray | None = None,
-) -> None:
-    shown = np.ones(len(points), dtype=bool) if shown is None else shown
+def _draw_pose(axes: Axes, points: Points, skeleton: Skeleton, width: float, *, colored: bool = True) -> None:
     rim = [withStroke(linewidth=width + 1.5, foreground=RIM)]
     for first, second in skeleton.limbs:
-        if shown[first] and shown[second]:
-            sides = {skeleton.side(first), skeleton.side(second)} - {None}
-            color = _side_color(skeleton, first if skeleton.side(first) else second) if len(sides) == 1 else MIDDLE
-            style = {"color": color} if colored else {"color": MIDDLE, "alpha": 0.5}
-            axes.plot(*points[[first, second]].T, linewidth=width, path_effects=rim, **style)
-    for index in np.flatnonzero(shown):
-        color = _side_color(skeleton, int(index))
-        axes.plot(*points[index], "o", color=color, markersize=2.5 * width, markeredgecolor=RIM, markeredgewidth=0.8)
+        sides = {skeleton.side(first), skeleton.side(second)} - {None}
+        color = _side_color(skeleton, first if skeleton.side(first) else second) if len(sides) == 1 else MIDDLE
+        style = {"color": color} if colored else {"color": MIDDLE, "alpha": 0.5}
+        axes.plot(*points[[first, second]].T, linewidth=width, path_effects=rim, **style)
+    for index, point in enumerate(points):
+        color = _side_color(skeleton, index)
+        axes.plot(*point, "o", color=color, markersize=2.5 * width, markeredgecolor=RIM, markeredgewidth=0.8)
 
 
 def _arrow_width(share: float) -> float:
