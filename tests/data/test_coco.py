@@ -40,10 +40,12 @@ def test_people_are_read_with_boxes_keypoints_and_skeleton(write):
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        ([5, 6, 21, 31], [5, 6, 20, 30]),  # from the first pixel to the last: 20 x 30
-        ([-5, -6, 21, 31], [0, 0, 20, 30]),  # as published: the corner moves in, the size stays
-        ([70, 90, 50, 50], [70, 90, 9, 9]),  # to pixel 79 and 99
-        ([2.5, 3.5, 10, 10], [2.5, 3.5, 9, 9]),
+        ([5, 6, 21, 31], [5, 6, 21, 31]),
+        ([-5, -6, 21, 31], [0, 0, 21, 31]),  # as published: the corner moves in, the size stays
+        ([70, 90, 50, 50], [70, 90, 10, 10]),  # to pixel 79 and 99
+        ([2.5, 3.5, 10, 10], [2.5, 3.5, 10, 10]),
+        ([5, 5, 20, 0.5], [5, 5, 20, 1]),  # no box is less than a pixel
+        ([79, 5, 20, 20], [79, 5, 1, 20]),
     ],
 )
 def test_boxes_are_cut_to_their_image_as_published(write, given, read):
@@ -57,7 +59,7 @@ def test_people_that_cannot_train_are_left_out_and_counted(write, reason):
     assert samples.skipped == {reason: 2}
 
 
-@pytest.mark.parametrize("box", [[81, 5, 20, 20], [5, 101, 20, 20], [5, 5, 20, 1], [79, 5, 20, 20]])
+@pytest.mark.parametrize("box", [[81, 5, 20, 20], [5, 101, 20, 20], [5, 5, 20, 0], [5, 5, -3, 20]])
 def test_boxes_outside_the_image_have_no_area(write, box):
     assert read_coco(write(content(record(bbox=box)))).skipped == {"box without area": 1}
 
@@ -299,8 +301,8 @@ def simple_reader(values: dict[str, Any]) -> list[tuple[str, list[float], list[f
         right = min(image["width"] - 1, left + max(0, width - 1))
         bottom = min(image["height"] - 1, top + max(0, height - 1))
         counts = entry["category_id"] == 1 and not entry["iscrowd"] and any(v > 0 for v in entry["keypoints"][2::3])
-        if counts and right - left >= 1 and bottom - top >= 1:
-            people.append((image["file_name"], [left, top, right - left, bottom - top], entry["keypoints"]))
+        if counts and width > 0 and height > 0 and right >= left and bottom >= top:
+            people.append((image["file_name"], [left, top, right - left + 1, bottom - top + 1], entry["keypoints"]))
     return people
 
 

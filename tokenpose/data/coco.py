@@ -76,13 +76,13 @@ def to_samples(columns: CocoColumns) -> Samples:
 def cut_boxes(
     boxes: Float[np.ndarray, "rows 4"], sizes: Float[np.ndarray, "rows 2"]
 ) -> tuple[Float[np.ndarray, "rows 4"], Bool[np.ndarray, " rows"]]:
-    """Boxes x, y, width, height as published: from first to last pixel, cut to images (width, height); which have area.
+    """Boxes x, y, width, height cut to images (width, height) as published; which have area.
 
-    A corner left of or above the image moves in and the size stays.
+    A corner left of or above the image moves in and the size stays. A box inside its image stays as it is.
     """
     corner = np.maximum(boxes[:, :2], 0)
-    extent = np.minimum(sizes - 1, corner + np.maximum(boxes[:, 2:] - 1, 0)) - corner
-    return np.concatenate((corner, extent), axis=1), (extent >= 1).all(axis=1)
+    extent = np.minimum(sizes - 1, corner + np.maximum(boxes[:, 2:] - 1, 0)) - corner + 1
+    return np.concatenate((corner, extent), axis=1), ((extent >= 1) & (boxes[:, 2:] > 0)).all(axis=1)
 
 
 def whole_numbers(ids: Sequence[Any]) -> Int[np.ndarray, " ids"] | None:
