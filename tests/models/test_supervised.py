@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tokenpose.models.recording import record_attention
-from tokenpose.models.supervised import Supervised, widen_start
+from tokenpose.models.supervised import Supervised, start_as_published, widen_start
 from tokenpose.models.tokenpose import TokenPose
 
 
@@ -102,3 +102,22 @@ def test_wide_start_gives_queries_and_keys_unit_scale_and_leaves_values_and_outp
             assert abs(tensor.std() - 0.5) < 0.05
         else:
             assert torch.equal(tensor, before[name])
+
+
+def test_published_start_is_that_of_the_stem_alone(tiny):
+    torch.manual_seed(0)
+    model = TokenPose(tiny.replace(backbone="stem", backbone_stride=4, patch_size=(4, 3)))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start_as_published(model)
+    for name, tensor in model.state_dict().items():
+        if name.startswith("backbone") and tensor.ndim == 4:
+            assert abs(tensor.std() / 0.001 - 1) < 0.1
+        else:
+            assert torch.equal(tensor, before[name])
+
+
+def test_published_start_leaves_a_model_without_a_stem_as_it_is(tiny):
+    model = TokenPose(tiny)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start_as_published(model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -6,7 +6,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
-from tokenpose.models.zoo import Architecture, Tag, architectures, find_tag, list_models, register_model
+from tokenpose.models.zoo import (
+    Architecture,
+    Tag,
+    architectures,
+    find_tag,
+    list_models,
+    published_batch_size,
+    register_model,
+)
 from tokenpose.skeletons import Skeleton
 
 NAMES = [
@@ -123,6 +131,20 @@ def test_colors_and_padding_are_the_published_ones_and_sigma_is_3_cells_of_96x72
 def test_small_models_share_every_size_but_the_patch():
     first, second = find_tag("tokenpose_s_v1.coco_256x192")[2], find_tag("tokenpose_s_v2.coco_256x192")[2]
     assert first.replace(patch_size=(2, 2), skeleton=second.skeleton, heatmap_activation="identity") == second
+
+
+def test_batch_sizes_of_the_published_training():
+    found = {name: published_batch_size(name) for name in list_models() if "lsp" not in name}
+    assert found == {
+        "tokenpose_t.coco_256x192": 128,
+        "tokenpose_s_v1.coco_256x192": 128,
+        "tokenpose_s_v2.coco_256x192": 48,
+        "tokenpose_b.coco_256x192": 128,
+        "tokenpose_l_d6.coco_256x192": None,
+        "tokenpose_l_d6.mpii_256x256": 64,
+        "tokenpose_l_d24.coco_256x192": 64,
+        "tokenpose_l_d24.coco_384x288": 256,
+    }
 
 
 def test_name_without_a_tag_means_the_default_tag():

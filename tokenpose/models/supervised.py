@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokenpose.models.attention import Attention, softmax_rows
+from tokenpose.models.backbones import StemBackbone
 from tokenpose.models.recording import attentions_of
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.shapes import Heatmaps
@@ -146,3 +147,14 @@ def widen_start(model: TokenPose) -> None:
     for module in model.encoder.modules():
         if isinstance(module, Attention):
             nn.init.trunc_normal_(module.qkv.weight[: 2 * width], std=width**-0.5)
+
+
+def start_as_published(model: TokenPose) -> None:
+    """Give a new model the published start: the convolutions of TokenPose-S's stem get weights of std 0.001.
+
+    Everything else of a new model already starts as published (HRNet backbones from ImageNet weights).
+    """
+    if isinstance(model.backbone, StemBackbone):
+        for module in model.backbone.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.001)

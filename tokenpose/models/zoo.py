@@ -18,6 +18,8 @@ class Tag:
     changes: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None  # file in tokenpose/checkpoints
     sha256: str | None = None
+    batch_size: int | None = None
+    """People in each step of the published training; None: as the architecture's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,8 @@ class Architecture:
     spec: ModelSpec
     tags: Mapping[str, Tag]
     default_tag: str = "coco_256x192"
+    batch_size: int | None = None
+    """People in each step of the published training; None where it isn't known."""
 
 
 _LSP = {"skeleton": LSP, "heatmap_activation": "softmax"}  # trained here with cross-entropy over the cells
@@ -37,10 +41,12 @@ architectures: Registry[Architecture] = Registry("model")
 
 architectures.add("tokenpose_t", Architecture(
     spec=ModelSpec(backbone="pixels", backbone_stride=1, patch_size=(16, 12), heads=16),
+    batch_size=128,
     tags={"coco_256x192": Tag(), "lsp_256x192": Tag(changes=_LSP)},
 ))  # fmt: skip
 architectures.add("tokenpose_s_v1", Architecture(
     spec=ModelSpec(backbone="stem", attention_scale="model"),
+    batch_size=128,
     default_tag="lsp_256x192",
     tags={
         "coco_256x192": Tag(),
@@ -53,25 +59,32 @@ architectures.add("tokenpose_s_v1", Architecture(
 ))  # fmt: skip
 architectures.add("tokenpose_s_v2", Architecture(
     spec=ModelSpec(backbone="stem", attention_scale="model", patch_size=(2, 2)),
+    batch_size=48,
     tags={"coco_256x192": Tag()},
 ))  # fmt: skip
 architectures.add("tokenpose_b", Architecture(
     spec=ModelSpec(backbone="hrnet_w32"),
+    batch_size=128,
     tags={"coco_256x192": Tag(), "lsp_256x192": Tag(changes=_LSP)},
 ))  # fmt: skip
 architectures.add("tokenpose_l_d6", Architecture(
     spec=_L.replace(depth=2, heads=8),
     tags={
         "coco_256x192": Tag(),
-        "mpii_256x256": Tag(changes={"skeleton": MPII, "image_size": (256, 256), "patch_size": (4, 4)}),
+        "mpii_256x256": Tag(
+            changes={"skeleton": MPII, "image_size": (256, 256), "patch_size": (4, 4)}, batch_size=64
+        ),
         "lsp_256x192": Tag(changes=_LSP),
     },
 ))  # fmt: skip
 architectures.add("tokenpose_l_d24", Architecture(
     spec=_L,
+    batch_size=64,
     tags={
         "coco_256x192": Tag(),
-        "coco_384x288": Tag(changes={"image_size": (384, 288), "patch_size": (6, 4), "sigma": 3.0}),
+        "coco_384x288": Tag(
+            changes={"image_size": (384, 288), "patch_size": (6, 4), "sigma": 3.0}, batch_size=256
+        ),
     },
 ))  # fmt: skip
 
@@ -96,6 +109,12 @@ def find_tag(name: str) -> tuple[str, Tag, ModelSpec]:
         raise LookupError(f"{architecture_name} has no tag {tag_name!r}; there are {tags}")
     tag = architecture.tags[tag_name]
     return f"{architecture_name}.{tag_name}", tag, architecture.spec.replace(**tag.changes)
+
+
+def published_batch_size(name: str) -> int | None:
+    """People in each step of the model's published training; None where it isn't known. Raises as `find_tag` does."""
+    full_name, tag, _ = find_tag(name)
+    return tag.batch_size or architectures.find(full_name.partition(".")[0]).batch_size
 
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
