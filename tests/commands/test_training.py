@@ -23,7 +23,7 @@ def test_every_setting_of_training_is_an_option():
 def test_help_of_train_shows_the_defaults_of_the_settings():
     text = " ".join(run("train", "--help").stdout.split())
     settings = TrainingSettings()
-    assert f"[default: {settings.batch_size}]" in text
+    assert f"[default: {settings.epochs}]" in text
     assert f"[default: {settings.weight_decay}]" in text
     assert f"[default: {settings.augmentation.rotation}]" in text
 

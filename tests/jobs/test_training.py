@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -21,12 +22,14 @@ from tokenpose.jobs.training_data import read_training_data
 from tokenpose.jobs.training_model import make_trainee
 from tokenpose.models.create import create_model
 from tokenpose.models.recording import record_attention
+from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import read_weights, write_weights
 from tokenpose.skeletons import LSP
 from tokenpose.training.accelerator import make_accelerator
 from tokenpose.training.recipes import read_recipe
 from tokenpose.training.settings import TrainingSettings
+from tokenpose.training.step import TrainingStep
 
 from ..drawing import draw_people
 from .small import CHANGES, SETTINGS, TINY, data_of
@@ -506,6 +509,117 @@ def test_weights_of_a_finished_run_are_written_again_if_they_are_gone(people, tm
     found = read_weights(path)
     assert found.card == expected.card
     assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in expected.tensors)
+
+
+# As published
+
+
+def train_plainly(model: TokenPose, batches, learning_rate: float = 1e-3) -> None:
+    """The published training without a library: Adam, half the squared error of weighted heatmaps by keypoint."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    model.train()
+    for batch in batches:
+        heatmaps = model(batch.crops)
+        keypoints = heatmaps.shape[1]
+        loss = torch.zeros(())
+        for keypoint in range(keypoints):
+            weight = batch.weights[:, keypoint].view(-1, 1)
+            predicted = heatmaps[:, keypoint].flatten(1) * weight
+            target = batch.heatmaps[:, keypoint].flatten(1) * weight
+            loss = loss + 0.5 * ((predicted - target) ** 2).mean() / keypoints
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("changes", [{}, {"backbone": "stem", "backbone_stride": 4, "patch_size": (4, 3)}])
+def test_published_recipe_moves_the_weights_as_a_plain_loop_does(people, changes):
+    data, recipe = data_of(people), read_recipe("coco")
+    small = {"batch_size": 4, "half_body": 0.0, "workers": 0}
+    model, settings = make_trainee(recipe, small, data.skeleton, "tiny", pretrained=False, **changes)
+    plain, start = deepcopy(model), {name: value.clone() for name, value in model.state_dict().items()}
+    accelerator = make_accelerator(settings, people.parent)
+    loader = make_batches(data, model.spec, settings, accelerator)
+    batches = [batch for epoch in range(6) for batch in loader.epoch(epoch)][:12]
+    assert len(batches) == 12
+    steps = settings.epochs * loader.batch_count
+    step = TrainingStep(Supervised(model), settings, accelerator, model.spec.grid_size, steps, lambda: "rest")
+    for batch in batches:
+        step.take(batch)
+    train_plainly(plain, batches)
+    names = [name for name, _ in plain.named_parameters()]
+    ours, theirs = model.state_dict(), plain.state_dict()
+    update = torch.cat([(theirs[name] - start[name]).flatten() for name in names])
+    difference = torch.cat([(theirs[name] - ours[name]).flatten() for name in names])
+    assert update.norm() > 0.1
+    assert difference.norm() <= 0.01 * update.norm()
+
+
+# The best validation, and extensions
+
+
+def test_best_weights_are_chosen_by_ap_for_keypoints_with_known_sigmas(people, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    pytest.importorskip("pycocotools")
+    settings = replace(SETTINGS, epochs=2, validate_every=1, keep="best")
+    skeleton = replace(LSP, sigmas=(0.05,) * len(LSP.keypoints))
+    data = data_of(people)
+    known = replace(data, held_out=replace(data.held_out, skeleton=skeleton))
+    path = train_model(TokenPose(TINY), known, tmp_path / "run", settings)
+    assert path == tmp_path / "run" / "best.safetensors"
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    best = max(log, key=lambda line: line["ap"])
+    card = read_weights(path).card
+    assert (card["ap"], card["pck"]) == pytest.approx((best["ap"], best["pck"]), abs=1e-4)
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    assert "AP" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("hidden", "reason"),
+    [
+        ("sigmas", "it needs keypoints with known sigmas, which the validation data don't have"),
+        ("pycocotools", "pycocotools is not installed"),
+        ("file", "the validation data are not one COCO file"),
+    ],
+)
+def test_best_weights_are_chosen_by_pck_where_ap_does_not_apply(people, tmp_path, caplog, monkeypatch, hidden, reason):
+    caplog.set_level(logging.INFO)
+    data = data_of(people)
+    skeleton = data.skeleton if hidden == "sigmas" else replace(LSP, sigmas=(0.05,) * len(LSP.keypoints))
+    origins = ("a.json", "b.json") if hidden == "file" else data.held_out.origins
+    data = replace(data, held_out=replace(data.held_out, skeleton=skeleton, origins=origins))
+    if hidden == "pycocotools":
+        monkeypatch.setattr("tokenpose.jobs.training_data.find_spec", lambda name: None)
+    train_model(TokenPose(TINY), data, tmp_path / "run", replace(SETTINGS, epochs=1, keep="best"))
+    assert f"the best validation is chosen by PCK, not AP: {reason}" in caplog.text
+    assert "ap" not in json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+
+
+def test_finished_run_is_extended(people, tmp_path):
+    settings = replace(SETTINGS, epochs=2)
+    train_model(TokenPose(TINY), data_of(people), tmp_path / "run", settings)
+    train_model(TokenPose(TINY), data_of(people), tmp_path / "run", settings, resume=True, extend=1)
+    path = train_model(TokenPose(TINY), data_of(people), tmp_path / "run", settings, resume=True)  # it is finished
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2, 3]
+    assert read_weights(path).card["steps"] == log[-1]["step"] == 3 * log[0]["step"]
+
+
+def test_extension_without_resuming_is_refused(people, tmp_path):
+    with pytest.raises(ValueError, match="extend continues a finished run: it needs resume"):
+        train_model(TokenPose(TINY), data_of(people), tmp_path / "run", SETTINGS, extend=3)
+
+
+def test_few_people_are_trained_for_at_least_the_recipes_steps(people, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    settings = replace(SETTINGS, epochs=1, min_steps=5, validate_every=1)
+    train_model(TokenPose(TINY), data_of(people), tmp_path / "run", settings)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert 5 <= log[-1]["step"] < 5 + log[0]["step"]
+    assert len([line for line in log if "pck" in line]) == 1
+    assert f"training for {len(log)} epochs, {log[-1]['step']} steps (min_steps 5, at most 100 epochs)" in caplog.text
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["epochs"] == len(log)
 
 
 # What settings.json says of the data

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tokenpose.data.coco import read_coco
-from tokenpose.jobs.training_model import make_trainee, resolve_loss
+from tokenpose.jobs.training_model import complete_settings, make_trainee
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import save_pretrained, write_weights
 from tokenpose.training.recipes import Recipe, read_recipe
@@ -22,6 +22,38 @@ def test_random_weights_follow_from_the_seed_and_the_start(people):
     assert all(torch.equal(wide[name], again[name]) for name in wide)
 
 
+def test_published_start_is_that_of_the_stem_and_only_of_new_models(people, tmp_path):
+    skeleton = read_coco(people).skeleton
+    changes = {"backbone": "stem", "backbone_stride": 4, "patch_size": (4, 3)}
+    stems = {
+        start: make_trainee(Recipe(), {"start": start}, skeleton, "tiny", **changes)[0].backbone.conv2.weight
+        for start in ("published", "wide")
+    }
+    assert stems["published"].std().item() == pytest.approx(0.001, rel=0.05)
+    assert stems["wide"].std() > 0.03
+    model = TokenPose(TINY.replace(**changes))
+    write_weights(model, tmp_path / "some.safetensors")
+    again, _ = make_trainee(
+        Recipe(), {"start": "published"}, skeleton, "tiny", weights=tmp_path / "some.safetensors", **changes
+    )
+    assert torch.equal(again.backbone.conv2.weight, model.backbone.conv2.weight)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "expected"),
+    [("coco", "tokenpose_s_v2", 48), ("coco", "tiny", 128), ("finetune", "tokenpose_s_v2", 16), ("mpii", "tiny", 64)],
+)
+def test_batch_size_that_nobody_names_is_the_published_one(people, recipe, name, expected):
+    skeleton, small = read_coco(people).skeleton, {"image_size": (64, 48), "depth": 1}
+    patches = {"patch_size": (4, 3)} if name == "tokenpose_s_v2" else {}
+    _, settings = make_trainee(
+        read_recipe(recipe), {}, skeleton, name, pretrained=False, **(small | patches if name != "tiny" else {})
+    )
+    assert settings.batch_size == expected
+    _, settings = make_trainee(read_recipe(recipe), {"batch_size": 5}, skeleton, "tiny", pretrained=False)
+    assert settings.batch_size == 5
+
+
 @pytest.mark.parametrize(
     ("loss", "activation"), [(None, "softmax"), ("cross_entropy", "softmax"), ("squared_error", "identity")]
 )
@@ -29,7 +61,7 @@ def test_new_model_has_the_activation_that_its_loss_needs(people, loss, activati
     changes = {} if loss is None else {"loss": loss}
     model, settings = make_trainee(Recipe(), changes, read_coco(people).skeleton, "tiny")
     assert model.spec.heatmap_activation == activation
-    assert resolve_loss(settings, model).loss == (loss or "cross_entropy")
+    assert complete_settings(settings, model).loss == (loss or "cross_entropy")
 
 
 @pytest.mark.parametrize("activation", ["softmax", "identity"])
@@ -39,7 +71,8 @@ def test_loss_that_is_left_open_is_that_of_the_weights(people, tmp_path, activat
         read_recipe("finetune"), {}, read_coco(people).skeleton, "tiny", weights=tmp_path / "some.safetensors"
     )
     assert model.spec.heatmap_activation == activation
-    assert resolve_loss(settings, model).loss == {"softmax": "cross_entropy", "identity": "squared_error"}[activation]
+    fitting = {"softmax": "cross_entropy", "identity": "squared_error"}
+    assert complete_settings(settings, model).loss == fitting[activation]
     assert model.newly_initialized == ()
 
 

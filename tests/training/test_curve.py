@@ -12,7 +12,7 @@ LINES = [
 ]  # fmt: skip
 
 
-def labels_of(lines, path: Path, monkeypatch) -> list[list[str]]:
+def labels_of(lines, path: Path, monkeypatch, **names) -> list[list[str]]:
     """The names of what each of the three axes shows."""
     from matplotlib.figure import Figure
 
@@ -21,7 +21,7 @@ def labels_of(lines, path: Path, monkeypatch) -> list[list[str]]:
     monkeypatch.setattr(
         Figure, "savefig", lambda figure, *a, **options: figures.append(figure) or save(figure, *a, **options)
     )
-    draw_curve(lines, path)
+    draw_curve(lines, path, names)
     return [[line.get_label() for line in axes.lines] for axes in figures[0].axes]
 
 
@@ -29,6 +29,14 @@ def test_losses_figures_and_rate_have_an_axis_each(tmp_path, monkeypatch):
     assert labels_of(LINES, tmp_path / "curve.png", monkeypatch) == [["loss", "heatmaps"], ["pck"], ["rate"]]
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.width == 1200
+
+
+def test_scores_have_the_names_that_say_their_threshold_and_unit(tmp_path, monkeypatch):
+    lines = [*LINES, {**LINES[1], "epoch": 3, "ap": 12.0}]
+    names = {"pck": "PCK@0.2 of the torso, %", "ap": "AP, %"}
+    losses, scores, _ = labels_of(lines, tmp_path / "curve.png", monkeypatch, **names)
+    assert losses == ["loss", "heatmaps"]
+    assert scores == ["AP, %", "PCK@0.2 of the torso, %"]
 
 
 @pytest.mark.parametrize("lines", [LINES[:1], []])

@@ -14,7 +14,7 @@ from tokenpose.training.folder import RunFolder, check_output
 from .small import SETTINGS, log_of
 
 STATE = {
-    "network": {}, "average": {}, "optimizer": {}, "schedule": {}, "step": 7, "epochs_done": 2, "seconds": 1.5,
+    "network": {}, "average": {}, "optimizer": {}, "step": 7, "epochs_done": 2, "extensions": [], "seconds": 1.5,
 }  # fmt: skip
 IDENTITY = {"spec": "one", "data": "ab12", "weights": None}
 
@@ -51,7 +51,7 @@ def test_settings_file_has_the_settings_and_what_the_run_is_made_of(folder):
     assert [entry.name for entry in folder.path.iterdir()] == ["settings.json"]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "log.jsonl", "settings.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "best.safetensors", "log.jsonl", "settings.json"])
 def test_what_an_earlier_run_left_without_its_checkpoint_is_refused(tmp_path, name):
     (tmp_path / name).write_text("earlier")
     with pytest.raises(FileExistsError, match=rf"{name} belongs to an earlier run that has no checkpoint"):

@@ -117,6 +117,101 @@ def test_run_interrupted_while_validating_validates_when_resumed(people, whole, 
     assert validated == [2, 4]
 
 
+# Extensions
+
+
+def test_finished_run_is_extended_with_a_fresh_annealing(people, whole, tmp_path, caplog):
+    make_trainer(people, tmp_path).train()
+    second = make_trainer(people, tmp_path, seed=1)
+    second.resume(extend=2)
+    assert (second.epochs, second.step.total, second.step.number) == (6, 18, 12)
+    assert second.step.rate == SETTINGS.learning_rate
+    second.train()
+    log = log_of(tmp_path)
+    assert [line["epoch"] for line in log] == [1, 2, 3, 4, 5, 6]
+    assert [line["rate"] for line in log[:4]] == [line["rate"] for line in whole[2]]
+    assert log[4]["rate"] == pytest.approx(SETTINGS.learning_rate / 2)
+    assert log[5]["rate"] == pytest.approx(0, abs=1e-12)
+    assert "size" in log[5]
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_interrupted_extension_is_resumed_to_the_bit_without_saying_extend_again(people, tmp_path, stop_after):
+    for name, stops in (("whole", (10**9,)), ("parts", (stop_after, 10**9))):
+        make_trainer(people, tmp_path / name).train()
+        for number, stop in enumerate(stops):
+            trainer = make_trainer(people, tmp_path / name, stop_after=stop)
+            trainer.resume(extend=0 if number else 2)
+            if stop < 10**9:
+                with pytest.raises(KeyboardInterrupt):
+                    trainer.train()
+            else:
+                trainer.train()
+        if name == "whole":
+            expected = state_of(trainer)
+    assert_same(state_of(trainer), expected)
+
+
+def test_extension_of_a_run_that_is_not_finished_is_refused(people, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(people, tmp_path, stop_after=7).train()
+    with pytest.raises(ValueError, match=r"has 2 of 4 epochs: it can be extended when it is finished; resume it with"):
+        make_trainer(people, tmp_path).resume(extend=3)
+    second = make_trainer(people, tmp_path)
+    second.resume()
+    second.train()
+    third = make_trainer(people, tmp_path)
+    third.resume(extend=3)
+    assert third.epochs == 7
+
+
+# The best validation
+
+
+def scored(trainer: Trainer, scores: list[int]) -> Trainer:
+    """A trainer whose validations have these scores, and write which they are to the weights file."""
+
+    def validate(network) -> dict[str, float]:
+        done = trainer.epochs_done + 1
+        trainer.folder.weights.write_text(f"of epoch {done}")
+        return {"pck": float(scores[done - 1]), "other": -float(scores[done - 1])}
+
+    trainer.validate = validate
+    return trainer
+
+
+KEPT = TrainingSettings(**{**vars(SETTINGS), "validate_every": 1, "keep": "best"})
+
+
+@pytest.mark.parametrize(("scores", "best"), [([1, 3, 2, 3], 2), ([1, 2, 3, 4], 4), ([5, 2, 3, 4], 1)])
+def test_weights_of_the_best_validation_are_kept_beside_the_last(people, tmp_path, scores, best):
+    trainer = scored(make_trainer(people, tmp_path, KEPT), scores)
+    trainer.train()
+    assert trainer.folder.best.read_text() == f"of epoch {best}"
+    assert trainer.folder.weights.read_text() == "of epoch 4"
+
+
+def test_best_validation_is_remembered_when_a_run_is_resumed(people, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        scored(make_trainer(people, tmp_path, KEPT, stop_after=7), [1, 5, 4, 3]).train()
+    second = scored(make_trainer(people, tmp_path, KEPT), [9, 9, 4, 3])
+    second.resume()
+    second.train()
+    assert second.folder.best.read_text() == "of epoch 2"
+
+
+def test_only_the_last_is_kept_if_nothing_else_is_asked_for(people, tmp_path):
+    trainer = scored(make_trainer(people, tmp_path), [4, 3, 2, 1])
+    trainer.train()
+    assert not trainer.folder.best.exists()
+
+
+def test_last_line_of_the_log_says_what_to_do_next(people, tmp_path, caplog):
+    caplog.set_level("INFO")
+    scored(make_trainer(people, tmp_path, KEPT), [1, 2, 3, 4]).train()
+    assert caplog.messages[-1] == "pck 4 after 4 epochs: validation still rising: --resume --extend 8 continues"
+
+
 def test_resumed_run_logs_no_epoch_twice(people, tmp_path):
     # nothing is saved within an epoch here, so after a kill what came after the validation of epoch 2 is done again
     settings = TrainingSettings(**{**vars(SETTINGS), "checkpoint_seconds": 1000.0})

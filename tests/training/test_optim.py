@@ -12,13 +12,13 @@ from tokenpose.training.optim import MovingAverage, make_optimizer, make_schedul
 from tokenpose.training.settings import TrainingSettings
 
 
-def rates(steps: int, learning_rate: float = 1.0, **changes) -> list[float]:
+def rates(steps: int, learning_rate: float = 1.0, extensions: tuple[int, ...] = (), **changes) -> list[float]:
     """The rate of every step, and of the one after the last."""
     settings = TrainingSettings(learning_rate=learning_rate, **changes)
     optimizer = make_optimizer(nn.Linear(2, 2), nn.Identity(), settings)
-    schedule = make_schedule(optimizer, settings, steps)
+    schedule = make_schedule(optimizer, settings, [steps, *extensions])
     found = [schedule.get_last_lr()[0]]
-    for _ in range(steps):
+    for _ in range(steps + sum(extensions)):
         optimizer.step()
         schedule.step()
         found.append(schedule.get_last_lr()[0])
@@ -41,6 +41,33 @@ def test_published_schedule_is_a_tenth_from_each_milestone_on():
     assert found[0] == found[399] == 1
     assert found[400] == found[519] == pytest.approx(0.1)
     assert found[520] == found[600] == pytest.approx(0.01)
+
+
+def test_each_extension_starts_again_from_the_full_rate():
+    found = rates(steps=10, extensions=(20, 4))
+    assert found[:10] == rates(steps=10)[:10]
+    assert found[10:30] == rates(steps=20)[:20]
+    assert found[30:] == rates(steps=4)
+
+
+def test_extension_has_the_milestones_at_the_same_shares():
+    found = rates(steps=300, extensions=(30,), epochs=300, schedule="multi_step", milestones=(200, 260))
+    assert found[300:] == pytest.approx([1.0] * 20 + [0.1] * 6 + [0.01] * 5)
+
+
+@pytest.mark.parametrize("done", [0, 3, 10, 12])
+def test_schedule_that_starts_after_some_steps_has_the_rates_from_there_on(done):
+    settings = TrainingSettings(learning_rate=0.3)
+    optimizer = make_optimizer(nn.Linear(2, 2), nn.Identity(), settings)
+    make_schedule(optimizer, settings, [10, 20])
+    optimizer.param_groups[0]["lr"] = 123.0
+    schedule = make_schedule(optimizer, settings, [10, 20], done=done)
+    found = []
+    for _ in range(done, 30):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert found == rates(steps=10, extensions=(20,), learning_rate=0.3)[done:30]
 
 
 def make_network() -> Supervised:

@@ -26,10 +26,11 @@ def test_every_recipe_makes_settings_and_names_a_model_that_exists(name):
 
 def test_coco_is_the_published_training():
     settings = read_recipe("coco").settings()
-    assert (settings.optimizer, settings.learning_rate, settings.weight_decay) == ("adam", 1e-3, 1e-4)
+    assert (settings.optimizer, settings.learning_rate, settings.weight_decay) == ("adam", 1e-3, 0)
     assert (settings.schedule, settings.milestones, settings.epochs) == ("multi_step", (200, 260), 300)
-    assert (settings.batch_size, settings.clip, settings.average) == (128, 0, 0)
+    assert (settings.batch_size, settings.clip, settings.average) == (None, 0, 0)  # the model says how many people
     assert (settings.loss, settings.start) == ("squared_error", "published")
+    assert (settings.keep, settings.validate_every) == ("best", 1)
     assert settings.guidance == settings.patches == 0
     augmentation = settings.augmentation
     assert (augmentation.scale, augmentation.rotation, augmentation.rotation_probability) == (0.35, 45, 0.6)
@@ -39,7 +40,7 @@ def test_coco_is_the_published_training():
 
 def test_mpii_differs_from_coco_in_what_was_published():
     coco, mpii = read_recipe("coco"), read_recipe("mpii")
-    assert mpii.training == coco.training
+    assert mpii.training == {**coco.training, "batch_size": 64}
     assert mpii.settings().augmentation == Augmentation(scale=0.25, rotation=30.0)
     assert mpii.model["name"] == "tokenpose_l_d6.mpii_256x256"
 
@@ -51,10 +52,18 @@ def test_fine_tuning_is_pretrained_and_leaves_the_loss_to_the_weights(name):
     assert recipe.settings().loss is None
 
 
+@pytest.mark.parametrize("name", ["tokens", "finetune"])
+def test_fine_tuning_takes_at_least_150_steps_unless_epochs_are_given(name):
+    recipe = read_recipe(name)
+    assert recipe.settings().min_steps == 150
+    assert recipe.settings({"epochs": 3}).min_steps == 0
+    assert recipe.settings({"epochs": 3, "min_steps": 7}).min_steps == 7
+
+
 def test_changes_win_over_the_recipe_whether_of_training_or_augmentation():
     settings = read_recipe("coco").settings({"epochs": 3, "rotation": 10.0})
     assert (settings.epochs, settings.augmentation.rotation) == (3, 10)
-    assert (settings.batch_size, settings.augmentation.scale) == (128, 0.35)
+    assert (settings.optimizer, settings.augmentation.scale) == ("adam", 0.35)
     with pytest.raises(ValueError, match="training has no settings epoch, rotate"):
         Recipe().settings({"epoch": 3, "rotate": 10.0})
 

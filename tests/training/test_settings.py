@@ -71,6 +71,20 @@ def test_whole_numbers_become_floats_where_those_are_expected(run_python):
     assert run_python(code).stdout == "1.0\n"
 
 
+@pytest.mark.parametrize(
+    ("steps_an_epoch", "epochs", "validate_every"), [(100, 20, 2), (8, 20, 2), (4, 38, 4), (2, 75, 8), (1, 100, 10)]
+)
+def test_few_people_are_trained_for_more_epochs_up_to_100_with_as_many_validations(
+    steps_an_epoch, epochs, validate_every
+):
+    settings = TrainingSettings(epochs=20, min_steps=150, validate_every=2).stretched(steps_an_epoch)
+    assert (settings.epochs, settings.validate_every) == (epochs, validate_every)
+
+
+def test_more_than_100_epochs_stay_as_they_are():
+    assert TrainingSettings(epochs=300, min_steps=1000).stretched(1).epochs == 300
+
+
 def test_settings_are_frozen_and_keyword_only():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainingSettings().epochs = 3

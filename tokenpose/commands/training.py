@@ -17,7 +17,7 @@ PANELS = {
     "Model": ("model", "weights", "pretrained", "image_size", "spec"),
     "Optimization": (),
     "Augmentation": (),
-    "Run": ("output", "recipe", "preview", "resume"),
+    "Run": ("output", "recipe", "preview", "resume", "extend"),
 }
 
 
@@ -103,6 +103,15 @@ def train_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in the output folder.")
     ] = False,
+    extend: Annotated[
+        int,
+        typer.Option(
+            "--extend",
+            metavar="N",
+            min=0,
+            help="With --resume: continue a finished run for N more epochs, from the full learning rate again.",
+        ),
+    ] = 0,
 ) -> None:
     """Train or fine-tune a model on COCO keypoint files. It learns the keypoints of the files.
 
@@ -125,6 +134,8 @@ def train_command(
         model_changes["image_size"] = read_size(image_size)
     if preview is not None and preview.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise typer.BadParameter(f"a preview is a .png or .jpg file; got {preview}", param_hint="--preview")
+    if extend and not resume:
+        raise typer.BadParameter("it continues a finished run, and needs --resume", param_hint="--extend")
     if weights is not None and pretrained:
         raise typer.BadParameter("give --weights or --pretrained, not both", param_hint="--weights")
 
@@ -150,7 +161,8 @@ def train_command(
         typer.echo(preview)
         return
     card = {"recipe": chosen.name} if chosen.name else {}
-    written = train_model(network, data, output, complete, resume, card, choose_start(chosen, **given))
+    start = choose_start(chosen, **given)
+    written = train_model(network, data, output, complete, resume, card, start, extend)
     if is_main_process():
         typer.echo(written)
 

@@ -12,6 +12,8 @@ from tokenpose.data.combine import Places, rename_keypoints
 from tokenpose.data.samples import Samples
 from tokenpose.data.settings import read_settings, takes_settings
 from tokenpose.data.sources import ImageSource, Source
+from tokenpose.evaluation.coco import make_results, measure_coco
+from tokenpose.evaluation.ground_truth import GroundTruth
 from tokenpose.evaluation.measure import measure
 from tokenpose.evaluation.pck import PckResult, pck
 from tokenpose.evaluation.processes import join_processes
@@ -100,14 +102,33 @@ def measure_pck(
 
     Processes that were launched together share the people, and every process must call this.
     """
+    return measure_validation(model, samples, source, None, threshold, flip_test)[0]
+
+
+def measure_validation(
+    model: TokenPose,
+    samples: Samples,
+    source: Source,
+    truth: GroundTruth | None,
+    threshold: float = 0.2,
+    flip_test: bool = False,
+) -> tuple[PckResult, float | None]:
+    """PCK as `measure_pck` gives it, and COCO's AP, 0 to 1, if the ``truth`` is given.
+
+    AP is by the skeleton's sigmas and labeled boxes, and needs pycocotools.
+    """
     predict_many = _predict_many(PosePredictor(model, flip_test=flip_test), batch_size=64)
     skeleton = model.spec.skeleton
-    predicted = predict_boxes(
-        predict_many, BoxesToPredict.of_samples(samples), samples, source, skeleton, join_processes()
-    )
+    boxes = BoxesToPredict.of_samples(samples)
+    predicted = predict_boxes(predict_many, boxes, samples, source, skeleton, join_processes())
     known = np.array([name in skeleton.keypoints for name in samples.skeleton.keypoints])
     unit = choose_unit(samples)
-    return pck(predicted.keypoints, samples.keypoints, samples.visible & known, samples.skeleton, threshold, unit)
+    shares = pck(predicted.keypoints, samples.keypoints, samples.visible & known, samples.skeleton, threshold, unit)
+    if truth is None:
+        return shares, None
+    sigmas = np.array(samples.skeleton.sigmas)
+    records = make_results(boxes, predicted, truth, sigmas, model.spec)
+    return shares, measure_coco(truth, records, sigmas)["AP"]
 
 
 def _predict_many(predictor: PosePredictor, batch_size: int) -> PredictMany:

@@ -86,7 +86,9 @@ def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSett
     """Draw the first people of a run's first batch, augmented, with the targets as heat and the labels as a pose."""
     check_skeleton(settings.augmentation, spec.skeleton)
     dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, cache="none")
-    batches = TrainingBatches(dataset, spec, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
+    batches = TrainingBatches(
+        dataset, spec, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed
+    )
     return draw_batch(next(batches.epoch(0)), spec)
 
 

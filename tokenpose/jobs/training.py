@@ -13,9 +13,10 @@ from tokenpose.data.batches import TrainingBatches, WindowDataset
 from tokenpose.data.combine import Places
 from tokenpose.data.samples import Samples
 from tokenpose.deploy.comparison import require_plain
-from tokenpose.jobs.evaluation import measure_pck
+from tokenpose.evaluation.units import choose_unit
+from tokenpose.jobs.evaluation import measure_validation
 from tokenpose.jobs.training_data import Annotations, TrainingData, choose_reading, digest, read_training_data
-from tokenpose.jobs.training_model import choose_start, make_trainee, resolve_loss
+from tokenpose.jobs.training_model import choose_start, complete_settings, make_trainee
 from tokenpose.models.create import read_model
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
@@ -25,7 +26,7 @@ from tokenpose.predictor import PosePredictor
 from tokenpose.training.accelerator import make_accelerator
 from tokenpose.training.folder import RunFolder, check_output
 from tokenpose.training.recipes import read_recipe
-from tokenpose.training.settings import TrainingSettings
+from tokenpose.training.settings import MOST_EPOCHS, TrainingSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -50,6 +51,7 @@ def finetune(
     flip_pairs: str | None = None,
     category: str | None = None,
     resume: bool = False,
+    extend: int = 0,
     **model_changes: Any,
 ) -> TokenPose:
     """Fine-tune a model by name on the keypoints of annotation files, and return it with the averaged weights.
@@ -63,7 +65,7 @@ def finetune(
 
     ``recipe``: as in `tokenpose.training.recipes.read_recipe`; its ``rename``, ``flip_pairs`` and ``category`` are used
     if none are given. ``epochs``, ``learning_rate``, ``batch_size`` and ``settings`` (fields of TrainingSettings and
-    Augmentation by name) override the recipe.
+    Augmentation by name) override the recipe. ``resume`` and ``extend``: as in `tokenpose.jobs.training.train_model`.
     Raises what `create_model` and `tokenpose.jobs.training.train_model` raise.
     """
     if "skeleton" in model_changes:
@@ -77,7 +79,9 @@ def finetune(
     data = read_training_data(train, val, images, **of_data)
     choice: dict[str, Any] = {"name": name, "pretrained": pretrained, **model_changes}
     model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)
-    trained = read_model(train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice)))
+    trained = read_model(
+        train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice), extend=extend)
+    )
     trained.newly_initialized = model.newly_initialized
     return trained
 
@@ -90,18 +94,24 @@ def train_model(
     resume: bool = False,
     card: Mapping[str, Any] | None = None,
     start: Mapping[str, Any] | None = None,
+    extend: int = 0,
 ) -> Path:
-    """Train a model, and return the weights file, ``output``/model.safetensors.
+    """Train a model, and return the weights file: ``output``/model.safetensors, or best.safetensors with ``keep``
+    "best".
 
-    The run measures PCK@0.2 of the held-out people, and draws some of them to ``output``/predictions. The weights file
-    holds the moving average of the latest validation in float32, with spec and card. ``resume``: continue from the
-    checkpoint in ``output``. ``start``: the arguments that made the model (`choose_start`), for settings.json. Under
-    ``accelerate launch`` or ``torchrun`` every process calls this with the same arguments, and the main one writes.
+    The run measures PCK@0.2 of the held-out people (with ``keep`` "best" also AP of COCO's keypoints), and draws some
+    of them to ``output``/predictions. The weights file holds the moving average of the latest validation in float32,
+    with spec and card. ``resume``: continue from the checkpoint in ``output``. ``extend``: if that run is finished,
+    continue for so many epochs, from the full learning rate again. ``start``: the arguments that made the model
+    (`choose_start`), for settings.json. Under ``accelerate launch`` or ``torchrun`` every process calls this with the
+    same arguments, and the main one writes.
 
     Raises ModuleNotFoundError without the `train` extra; ValueError for a model that is optimized, compiled or being
     recorded, and if the data's keypoints or the loss don't fit the model; BlockingIOError if another run uses
     ``output``; and what `tokenpose.training.loop.Trainer` raises. Images are decoded after all other checks.
     """
+    if extend and not resume:
+        raise ValueError("extend continues a finished run: it needs resume")
     require_plain(model, "train", "trained")
     output = Path(output)
     check_output(output, resume)
@@ -109,21 +119,25 @@ def train_model(
     from tokenpose.training.loop import Trainer
     from tokenpose.training.step import TrainingStep
 
-    settings = resolve_loss(settings, model)
+    settings = complete_settings(settings, model)
     data.check_model(model)
     logger.info("%s", data.describe_validation())
     batches = make_batches(data, model.spec, settings, accelerator)
-    folder = RunFolder(output, settings, _identity(model, data, start), _made_of(data, start))
-    total = settings.epochs * batches.batch_count
+    settings = _stretch(settings, batches.batch_count)
+    labels = {"pck": f"PCK@0.2 of the {choose_unit(data.held_out).name}, %", "ap": "AP, %"}
+    folder = RunFolder(output, settings, _identity(model, data, start), _made_of(data, start), labels)
     network = _supervise(model, settings)
-    step = TrainingStep(network, settings, accelerator, model.spec.grid_size, total, folder.advise)
+    steps = settings.epochs * batches.batch_count
+    step = TrainingStep(network, settings, accelerator, model.spec.grid_size, steps, folder.advise)
+    truth = data.coco_truth(model) if settings.keep == "best" else None
 
     def validate(averaged: Any) -> dict[str, float]:
-        result = measure_pck(averaged.model, data.held_out, data.held_out_source)
+        pck, ap = measure_validation(averaged.model, data.held_out, data.held_out_source, truth)
+        scores = {**({} if ap is None else {"ap": 100 * ap}), "pck": pck.mean}
         if accelerator.is_main_process:
-            figures = {"steps": step.number, "pck": result.mean, "pck_unit": result.unit}
+            figures = {"steps": step.number, **scores, "pck_unit": pck.unit}
             write_weights(averaged.model, folder.weights, {**_origin(model, data), **(card or {}), **figures})
-        return {"pck": result.mean}
+        return scores
 
     def draw(averaged: Any) -> None:
         _draw_predictions(averaged.model, data, settings, output / "predictions" / f"step-{step.number:06}.jpg")
@@ -131,7 +145,7 @@ def train_model(
     trainer = Trainer(step, folder, batches, validate, draw)
     with folder.held() if accelerator.is_main_process else nullcontext():
         if resume:
-            trainer.resume()
+            trainer.resume(extend)
         else:
             folder.refuse_earlier()
         data.check_images()
@@ -140,7 +154,19 @@ def train_model(
         if _is_missing(folder.weights, accelerator):  # a finished run was resumed
             logger.info("%s is missing: validating again to write it", folder.weights)
             validate(step.average.module)
-    return folder.weights
+    return folder.best if settings.keep == "best" and folder.best.exists() else folder.weights
+
+
+def _stretch(settings: TrainingSettings, steps_an_epoch: int) -> TrainingSettings:
+    """The settings with as many epochs as their ``min_steps`` asks for."""
+    stretched = settings.stretched(steps_an_epoch)
+    if stretched.epochs > settings.epochs:
+        logger.info(
+            "%d epochs are only %d steps: training for %d epochs, %d steps (min_steps %d, at most %d epochs)",
+            settings.epochs, settings.epochs * steps_an_epoch, stretched.epochs, stretched.epochs * steps_an_epoch,
+            settings.min_steps, MOST_EPOCHS,
+        )  # fmt: skip
+    return stretched
 
 
 def make_batches(
@@ -150,7 +176,7 @@ def make_batches(
     check_skeleton(settings.augmentation, spec.skeleton)  # before images are decoded
     dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, settings.cache, accelerator.device)
     return TrainingBatches(
-        dataset, spec, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed,
+        dataset, spec, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed,
         device=accelerator.device, workers=settings.workers, process=accelerator.process_index,
         processes=accelerator.num_processes,
     )  # fmt: skip

@@ -1,21 +1,28 @@
 """The people to train on and to validate on, and their images."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
+from tokenpose.data.annotations import read_with_columns
+from tokenpose.data.coco_columns import CocoColumns
 from tokenpose.data.combine import Places, check_image_of, read_datasets
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import CheckedSource, Source
+from tokenpose.evaluation.ground_truth import GroundTruth, make_ground_truth
 from tokenpose.evaluation.units import choose_unit
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import Skeleton, read_flip_pairs
 from tokenpose.training.recipes import Recipe
+
+logger = logging.getLogger(__name__)
 
 Annotations = str | Path | Sequence[str | Path]
 
@@ -54,6 +61,30 @@ class TrainingData:
                 f"{self.people.origin} and {self.held_out.origin} share no keypoint name: the first has "
                 f"{', '.join(keypoints)}, the second {', '.join(self.held_out.skeleton.keypoints)}"
             )
+
+    def coco_truth(self, model: TokenPose) -> GroundTruth | None:
+        """What AP of the held-out people is measured against. None, with a line in the log, if AP doesn't apply."""
+        skeleton, columns = self.held_out.skeleton, None
+        missing = [name for name in skeleton.keypoints if name not in model.spec.skeleton.keypoints]
+        if skeleton.sigmas is None:
+            reason = "it needs keypoints with known sigmas, which the validation data don't have"
+        elif missing:
+            reason = f"the model has no {', '.join(missing)}, which the validation data have"
+        elif find_spec("pycocotools") is None:
+            reason = "pycocotools is not installed"
+        else:
+            reason = "the validation data are not one COCO file"
+            columns = self._read_held_out()
+        if columns is None:
+            logger.info("the best validation is chosen by PCK, not AP: %s", reason)
+            return None
+        return make_ground_truth(columns)
+
+    def _read_held_out(self) -> CocoColumns | None:
+        """What the held-out people were made from, if that is one COCO file."""
+        if len(self.held_out.origins) > 1 or not Path(self.held_out.origin).is_file():
+            return None
+        return read_with_columns(self.held_out.origin, self.given.get("category"))[1]
 
     def check_images(self) -> None:
         """Raise FileNotFoundError for the first missing image, in sources that know their images."""

@@ -10,11 +10,12 @@ import torch
 
 from tokenpose.models.create import create_model
 from tokenpose.models.spec import ModelSpec
-from tokenpose.models.supervised import widen_start
+from tokenpose.models.supervised import start_as_published, widen_start
 from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.zoo import published_batch_size
 from tokenpose.skeletons import Skeleton
 from tokenpose.training.recipes import Recipe
-from tokenpose.training.settings import Loss, TrainingSettings
+from tokenpose.training.settings import USUAL_BATCH_SIZE, Loss, TrainingSettings
 
 _MODEL = {"name", "pretrained", "weights", "backbone_pretrained"} | {entry.name for entry in fields(ModelSpec)} - {
     "skeleton"
@@ -35,7 +36,8 @@ def make_trainee(
     """The model that training starts from, and the settings of the training.
 
     ``changes`` override the recipe's settings. ``name``, ``pretrained``, ``weights`` and ``model_changes`` are as in
-    `tokenpose.create_model`, and override the recipe's model. The seed determines random weights.
+    `tokenpose.create_model`, and override the recipe's model. The seed determines random weights. A batch size that
+    neither the recipe nor ``changes`` name is that of the model's published training.
     """
     settings = recipe.settings(changes)
     start = choose_start(recipe, name, pretrained=pretrained, weights=weights, **model_changes)
@@ -51,9 +53,10 @@ def make_trainee(
         model = create_model(name, pretrained, weights=weights, keypoints=keypoints, **start)
     if model.spec.skeleton.keypoints == skeleton.keypoints:  # the data's skeleton knows more than names: flip pairs
         model.spec = model.spec.replace(skeleton=skeleton)
-    if is_new and settings.start == "wide":
-        widen_start(model)
-    return model, settings
+    if is_new:
+        {"wide": widen_start, "published": start_as_published}[settings.start](model)
+    published = None if ":" in name else published_batch_size(name)
+    return model, replace(settings, batch_size=settings.batch_size or published or USUAL_BATCH_SIZE)
 
 
 @contextmanager
@@ -94,13 +97,14 @@ def choose_start(
     return chosen
 
 
-def resolve_loss(settings: TrainingSettings, model: TokenPose) -> TrainingSettings:
-    """The settings with a loss: if they leave it open, the one that fits the model.
+def complete_settings(settings: TrainingSettings, model: TokenPose) -> TrainingSettings:
+    """The settings with what they leave open: the loss that fits the model, and the usual batch size.
 
-    Raises ValueError for a loss that doesn't fit it.
+    Raises ValueError for a loss that doesn't fit the model.
     """
     fitting: Loss = "cross_entropy" if model.spec.heatmap_activation == "softmax" else "squared_error"
-    settings = replace(settings, loss=settings.loss or fitting)
+    batch_size = settings.batch_size or USUAL_BATCH_SIZE
+    settings = replace(settings, loss=settings.loss or fitting, batch_size=batch_size)
     if (settings.loss == "cross_entropy") != (fitting == "cross_entropy"):
         raise ValueError(
             f"loss {settings.loss!r} does not fit heatmap_activation {model.spec.heatmap_activation!r}: "

@@ -41,7 +41,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 _STATE = {
-    "network": dict, "average": dict, "optimizer": dict, "schedule": dict, "step": int, "epochs_done": int,
+    "network": dict, "average": dict, "optimizer": dict, "step": int, "epochs_done": int, "extensions": list,
     "seconds": float, "settings": dict, "identity": dict,
 }  # fmt: skip
 

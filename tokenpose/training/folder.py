@@ -2,13 +2,14 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tokenpose.files import locked, named, write_text
+from tokenpose.files import locked, named, write_text, written_whole
 from tokenpose.training.checkpoints import check_state, damaged, read_checkpoint, write_checkpoint
 from tokenpose.training.curve import draw_curve
 from tokenpose.training.progress import read_log
@@ -21,10 +22,10 @@ _HASHED = {"spec", "data", "validation data"}
 
 
 class RunFolder:
-    """The files of a run: settings.json, log.jsonl (a line per epoch), curve.png, checkpoint.pt and `weights`.
+    """The files of a run: settings.json, log.jsonl (a line per epoch), curve.png, checkpoint.pt, `weights` and `best`.
 
     ``identity``: plain values, besides the settings, that must be the same when the run is resumed. ``made_of``: other
-    entries of settings.json. No file is written before `start`.
+    entries of settings.json. ``labels``: what the curve calls the scores of the log. No file is written before `start`.
     """
 
     def __init__(
@@ -33,11 +34,14 @@ class RunFolder:
         settings: TrainingSettings,
         identity: Mapping[str, Any] | None = None,
         made_of: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.path, self.settings = path, settings
         self.identity, self.made_of = dict(identity or {}), dict(made_of or {})
+        self.labels = dict(labels or {})
         self.checkpoint = path / "checkpoint.pt"
         self.weights = path / "model.safetensors"
+        self.best = path / "best.safetensors"
         self.log = path / "log.jsonl"
         self.curve = path / "curve.png"
         self.settings_file = path / "settings.json"
@@ -64,7 +68,7 @@ class RunFolder:
         if self.checkpoint.exists():
             raise FileExistsError(f"{self.checkpoint} belongs to an earlier run: resume it, or use another output")
         same = self.settings_file.exists() and self.settings_file.read_bytes() == self._settings_text.encode()
-        for path in (self.weights, self.log, *(() if same else (self.settings_file,))):
+        for path in (self.weights, self.best, self.log, *(() if same else (self.settings_file,))):
             if path.exists():
                 raise FileExistsError(
                     f"{path} belongs to an earlier run that has no checkpoint: use another output, or move it away"
@@ -109,6 +113,11 @@ class RunFolder:
         """Write the checkpoint whole or not at all. Raises OSError that names the file."""
         write_checkpoint(self.checkpoint, {**state, "settings": self._settings, "identity": self.identity})
 
+    def keep_best(self) -> None:
+        """Copy the weights of the latest validation to `best`, whole or not at all."""
+        with written_whole(self.best) as partial:
+            shutil.copyfile(self.weights, partial)
+
     def write_epoch(self, line: Mapping[str, Any], draw: bool) -> None:
         """Append an epoch's figures to the log. ``draw``: also draw the curve of all epochs."""
         with named(self.log), self.log.open("a", encoding="utf-8") as file:
@@ -116,7 +125,7 @@ class RunFolder:
         if not draw:
             return
         try:
-            draw_curve(read_log(self.log), self.curve)
+            draw_curve(read_log(self.log), self.curve, self.labels)
         except ModuleNotFoundError:
             logger.info('no curve.png: it needs matplotlib, pip install "tokenpose[plot]"')
         except ValueError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from tokenpose.data.batches import TrainingBatches
+from tokenpose.training.advice import Validated, advise_next
 from tokenpose.training.folder import RunFolder
 from tokenpose.training.progress import Means, ProgressBar, timed
 from tokenpose.training.step import TrainingStep
@@ -15,6 +16,7 @@ from tokenpose.training.step import TrainingStep
 logger = logging.getLogger(__name__)
 
 Validate = Callable[[nn.Module], dict[str, float]]
+"""The averaged network -> its scores, first the one that says which validation is best."""
 
 
 class Trainer:
@@ -45,13 +47,37 @@ class Trainer:
         """Seconds spent on training, without validation."""
         self.losses = Means()
         """Mean losses of the current epoch."""
+        self.validated: list[Validated] = []
+        """The run's validations."""
+        self.extensions: list[int] = []
+        """Epochs of each extension of the run."""
         self.saved_step, self.saved_at = 0, 0.0
 
-    def resume(self) -> None:
-        """Continue where the checkpoint was written. Raises what `RunFolder.read_state` raises."""
+    @property
+    def epochs(self) -> int:
+        """The number of epochs of the run with its extensions."""
+        return self.settings.epochs + sum(self.extensions)
+
+    def resume(self, extend: int = 0) -> None:
+        """Continue where the checkpoint was written, or ``extend`` a finished run by so many epochs.
+
+        An extension starts again from the full learning rate. Raises what `RunFolder.read_state` raises, and ValueError
+        for an extension of a run that isn't finished.
+        """
         state = self.folder.read_state()
         try:
-            self.step.load_state_dict(state)
+            extensions = list(state["extensions"])
+            epochs = self.settings.epochs + sum(extensions)
+            if extend and state["epochs_done"] < epochs:
+                raise ValueError(
+                    f"{self.folder.path} has {state['epochs_done']} of {epochs} epochs: it can be extended when it is "
+                    "finished; resume it without an extension first"
+                )
+            self.extensions = [*extensions, extend] if extend else extensions
+        except TypeError as error:
+            raise self.folder.refuse_state(error) from error
+        try:
+            self.step.load_state_dict(state, [epochs * self.batches.batch_count for epochs in self.extensions])
             self._load_progress(state)
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise self.folder.refuse_state(error) from error
@@ -89,20 +115,33 @@ class Trainer:
     def _train_epochs(self, advance: Callable[[int], None]) -> dict[str, float]:
         figures: dict[str, float] = {}
         self.saved_at = time.monotonic()
-        for epoch in range(self.epochs_done, self.settings.epochs):
+        for epoch in range(self.epochs_done, self.epochs):
             self._train_epoch(epoch, advance)
-            is_validated = (epoch + 1) % self.settings.validate_every == 0 or epoch + 1 == self.settings.epochs
+            is_validated = (epoch + 1) % self.settings.validate_every == 0 or epoch + 1 == self.epochs
             self.step.check_weights()
             if self.draw is not None and self.accelerator.is_main_process:
                 self.draw(self.step.average.module)
             if is_validated:
                 figures = self.validate(self.step.average.module)
             with self.interruptions.held():
+                if is_validated:
+                    self._note(epoch, figures)
                 self._log(epoch, figures if is_validated else {})
                 self.epochs_done, self.losses = epoch + 1, Means(since=self.step.number)
                 if is_validated or self._save_is_due():
                     self._save()
+        if figures and self.accelerator.is_main_process:
+            latest = [self.settings.epochs, *self.extensions][-1]
+            logger.info("%s", advise_next(self.validated, next(iter(figures)), latest))
         return figures
+
+    def _note(self, epoch: int, figures: dict[str, float]) -> None:
+        """Remember a validation, and keep its weights if it is the best one and the settings ask for that."""
+        score = next(iter(figures.values()))
+        is_best = all(score > validated.score for validated in self.validated)
+        self.validated.append(Validated(epoch + 1, score))
+        if is_best and self.settings.keep == "best" and self.accelerator.is_main_process:
+            self.folder.keep_best()
 
     def _train_epoch(self, epoch: int, advance: Callable[[int], None]) -> None:
         started = time.monotonic()
@@ -160,10 +199,17 @@ class Trainer:
     def _progress_state(self) -> dict[str, Any]:
         # with several processes each has its own sums, and can't reduce them here: they don't save at the same time
         losses = self.losses.state_dict() if self.accelerator.num_processes == 1 else None
-        return {"epochs_done": self.epochs_done, "seconds": self.seconds, "losses": losses}
+        return {
+            "epochs_done": self.epochs_done,
+            "extensions": self.extensions,
+            "validated": [tuple(validated) for validated in self.validated],
+            "seconds": self.seconds,
+            "losses": losses,
+        }
 
     def _load_progress(self, state: dict[str, Any]) -> None:
         self.epochs_done, self.seconds = state["epochs_done"], state["seconds"]
+        self.validated = [Validated(*validated) for validated in state["validated"]]
         self.saved_step = self.step.number
         self.losses = Means(since=self.step.number)
         if state.get("losses") is not None:

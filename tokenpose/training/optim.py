@@ -1,6 +1,7 @@
 """The optimizer, its schedule, and the moving average."""
 
 import math
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -40,16 +41,28 @@ def make_optimizer(network: nn.Module, backbone: nn.Module, settings: TrainingSe
     return kind(arguments, fused=on_gpu)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings, steps: int) -> LambdaLR:
-    """A cosine to zero over all ``steps``, or a division of the learning rate by 10 at each milestone."""
-    steps_an_epoch = steps / settings.epochs
+def make_schedule(
+    optimizer: torch.optim.Optimizer, settings: TrainingSettings, annealings: Sequence[int], done: int = 0
+) -> LambdaLR:
+    """A cosine to zero, or a division of the learning rate by 10 at each milestone, after ``done`` steps.
+
+    ``annealings``: the steps of the run, and those of each extension, which starts again from the full learning rate.
+    The milestones are for ``settings.epochs``; an extension has them at the same shares of its steps.
+    """
 
     def factor(step: int) -> float:
+        *earlier, steps = annealings
+        start = 0
+        for length in earlier:
+            if step < start + length:
+                steps = length
+                break
+            start += length
         if settings.schedule == "multi_step":
-            return 0.1 ** sum(step >= milestone * steps_an_epoch for milestone in settings.milestones)
-        return 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
+            return 0.1 ** sum((step - start) * settings.epochs >= epoch * steps for epoch in settings.milestones)
+        return 0.5 * (1 + math.cos(math.pi * (step - start) / max(1, steps)))
 
-    return LambdaLR(optimizer, factor)
+    return LambdaLR(optimizer, factor, last_epoch=done - 1)
 
 
 class MovingAverage(nn.Module):

@@ -32,13 +32,15 @@ class Recipe:
     def settings(self, changes: Mapping[str, Any] | None = None) -> TrainingSettings:
         """The recipe's settings with ``changes``, fields of TrainingSettings and of Augmentation by name.
 
+        A change of ``epochs`` turns the recipe's ``min_steps`` off.
         Raises ValueError for unknown names and invalid values.
         """
         changes = changes or {}
         if unknown := sorted(changes.keys() - _TRAINING - _AUGMENTATION):
             raise ValueError(f"training has no settings {', '.join(unknown)}")
         augmentation = {**self.augmentation, **{k: v for k, v in changes.items() if k in _AUGMENTATION}}
-        training = {**self.training, **{k: v for k, v in changes.items() if k in _TRAINING}}
+        own = {k: v for k, v in self.training.items() if k != "min_steps" or "epochs" not in changes}
+        training = {**own, **{k: v for k, v in changes.items() if k in _TRAINING}}
         training = {k: tuple(v) if isinstance(v, list) else v for k, v in training.items()}  # files have lists
         return TrainingSettings(**training, augmentation=Augmentation(**augmentation))
 

@@ -1,6 +1,7 @@
 """Settings of a training run: frozen, checked when made, saved with the run."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tokenpose.data.settings import Augmentation, Cache, check_settings, setting
@@ -10,6 +11,11 @@ Optimizer = Literal["adamw", "adam"]
 Schedule = Literal["cosine", "multi_step"]
 Start = Literal["wide", "published"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Keep = Literal["last", "best"]
+
+USUAL_BATCH_SIZE = 128
+MOST_EPOCHS = 100
+"""To which ``min_steps`` raises the number of epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +23,18 @@ class TrainingSettings:
     """How a model is trained. Raises ValueError that names the field."""
 
     epochs: int = setting(100, help="Number of passes over the training people.", panel="Optimization", at_least=1)
-    batch_size: int = setting(
-        128, help="People in each optimizer step, over all processes.", panel="Optimization", at_least=1
-    )
+    min_steps: int = setting(
+        0,
+        help="Take at least this many steps where people are few: more epochs than --epochs, up to "
+        f"{MOST_EPOCHS}. A recipe's value has no effect if --epochs is given.",
+        panel="Optimization", at_least=0,
+    )  # fmt: skip
+    batch_size: int | None = setting(
+        None,
+        help="People in each optimizer step, over all processes. Default: as the model was published with, or "
+        f"{USUAL_BATCH_SIZE}.",
+        panel="Optimization", at_least=1,
+    )  # fmt: skip
     accumulate: int = setting(
         1,
         help="Split each step into this many parts, to save memory. The gradient is the same, but batch norms see "
@@ -124,6 +139,12 @@ class TrainingSettings:
     validate_every: int = setting(
         5, help="Epochs from one validation to the next. The last epoch is always validated.", panel="Run", at_least=1
     )
+    keep: Keep = setting(
+        "last",
+        help='"best" also keeps the weights of the best validation, in best.safetensors: by AP for COCO\'s keypoints, '
+        "by PCK for others or without pycocotools.",
+        panel="Run",
+    )  # fmt: skip
     checkpoint_seconds: float = setting(
         120.0, help="Seconds from one checkpoint to the next: the most that a crash can lose.", panel="Run", at_least=0
     )
@@ -145,8 +166,18 @@ class TrainingSettings:
             raise ValueError(f"milestones must increase; got {self.milestones}")
         if self.graph and self.precision == "fp16":
             raise ValueError('graph does not work with precision "fp16", whose loss scaling runs in Python; use "bf16"')
-        if self.accumulate > self.batch_size:
+        if self.batch_size is not None and self.accumulate > self.batch_size:
             raise ValueError(f"accumulate must be at most batch_size; got {self.accumulate} and {self.batch_size}")
+
+    @property
+    def people_a_step(self) -> int:
+        """The batch size, or the usual one."""
+        return self.batch_size or USUAL_BATCH_SIZE
+
+    def stretched(self, steps_an_epoch: int) -> "TrainingSettings":
+        """With as many epochs as ``min_steps`` asks for, and as many validations as before."""
+        epochs = max(self.epochs, min(MOST_EPOCHS, math.ceil(self.min_steps / steps_an_epoch)))
+        return replace(self, epochs=epochs, validate_every=math.ceil(self.validate_every * epochs / self.epochs))
 
 
 WITHOUT_EFFECT = frozenset({"workers", "cache", "checkpoint_seconds", "predictions", "trackers"})

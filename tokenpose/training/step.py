@@ -1,6 +1,6 @@
 """One step of training: gradients of a batch, an update of the weights and of their moving average."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,8 +22,8 @@ class TrainingStep:
     """A network with its optimizer, schedule and moving average; `take` learns from one batch.
 
     ``network`` needs an attribute ``backbone`` and a method ``compilable``, which returns its parts. ``grid``: rows and
-    columns of its visual tokens. ``total``: the number of steps in the run. ``advise`` says what to do about a loss
-    that isn't finite. With several processes, each takes its part of every batch.
+    columns of its visual tokens. ``steps``: the steps of the run, without extensions. ``advise`` says what to do about
+    a loss that isn't finite. With several processes, each takes its part of every batch.
 
     Raises ValueError for settings that don't work on this device or with this number of processes.
     """
@@ -34,10 +34,12 @@ class TrainingStep:
         settings: TrainingSettings,
         accelerator: Accelerator,
         grid: tuple[int, int],
-        total: int,
+        steps: int,
         advise: Callable[[], str],
     ) -> None:
-        self.settings, self.accelerator, self.grid, self.total, self.advise = settings, accelerator, grid, total, advise
+        self.settings, self.accelerator, self.grid, self.advise = settings, accelerator, grid, advise
+        self.annealings = [steps]
+        """Steps of the run, and of each extension."""
         self.agreement = Agreement(accelerator)
         if settings.channels_last:
             network = network.to(memory_format=torch.channels_last)
@@ -53,7 +55,7 @@ class TrainingStep:
             for module in network.compilable():
                 module.compile(dynamic=False)  # all batches have one size
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
-        self.schedule = make_schedule(self.optimizer, settings, total)
+        self.schedule = make_schedule(self.optimizer, settings, self.annealings)
         self.recorded = self._record() if settings.graph else None
         self.number = 0
         """The number of steps taken."""
@@ -93,6 +95,11 @@ class TrainingStep:
             )
 
     @property
+    def total(self) -> int:
+        """The number of steps of the run with its extensions."""
+        return sum(self.annealings)
+
+    @property
     def rate(self) -> float:
         """The learning rate of the next step, for everything but the backbone and the keypoint tokens."""
         return float(self.schedule.get_last_lr()[0])
@@ -104,20 +111,23 @@ class TrainingStep:
             "network": self.accelerator.unwrap_model(self.network).state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "step": self.number,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a checkpoint's state. Raises what PyTorch raises for one that doesn't fit."""
+    def load_state_dict(self, state: dict[str, Any], extensions: Sequence[int] = ()) -> None:
+        """Load a checkpoint's state. Raises what PyTorch raises for one that doesn't fit.
+
+        ``extensions``: the steps of each extension of the run, the one that starts now included.
+        """
         self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None and state.get("scaler") is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.number = state["step"]
+        self.annealings = [self.annealings[0], *extensions]
+        self.schedule = make_schedule(self.optimizer, self.settings, self.annealings, done=self.number)
 
     def _learn(self, batch: Batch) -> Losses:
         losses, is_finite = self._gradients(batch)
