@@ -88,7 +88,8 @@ class Evaluation:
     def _head(self) -> str:
         looked_at = "labeled boxes" if self.boxes == "labeled" else f"{self.box_count} boxes of {self.boxes}"
         flip = ", flip test" if self.flip_test else ""
-        return f"{self.data}: {self.people} people, {looked_at} in {self.images} images, decoder {self.decoder}{flip}"
+        people = f"{self.people} people, " if self.people else ""
+        return f"{self.data}: {people}{looked_at} in {self.images} images, decoder {self.decoder}{flip}"
 
     def _coco_lines(self) -> list[str]:
         if self.coco is None:
