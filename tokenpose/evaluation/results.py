@@ -59,7 +59,7 @@ def describe_results(path: Path, records: Sequence[Mapping[str, Any]] | None, sa
         return f"{len(records)} {'pose is' if len(records) == 1 else 'poses are'} written to {path}"
     people = f"{len(samples)} {'person is' if len(samples) == 1 else 'people are'} written to {path}"
     without = _without_box(samples)
-    return f"{people}; {without} without center or scale have NaN there" if without else people
+    return f"{people}, with NaN for {without} without center or scale" if without else people
 
 
 def _without_box(samples: Samples) -> int:

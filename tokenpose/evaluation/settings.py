@@ -69,7 +69,7 @@ class EvaluationSettings:
     )
     results: Path | None = setting(
         None,
-        help="Also write the predictions: COCO's results (.json), or MPII's pred.mat. With --boxes also for a COCO file "
+        help="Also write the predictions: COCO's results (.json) or MPII's pred.mat. With --boxes also for a COCO file "
         "that only lists images, such as test-dev's.",
         panel="Output", metavar="FILE",
     )  # fmt: skip
