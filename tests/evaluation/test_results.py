@@ -276,6 +276,39 @@ def test_predictions_of_mpii_are_written_as_its_evaluation_reads_them(write_mpii
     assert result.epe.pooled.keypoint_count == 32
 
 
+def test_pred_mat_has_the_groups_that_evaluate_reports(write_mpii, tmp_path):
+    """A published evaluation, in its own words: from pred.mat and the ground truth, both counted from 1."""
+    random = np.random.default_rng(0)
+    records = [mpii_record(center=[31.0 + person, 26.0]) for person in range(6)]
+    path = write_mpii(*records)
+    corners = np.array([[31 + person - 20.5 + 1, 28 - 19.5 + 1] for person in range(6)])
+    steps = np.stack((np.arange(16.0), np.zeros(16)), axis=1)
+    truth = (corners[:, None] + steps + random.normal(0, 4, (6, 16, 2))).transpose(1, 2, 0)
+    missing = (random.uniform(size=(16, 6)) < 0.2).astype(np.uint8)
+    heads = np.stack([[[0, 0], [12, 9 + person]] for person in range(6)], axis=-1).astype(float)
+    fields = {"pos_gt_src": truth, "jnt_missing": missing, "headboxes_src": heads}
+    scipy.io.savemat(tmp_path / "gt_valid.mat", fields)
+
+    samples, _ = read_with_columns(path, ground_truth=tmp_path / "gt_valid.mat")
+    given = EvaluationSettings(results=tmp_path / "pred.mat", metrics=("pckh",))
+    spec: ModelSpec = SPEC.replace(skeleton=MPII)
+    result = measure(center(MPII), spec, path, samples, ImageSource(tmp_path), given)
+
+    preds = scipy.io.loadmat(tmp_path / "pred.mat")["preds"].transpose(1, 2, 0)
+    sizes = 0.6 * np.linalg.norm(heads[1] - heads[0], axis=0)
+    right, seen = np.linalg.norm(preds - truth, axis=1) / sizes <= 0.5, missing == 0
+    percent = 100 * (right & seen).sum(axis=1) / seen.sum(axis=1)
+    assert result.pckh is not None
+    groups = result.pckh.groups
+    assert groups["Head"] == pytest.approx(percent[9])
+    pairs = {"Shoulder": (12, 13), "Elbow": (11, 14), "Wrist": (10, 15), "Hip": (2, 3), "Knee": (1, 4), "Ankle": (0, 5)}
+    for group, (one, other) in pairs.items():
+        assert groups[group] == pytest.approx((percent[one] + percent[other]) / 2)
+    counted = np.array([index not in (6, 7) for index in range(16)])
+    assert result.pckh.at_half.mean == pytest.approx(100 * (right & seen)[counted].sum() / seen[counted].sum())
+    assert 20 < result.pckh.at_half.mean < 95
+
+
 def test_mpii_file_without_joints_is_predicted_and_not_measured(write_mpii, tmp_path):
     path = write_mpii(mpii_record())
     result = predicted(path, center(MPII), MPII, results=tmp_path / "pred.mat")
