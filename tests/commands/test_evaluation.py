@@ -121,7 +121,34 @@ def test_people_are_evaluated_in_a_detectors_boxes(labeled, photos, weights):
     assert (figures["coco"]["people"], figures["coco"]["predictions"]) == (3, 2)
 
 
+def test_predictions_are_written_beside_the_metrics(labeled, photos, weights):
+    result = run("evaluate", "--weights", weights, *EVALUATE, "--results", "out/results.json")
+    assert "note: 3 poses are written to out/results.json" in result.stdout
+    assert "PCK by torso: 3 people" in result.stdout
+    assert [record["image_id"] for record in read("out/results.json")] == [0, 1, 2]
+
+
+def test_list_of_images_is_predicted_in_a_detectors_boxes_and_says_so_in_one_line(labeled, photos, weights):
+    content = read(labeled)
+    del content["annotations"]
+    Path("images.json").write_text(json.dumps(content))
+    Path("boxes.json").write_text(json.dumps([{"image_id": 2, "category_id": 1, "bbox": [5, 5, 45, 45]}]))
+    given = ("evaluate", "--weights", weights, "--data", "images.json", "--images", photos)
+    result = run(*given, "--boxes", "boxes.json", "--results", "results.json")
+    assert result.stdout.splitlines() == [
+        "images.json: 1 boxes of boxes.json in 1 images, decoder dark",
+        "",
+        "note: no metrics, since images.json has no labels; 1 pose is written to results.json",
+    ]
+    assert len(read("results.json")[0]["keypoints"]) == 42
+    refused = run(*given, "--results", "results.json", exit_code=1).stderr
+    assert refused.startswith("error: images.json only lists images, so nothing can be measured; to predict its people")
+    assert "--boxes FILE --results FILE.json" in refused
+    assert refused.count("\n") == 1
+
+
 EVALUATE_USAGE = {
+    "metrics and results need a file each; got a.json for both": ("--output", "a.json", "--results", "a.json"),
     "a sheet is a .png or .jpg file; got sheet.txt": ("--sheet", "sheet.txt"),
     "metrics are written to a .json or .csv file; got figures.txt": ("--output", "figures.txt"),
     "give one file; got labeled.json, labeled.json": ("--data", "labeled.json"),
@@ -149,6 +176,9 @@ EVALUATE_ERRORS = {
     "a sheet shows people in their labeled boxes": ("--sheet", "sheet.png", "--boxes", "boxes.json"),
     "sheet_count needs sheet, the file to draw to": ("--sheet-count", "3"),
     "sheet_order needs sheet, the file to draw to": ("--sheet-order", "worst"),
+    "results must be a .json file, or a .mat file for MPII's data; got a.csv": ("--results", "a.csv"),
+    "labeled.json is a COCO file, whose results are written to a .json file; got a.mat": ("--results", "a.mat"),
+    "results would overwrite labeled.json, which is read": ("--results", "labeled.json"),
 }
 
 

@@ -1,7 +1,13 @@
 import pytest
 
 from tokenpose.data.coco import read_coco
-from tokenpose.data.coco_categories import choose_category, name_categories, read_skeleton
+from tokenpose.data.coco_categories import (
+    choose_category,
+    choose_predicted_category,
+    name_categories,
+    read_skeleton,
+)
+from tokenpose.skeletons import COCO
 
 from .fly_files import content, record, write_flies
 
@@ -33,6 +39,20 @@ FLY = {"id": 1, "name": "fly", "keypoints": ["head", "wing", "wing", "wing (2)"]
 
 def test_choice_gives_the_place_of_the_category_too():
     assert choose_category(["rock", {"id": 2}, FLY], None, "a.json") == (2, FLY)
+
+
+def test_people_of_a_list_of_images_have_cocos_keypoints_unless_a_category_has_its_own():
+    person, bicycle = {"id": 1, "name": "person", "supercategory": "person"}, {"id": 2, "name": "bicycle"}
+    for name in (None, "person"):
+        row, category = choose_predicted_category([bicycle, person], name, "a.json")
+        assert (row, category["id"], category["name"]) == (1, 1, "person")
+        assert tuple(category["keypoints"]) == COCO.keypoints
+    assert "keypoints" not in person
+    assert choose_predicted_category([person, FLY], None, "a.json") == (1, FLY)
+    with pytest.raises(ValueError, match=r"a\.json must have one category 'bicycle' with keypoints; .* it has: none"):
+        choose_predicted_category([bicycle, person], "bicycle", "a.json")
+    with pytest.raises(ValueError, match=r"a\.json must have exactly one category with keypoints; .* it has: none"):
+        choose_predicted_category([bicycle, person, person], None, "a.json")
 
 
 def test_categories_are_named_by_id_and_name_and_others_passed_over():

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from tokenpose.data.coco import read_columns
 
@@ -17,6 +18,22 @@ def test_rows_are_the_annotations_of_the_category_crowds_included(tmp_path):
     assert columns.other_categories == 1
     assert columns.annotated.tolist() == [2, 1]  # of any category
     assert columns.faults == ()
+
+
+def test_file_that_only_lists_images_is_read_where_it_need_not_be_annotated(tmp_path):
+    bare = {name: section for name, section in content().items() if name != "annotations"}
+    path = write_flies(tmp_path, bare)
+    columns = read_columns(path, annotated=False)
+    assert columns.lists_images_only
+    assert (len(columns), columns.skeleton.keypoints[0]) == (0, content()["categories"][0]["keypoints"][0])
+    with pytest.raises(ValueError, match="is not a COCO keypoint file: it has no annotations"):
+        read_columns(path)
+
+
+def test_file_with_annotations_of_any_category_is_no_list_of_images(tmp_path):
+    assert not read_columns(write_flies(tmp_path, content(record())), annotated=False).lists_images_only
+    other = content(record(category_id=2), categories=WITH_ROCK)
+    assert not read_columns(write_flies(tmp_path, other), annotated=False).lists_images_only
 
 
 def test_missing_values_are_nan_and_counted_as_missing(tmp_path):

@@ -216,7 +216,9 @@ def test_ground_truth_that_is_no_matlab_file_is_refused(write, tmp_path):
 
 def test_ground_truth_needs_scipy(write, write_truth, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
-    with pytest.raises(ModuleNotFoundError, match=r"reading .*gt_valid\.mat needs scipy: pip install scipy"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r'reading .*gt_valid\.mat needs scipy: pip install "tokenpose\[mpii\]"'
+    ):
         read_mpii(write([record(), record()]), ground_truth=write_truth())
 
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tokenpose.evaluation.pck import measure_errors, pck, pckh, person_errors
+from tokenpose.evaluation.pck import group_keypoints, measure_errors, pck, pckh, person_errors
 from tokenpose.evaluation.units import Unit, choose_unit, torso_lengths
 from tokenpose.skeletons import MPII, Skeleton
 
@@ -140,6 +140,37 @@ def test_pckh_leaves_out_pelvis_and_thorax_of_mpii_as_published():
     assert math.isnan(result.at_half.per_keypoint["pelvis"])
     other = Skeleton(name="other", keypoints=(*MPII.keypoints[:-1], "left_hand"), flip_pairs=())
     assert pckh(predicted, keypoints, visible, other, head).at_half.keypoint_count == 16
+
+
+def test_groups_are_means_of_left_and_right_and_the_mean_is_over_all_keypoints():
+    keypoints = np.zeros((4, 16, 2), dtype=np.float32)
+    predicted, visible = keypoints.copy(), np.ones((4, 16), bool)
+    head = Unit(name="head size", part="head", lengths=np.full(4, 10.0))
+    predicted[:1, MPII.index("head_top"), 0] = 6  # 0.6 of the head: wrong
+    visible[1:, MPII.index("left_wrist")] = False
+    predicted[:1, MPII.index("left_wrist"), 0] = 6  # the only left one: 0 %
+    predicted[:1, MPII.index("right_wrist"), 0] = 6  # one of four right ones: 75 %
+    predicted[:2, MPII.index("right_ankle"), 0] = 6  # 50 %, and 100 % of the left ones
+    result = pckh(predicted, keypoints, visible, MPII, head)
+    assert result.groups == {
+        "Head": 75, "Shoulder": 100, "Elbow": 100, "Wrist": 37.5, "Hip": 100, "Knee": 100, "Ankle": 75,
+    }  # fmt: skip
+    assert result.at_half.mean == pytest.approx(100 * (53 - 5) / 53)  # 14 x 4 - 3 labeled, 5 of them wrong
+
+
+def test_mean_at_a_tenth_of_the_head_is_not_what_published_code_calls_so():
+    predicted, keypoints, visible, head = mpii(1.05)  # 0.105 of the head
+    result = pckh(predicted, keypoints, visible, MPII, head)
+    assert (result.mean_at_0_1, result.mean_at_0_11) == (0, 100)
+    predicted, *rest = mpii(1)
+    assert pckh(predicted, *rest[:2], MPII, head).mean_at_0_1 == 100
+
+
+def test_groups_are_told_from_names_in_any_spelling():
+    figures = {"LHip": 10.0, "RHip": 20.0, "left knee": 1.0, "head_top": 5.0, "head": 7.0, "neck": 8.0, "wrist": 9.0}
+    assert group_keypoints(figures) == {"Head": 5, "Wrist": 9, "Hip": 15, "Knee": 1}
+    assert math.isnan(group_keypoints({"left_hip": 10.0, "right_hip": math.nan})["Hip"])
+    assert group_keypoints({"tail": 3.0}) == {}
 
 
 # End-point error

@@ -57,6 +57,10 @@ def test_result_prints_as_a_table(people):
     assert lines[23:] == [
         "PCK by torso: 6 people, 84 keypoints",
         "PCKh by head_top to neck: 6 people, 84 keypoints",
+        "",
+        "PCKh@0.5 by groups",
+        "  Head  Shoulder   Elbow   Wrist     Hip    Knee   Ankle    Mean  Mean@0.1",
+        "100.00    100.00  100.00  100.00  100.00  100.00  100.00  100.00    100.00",
     ]
 
 
@@ -65,3 +69,18 @@ def test_rows_of_the_table_hold_pckh_and_its_area_each_in_its_column(people):
     all_keypoints = list(csv.DictReader(io.StringIO(result.to_csv())))[-1]
     assert float(all_keypoints["PCKh@0.5"]) == result.pckh.at_half.mean == 100
     assert float(all_keypoints["PCKh AUC"]) == result.pckh.auc < 100  # at 0 nobody a pixel off is right
+
+
+def test_row_for_all_holds_the_groups_of_pckh_and_its_means_at_finer_thresholds(people):
+    result = evaluated(people, shift=1.4)
+    rows = list(csv.DictReader(io.StringIO(result.to_csv())))
+    assert float(rows[-1]["PCKh Wrist"]) == result.pckh.groups["Wrist"] == 100
+    assert 0 < float(rows[-1]["PCKh@0.1"]) == result.pckh.mean_at_0_1 < 100
+    assert result.pckh.mean_at_0_1 < float(rows[-1]["PCKh@0.11"]) == result.pckh.mean_at_0_11
+    assert rows[0]["PCKh Wrist"] == ""
+
+
+def test_json_has_pckh_by_groups(people):
+    pckh = json.loads(evaluated(people).to_json())["pckh"]
+    assert list(pckh["groups"]) == ["Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle"]
+    assert (pckh["mean_at_0.1"], pckh["mean_at_0.11"]) == (100, 100)

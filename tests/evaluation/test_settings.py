@@ -21,6 +21,7 @@ SETTINGS = {
     "soft_nms must be above 0 and at most 1; got 1.5": {"soft_nms": 1.5},
     "box_threshold must be a finite number; got nan": {"box_threshold": math.nan},
     "batch_size must be at least 1; got 0": {"batch_size": 0},
+    "results must be a .json file, or a .mat file for MPII's data; got out.txt": {"results": Path("out.txt")},
     "boxes of a detector allow only the metric coco": {"metrics": ("coco", "pck"), "boxes": Path("boxes.json")},
 }
 

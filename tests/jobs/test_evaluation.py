@@ -1,6 +1,7 @@
 """The jobs from end to end, on drawn people whose truth is known."""
 
 import inspect
+import json
 import math
 from dataclasses import fields
 
@@ -9,8 +10,8 @@ import torch
 
 from tokenpose.data.coco import read_coco
 from tokenpose.data.sources import ImageSource
-from tokenpose.evaluation.settings import EvaluationSettings
-from tokenpose.jobs.evaluation import evaluate, measure_pck
+from tokenpose.evaluation.settings import EvaluationSettings, SheetSettings
+from tokenpose.jobs.evaluation import evaluate, evaluate_with, measure_pck
 from tokenpose.models.create import create_model
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights
@@ -94,6 +95,45 @@ def test_half_precision_file_measures_nearly_the_same(people, tmp_path):
     write_weights(model, tmp_path / "half.safetensors", half=True)
     again = create_model("tiny", weights=tmp_path / "half.safetensors")
     assert abs(measured(again, people) - measured(model, people)) < 5
+
+
+@pytest.fixture
+def image_list(people, tmp_path):
+    """The drawn people's images without their labels, and their boxes as a detector gives them."""
+    content = json.loads(people.read_text())
+    boxes = [
+        {"image_id": entry["image_id"], "category_id": 1, "bbox": entry["bbox"], "score": 0.5}
+        for entry in content.pop("annotations")
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    (tmp_path / "images.json").write_text(json.dumps(content))
+    return tmp_path / "images.json", tmp_path / "boxes.json"
+
+
+def test_people_of_a_list_of_images_are_predicted_as_those_of_a_labeled_file(people, image_list, tmp_path):
+    torch.manual_seed(0)
+    model = TokenPose(TINY)
+    data, boxes = image_list
+    listed = evaluate(model, data, people.parent, boxes=boxes, results=tmp_path / "listed.json")
+    labeled = evaluate(model, people, people.parent, boxes=boxes, results=tmp_path / "labeled.json")
+    records = json.loads((tmp_path / "listed.json").read_text())
+    assert records == json.loads((tmp_path / "labeled.json").read_text())
+    assert len(records) == 8
+    assert (listed.coco, labeled.coco.predictions) == (None, 8)
+
+
+def test_results_never_replace_a_file_that_is_read(people, image_list):
+    data, boxes = image_list
+    for path in image_list:
+        with pytest.raises(ValueError, match=rf"results would overwrite .*{path.name}, which is read"):
+            evaluate(TokenPose(TINY), data, people.parent, boxes=boxes, results=path.parent / "." / path.name)
+
+
+def test_sheet_of_people_without_labels_is_refused(tmp_path):
+    (tmp_path / "valid.json").write_text(json.dumps([{"image": "a.png", "center": [30, 30], "scale": 0.2}]))
+    settings, sheet = EvaluationSettings(results=tmp_path / "pred.mat"), SheetSettings(sheet=tmp_path / "sheet.png")
+    with pytest.raises(ValueError, match=r"a sheet shows labels beside predictions, and .*valid\.json has no labels"):
+        evaluate_with(settings, TokenPose(TINY), tmp_path / "valid.json", tmp_path, sheet=sheet)
 
 
 def test_evaluate_shows_its_settings_in_its_signature():

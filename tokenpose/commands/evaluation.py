@@ -77,16 +77,21 @@ def evaluate_command(
     error in pixels.
 
     People are cropped by their labeled boxes. With --boxes they are cropped by a detector's boxes, and only coco can be
-    reported. Under `accelerate launch` or `torchrun` the processes share the images and report the same metrics.
+    reported. With --results the predictions are written, too, in the form that COCO's and MPII's evaluations read, also
+    for files without labels. Under `accelerate launch` or `torchrun` the processes share the images and report the same
+    metrics.
 
     \b
     Examples:
       tokenpose evaluate --data val.json --images photographs/ --output figures.csv
       tokenpose evaluate --data val.json --images photographs/ --boxes detections.json --flip-test
       tokenpose evaluate --data val.json --images photographs/ --sheet worst.png --sheet-order worst
+      tokenpose evaluate --data image_info.json --images test2017/ --boxes boxes.json --results keypoints.json
     """
     complete, sheet = split_settings(settings, EvaluationSettings, SheetSettings)
     check_suffix(output, FIGURES, "metrics are written to", "--output")
+    if output is not None and output == complete.results:
+        raise typer.BadParameter(f"metrics and results need a file each; got {output} for both", param_hint="--output")
     check_suffix(sheet.sheet, PICTURES, "a sheet is", "--sheet")
     names, file = read_renames(rename), _only(data)
 

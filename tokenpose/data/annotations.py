@@ -19,9 +19,12 @@ def read_annotations(path: str | Path, category: str | None = None, ground_truth
 
 
 def read_with_columns(
-    path: str | Path, category: str | None = None, ground_truth: str | Path | None = None
+    path: str | Path, category: str | None = None, ground_truth: str | Path | None = None, *, annotated: bool = True
 ) -> tuple[Samples, CocoColumns | None]:
-    """The people as `read_annotations` gives them, and the columns that they come from; None for an MPII file."""
+    """The people as `read_annotations` gives them, and the columns that they come from; None for an MPII file.
+
+    Unless it must be ``annotated``, a COCO file may list images only, see `read_columns`.
+    """
     path = Path(path)
     if is_mpii(path):
         if category is not None:
@@ -29,7 +32,7 @@ def read_with_columns(
         return read_mpii(path, ground_truth), None
     if ground_truth is not None:
         raise ValueError(f"{path} is a COCO file; {ground_truth} goes with MPII's JSON files, which are lists")
-    columns = read_columns(path, category)
+    columns = read_columns(path, category, annotated=annotated)
     return to_samples(columns), columns
 
 

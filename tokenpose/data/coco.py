@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tokenpose.data.coco_categories import choose_category, read_skeleton
+from tokenpose.data.coco_categories import choose_category, choose_predicted_category, read_skeleton
 from tokenpose.data.coco_columns import CocoColumns, select_columns
 from tokenpose.data.coco_faults import find_faults
 from tokenpose.data.coco_records import read_sections
@@ -27,14 +27,16 @@ def read_coco(path: str | Path, category: str | None = None) -> Samples:
     return to_samples(read_columns(path, category))
 
 
-def read_columns(path: str | Path, category: str | None = None) -> CocoColumns:
+def read_columns(path: str | Path, category: str | None = None, *, annotated: bool = True) -> CocoColumns:
     """A COCO keypoint file's images and the annotations of one category, and everything that is wrong with them.
 
+    Unless it must be ``annotated``, a file may list images only; its category "person" then has COCO's keypoints.
     Raises FileNotFoundError, and ValueError for a file that is not COCO keypoint JSON or has no such category.
     """
     path = Path(path)
-    images, annotations, categories = read_sections(path)
-    position, chosen = choose_category(categories, category, path)
+    images, annotations, categories = read_sections(path, annotated=annotated)
+    choose = choose_category if annotated or annotations.ids else choose_predicted_category
+    position, chosen = choose(categories, category, path)
     skeleton, faults = read_skeleton(chosen, position, path)
     columns = select_columns(path, images, annotations, chosen, skeleton)
     return replace(columns, faults=(*faults, *find_faults(images, annotations, categories, columns)))

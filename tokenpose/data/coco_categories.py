@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenpose.data.faults import Fault
-from tokenpose.skeletons import Skeleton
+from tokenpose.skeletons import COCO, Skeleton
 
 
 def choose_category(categories: Sequence[Any], name: str | None, path: str | Path) -> tuple[int, Mapping[str, Any]]:
@@ -27,6 +27,23 @@ def choose_category(categories: Sequence[Any], name: str | None, path: str | Pat
     if "id" not in category:
         raise ValueError(f"{path}: category {category.get('name')} has no id")
     return fitting[0], category
+
+
+def choose_predicted_category(
+    categories: Sequence[Any], name: str | None, path: str | Path
+) -> tuple[int, Mapping[str, Any]]:
+    """The same for a file that only lists images: if no category has keypoints, "person" has COCO's.
+
+    COCO's own lists of images, image_info_test-dev2017.json for example, don't have the keypoints of their categories.
+    """
+    people = [row for row, entry in enumerate(categories) if isinstance(entry, dict) and entry.get("name") == "person"]
+    has_keypoints = any(isinstance(entry, dict) and entry.get("keypoints") for entry in categories)
+    if has_keypoints or name not in (None, "person") or len(people) != 1:
+        return choose_category(categories, name, path)
+    (row,) = people
+    completed = list(categories)
+    completed[row] = {**categories[row], "keypoints": list(COCO.keypoints), "skeleton": []}
+    return choose_category(completed, "person", path)
 
 
 def name_categories(categories: Iterable[Any]) -> str:

@@ -54,6 +54,11 @@ class CocoColumns:
         return len(self.positions)
 
     @property
+    def lists_images_only(self) -> bool:
+        """Whether the file has no annotations at all, of any category."""
+        return not len(self) and not self.other_categories
+
+    @property
     def is_labeled(self) -> Bool[np.ndarray, " rows"]:
         """Which annotations have a keypoint with v above 0."""
         return np.asarray((self.keypoints[..., 2] > 0).any(axis=1))

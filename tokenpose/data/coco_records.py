@@ -168,8 +168,8 @@ def _position_array(values: Any) -> "array[float] | None":
     return array("d", values) if near or all(map(_is_position, values)) else None
 
 
-def read_sections(path: Path) -> tuple[ImageRecords, AnnotationRecords, list[Any]]:
-    """A file's images, annotations and categories.
+def read_sections(path: Path, *, annotated: bool = True) -> tuple[ImageRecords, AnnotationRecords, list[Any]]:
+    """A file's images, annotations and categories; unless it must be ``annotated``, a file may lack annotations.
 
     Raises FileNotFoundError, and ValueError for a file that is not JSON or lacks one of the three lists.
     """
@@ -184,6 +184,8 @@ def read_sections(path: Path) -> tuple[ImageRecords, AnnotationRecords, list[Any
             take = takers[name]
             for record in records:
                 take(record)
+    if not annotated:
+        missing.pop("annotations", None)
     if missing:
         raise ValueError(f"{path} is not a COCO keypoint file: it has no {', '.join(missing)}")
     return images, annotations, categories

@@ -209,7 +209,7 @@ def _read_matlab(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"reading {path} needs scipy: pip install scipy") from error
+        raise ModuleNotFoundError(f'reading {path} needs scipy: pip install "tokenpose[mpii]"') from error
     try:
         content = loadmat(path, variable_names=FIELDS)
     except (MatReadError, NotImplementedError, ValueError, TypeError) as error:

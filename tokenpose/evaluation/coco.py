@@ -19,6 +19,7 @@ from tokenpose.geometry.boxes import center_and_scale
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """In pycocotools' order."""
 COUNTED_SCORE = 0.2  # keypoints with a lower score don't count in a person's, as published
+DECIMALS = 4  # of coordinates and scores; more would be below float32's resolution, and double a results file
 MOST_PER_IMAGE = 20  # of COCO's keypoint evaluation
 
 
@@ -73,29 +74,28 @@ def make_results(
 ) -> list[dict[str, Any]]:
     """Records of a COCO results file, with scores of poses; poses that are too similar to a better one are removed.
 
-    A pose with a keypoint that isn't a finite number is no prediction.
+    Each keypoint has its own score as third number. A pose with a keypoint or a score that isn't a finite number is no
+    prediction.
     """
     scores, areas = person_scores(predicted.scores, boxes.scores), padded_areas(boxes.boxes, framing)
     keypoints = predicted.keypoints.astype(np.float64)
-    is_finite: Any = np.isfinite(keypoints).all(axis=(1, 2))
+    triples = np.concatenate((keypoints, predicted.scores[..., None]), axis=2)
+    is_finite: Any = np.isfinite(triples).all(axis=(1, 2))
     records = []
     for everybody in by_image(boxes.image_index):
         people = everybody[is_finite[everybody]]
         poses = keypoints[people], scores[people], areas[people], sigmas
         kept = oks_nms(*poses, nms) if soft_nms is None else soft_oks_nms(*poses, soft_nms, MOST_PER_IMAGE)
         image = truth.image_ids[boxes.image_index[everybody[0]]]
-        records += [_record(keypoints[person], scores[person], image, truth.category["id"]) for person in people[kept]]
+        records += [_record(triples[person], scores[person], image, truth.category["id"]) for person in people[kept]]
     return records
 
 
-def _record(
-    keypoints: Float[np.ndarray, "keypoints 2"], score: float, image_id: Any, category_id: Any
-) -> dict[str, Any]:
-    triples = np.concatenate((keypoints, np.ones((len(keypoints), 1))), axis=1)
+def _record(triples: Float[np.ndarray, "keypoints 3"], score: float, image_id: Any, category_id: Any) -> dict[str, Any]:
     return {
         "image_id": image_id,
         "category_id": category_id,
-        "keypoints": triples.ravel().tolist(),
+        "keypoints": triples.round(DECIMALS).ravel().tolist(),
         "score": float(score),
     }
 

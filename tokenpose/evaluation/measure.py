@@ -1,9 +1,9 @@
-"""A whole evaluation: it measures what applies to the data, and says what doesn't."""
+"""A whole evaluation: it measures what applies to the data, writes the predictions, and says what is left out."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from tokenpose.data.sigmas import SHARE_OF_BOX, estimate_sigmas
 from tokenpose.data.sources import Source
 from tokenpose.evaluation.coco import CocoResult, make_results, measure_coco
 from tokenpose.evaluation.detections import read_detections
-from tokenpose.evaluation.ground_truth import IGNORED, GroundTruth, make_ground_truth
+from tokenpose.evaluation.ground_truth import IGNORED, GroundTruth
 from tokenpose.evaluation.pck import (
     EpeResult,
     PckhResult,
@@ -25,11 +25,13 @@ from tokenpose.evaluation.pck import (
     pckh,
     person_errors,
 )
+from tokenpose.evaluation.plan import Plan, make_plan
 from tokenpose.evaluation.processes import Processes
 from tokenpose.evaluation.result import Evaluation
-from tokenpose.evaluation.run import BoxesToPredict, PredictedKeypoints, PredictMany, predict_boxes, shared_keypoints
-from tokenpose.evaluation.settings import EvaluationSettings, Metric
-from tokenpose.evaluation.units import choose_unit, has_head
+from tokenpose.evaluation.results import describe_results, write_results
+from tokenpose.evaluation.run import BoxesToPredict, PredictedKeypoints, PredictMany, predict_boxes
+from tokenpose.evaluation.settings import EvaluationSettings
+from tokenpose.evaluation.units import choose_unit
 
 
 def measure(
@@ -44,22 +46,27 @@ def measure(
 ) -> Evaluation:
     """Every figure that the settings ask for, of the people of the annotation file ``data``.
 
-    ``columns``: what ``samples`` were made from, if the file is COCO's. Raises ValueError for a metric that was asked
-    for by name and doesn't apply, and where none applies.
+    ``columns``: what ``samples`` were made from, if the file is COCO's. The main process writes the results. Raises
+    what `make_plan` raises before anything is predicted.
     """
-    if not len(samples):
-        raise ValueError(f"{data} has no labeled people; left out: {samples.left_out}")
-    shared = shared_keypoints(framing.skeleton, samples)
-    truth = make_ground_truth(columns) if columns is not None and settings.may("coco") else None
-    refused = {name: reason for name, reason in _refuse(data, samples, shared, truth, settings) if settings.may(name)}
-    metrics = _choose_metrics(refused, settings)
+    processes = processes or Processes()
+    plan = make_plan(framing.skeleton, data, samples, columns, settings)
     boxes, left_out = BoxesToPredict.of_samples(samples), dict[str, int]()
-    if settings.boxes is not None and truth is not None:
-        boxes, left_out = read_detections(settings.boxes, settings.box_threshold, truth)
+    if settings.boxes is not None and plan.truth is not None:
+        boxes, left_out = read_detections(settings.boxes, settings.box_threshold, plan.truth)
     predicted = predict_boxes(predict_many, boxes, samples, source, framing.skeleton, processes, settings.batch_size)
-    coco = _coco(boxes, predicted, samples, truth, framing, settings) if truth and "coco" in metrics else None
-    labeled = settings.boxes is None
-    figures = _compare(predicted, samples, shared, settings, metrics) if labeled else _Compared()
+    records = None if plan.truth is None else _make_records(boxes, predicted, plan.truth, samples, framing, settings)
+    written = ""
+    if settings.results is not None:
+        written = describe_results(settings.results, records, samples)
+        if processes.is_main:
+            write_results(settings.results, records, predicted, samples)
+    coco = None
+    if plan.truth is not None and records is not None and "coco" in plan.metrics:
+        coco = _coco(records, plan.truth, samples, settings)
+    figures = (
+        _compare(predicted, samples, plan, settings) if plan.is_labeled and settings.boxes is None else _Compared()
+    )
     return Evaluation(
         data=data.name,
         people=len(samples),
@@ -69,52 +76,29 @@ def measure(
         flip_test=settings.flip_test,
         decoder=settings.decoder,
         coco=coco,
-        notes=tuple(_note(refused, samples, shared, truth if coco else None, left_out, settings)),
+        notes=tuple(_note(plan, samples, left_out, settings, written)),
         **vars(figures),
     )
 
 
-def _choose_metrics(refused: Mapping[Metric, str], settings: EvaluationSettings) -> set[Metric]:
-    """The metrics that apply. Raises ValueError where one was asked for that doesn't, and where none does."""
-    metrics = {name for name in get_args(Metric) if settings.may(name)} - refused.keys()
-    for name, reason in refused.items():
-        if settings.wants(name) or not metrics:
-            raise ValueError(reason)
-    return metrics
-
-
-def _refuse(
-    data: Path, samples: Samples, shared: Collection[str], truth: GroundTruth | None, settings: EvaluationSettings
-) -> Iterator[tuple[Metric, str]]:
-    """The metrics that don't apply, and why."""
-    unknown = [name for name in samples.skeleton.keypoints if name not in shared]
-    if truth is None:
-        yield "coco", f"COCO's AP needs a COCO keypoint file, which {data} is not"
-    elif unknown:
-        yield "coco", f"COCO's AP needs a model with all the data's keypoints; this one has no {', '.join(unknown)}"
-    if settings.boxes is not None:
-        for metric in (name for name in get_args(Metric) if name != "coco"):
-            yield metric, "PCK, PCKh and EPE need the labeled boxes: a detector's box has no labels to compare with"
-    elif not has_head(samples):
-        yield "pckh", f"PCKh needs MPII's head sizes, or keypoints head_top and upper_neck or neck, and {data} has none"
+def _make_records(
+    boxes: BoxesToPredict,
+    predicted: PredictedKeypoints,
+    truth: GroundTruth,
+    samples: Samples,
+    framing: Framing,
+    settings: EvaluationSettings,
+) -> list[dict[str, Any]]:
+    """What COCO's metrics are computed from, and what a results file holds."""
+    sigmas, _ = _choose_sigmas(samples)
+    return make_results(boxes, predicted, truth, sigmas, framing, settings.nms, settings.soft_nms)
 
 
 def _coco(
-    boxes: BoxesToPredict,
-    predicted: PredictedKeypoints,
-    samples: Samples,
-    truth: GroundTruth,
-    framing: Framing,
-    settings: EvaluationSettings,
+    records: list[dict[str, Any]], truth: GroundTruth, samples: Samples, settings: EvaluationSettings
 ) -> CocoResult:
-    names, known = samples.skeleton.keypoints, samples.skeleton.sigmas
-    origins: tuple[str, ...] = ("skeleton",) * len(names)
-    if known is None:
-        estimated = estimate_sigmas(samples)
-        sigmas, origins = estimated.values, estimated.origins
-    else:
-        sigmas = np.array(known)
-    records = make_results(boxes, predicted, truth, sigmas, framing, settings.nms, settings.soft_nms)
+    names = samples.skeleton.keypoints
+    sigmas, origins = _choose_sigmas(samples)
     hard = f"OKS suppression at {settings.nms:g}"
     return CocoResult(
         figures=measure_coco(truth, records, sigmas),
@@ -124,6 +108,15 @@ def _coco(
         sigmas=dict(zip(names, sigmas.tolist(), strict=True)),
         sigma_origins=dict(zip(names, origins, strict=True)),
     )
+
+
+def _choose_sigmas(samples: Samples) -> tuple[Float[np.ndarray, " keypoints"], tuple[str, ...]]:
+    """The skeleton's sigmas, or estimated ones; and where each comes from."""
+    known = samples.skeleton.sigmas
+    if known is not None:
+        return np.array(known), ("skeleton",) * len(known)
+    estimated = estimate_sigmas(samples)
+    return estimated.values, estimated.origins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,45 +129,44 @@ class _Compared:
     person_errors: Float[np.ndarray, " people"] | None = None
 
 
-def _compare(
-    predicted: PredictedKeypoints,
-    samples: Samples,
-    shared: Collection[str],
-    settings: EvaluationSettings,
-    metrics: Collection[Metric],
-) -> _Compared:
+def _compare(predicted: PredictedKeypoints, samples: Samples, plan: Plan, settings: EvaluationSettings) -> _Compared:
     """On the keypoints that the model has."""
-    visible = samples.visible & np.array([name in shared for name in samples.skeleton.keypoints])
+    visible = samples.visible & np.array([name in plan.shared for name in samples.skeleton.keypoints])
     points = predicted.keypoints, samples.keypoints, visible
     unit = choose_unit(samples, settings.unit)
-    thresholds = settings.pck_thresholds(unit.part) if "pck" in metrics else ()
+    thresholds = settings.pck_thresholds(unit.part) if "pck" in plan.metrics else ()
     return _Compared(
         pck={threshold: pck(*points, samples.skeleton, threshold, unit) for threshold in thresholds},
-        pckh=pckh(*points, samples.skeleton, choose_unit(samples, "head")) if "pckh" in metrics else None,
-        epe=measure_errors(*points, samples.skeleton, unit) if "epe" in metrics else None,
+        pckh=pckh(*points, samples.skeleton, choose_unit(samples, "head")) if "pckh" in plan.metrics else None,
+        epe=measure_errors(*points, samples.skeleton, unit) if "epe" in plan.metrics else None,
         person_errors=person_errors(*points, samples.boxes),
     )
 
 
 def _note(
-    refused: Mapping[Metric, str],
+    plan: Plan,
     samples: Samples,
-    shared: Collection[str],
-    truth: GroundTruth | None,
     left_out: Mapping[str, int],
     settings: EvaluationSettings,
+    written: str,
 ) -> Iterator[str]:
     """What a reader of the figures has to know, a sentence each."""
-    unknown = [name for name in samples.skeleton.keypoints if name not in shared]
-    if "coco" in refused:
-        yield f"left out: {refused['coco']}"
-    if "pck" in refused:
-        yield f"left out: {refused['pck']}"
+    if written:
+        yield written if plan.is_labeled else f"no metrics, since {samples.origin} has no labels; {written}"
+    unknown = [name for name in samples.skeleton.keypoints if name not in plan.shared]
+    if "coco" in plan.refused:
+        yield f"left out: {plan.refused['coco']}"
+    if "pck" in plan.refused:
+        yield f"left out: {plan.refused['pck']}"
     elif unknown:
         yield f"the model has no {', '.join(unknown)}: left out of the figures"
     yield from (f"{count} boxes left out: {reason}" for reason, count in left_out.items())
-    if truth is None:
-        return
+    if plan.truth is not None and "coco" in plan.metrics:
+        yield from _note_completed(plan.truth, samples, settings)
+
+
+def _note_completed(truth: GroundTruth, samples: Samples, settings: EvaluationSettings) -> Iterator[str]:
+    """Who can't be predicted, and which fields of annotations are completed for COCO's metrics."""
     if settings.boxes is None and truth.people > len(samples):
         yield f"{truth.people - len(samples)} labeled people have no box that can be cropped, and count as missed"
     actions = {

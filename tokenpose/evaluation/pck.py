@@ -1,6 +1,6 @@
 """How far predictions are from labels, in pixels and in units of the person's size: PCK, PCKh, end-point error."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,23 @@ from jaxtyping import Float
 from tokenpose.evaluation.settings import PCKH_THRESHOLD
 from tokenpose.evaluation.units import Unit, UnitName, torso_lengths
 from tokenpose.shapes import DistanceArray, KeypointArray, LengthArray, VisibleArray
-from tokenpose.skeletons import MPII, Skeleton
+from tokenpose.skeletons import MPII, Skeleton, words_without_side
 
 AUC_THRESHOLDS = tuple(step / 100 for step in range(51))  # as in MPII's own evaluation
 MPII_LEFT_OUT = ("pelvis", "thorax")  # of PCKh, as published
+GROUPS = {
+    "Head": ("head", "top"),
+    "Shoulder": ("shoulder",),
+    "Elbow": ("elbow",),
+    "Wrist": ("wrist",),
+    "Hip": ("hip",),
+    "Knee": ("knee",),
+    "Ankle": ("ankle",),
+}
+"""The columns of published tables of PCKh, and the words of their keypoints' names without the side."""
+FINE_THRESHOLD = 0.1
+FINE_AS_PUBLISHED = 0.11
+"""Where the published code reads its curve for "Mean@0.1": it takes the 11th step after 0, which is one too far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +55,7 @@ class PckResult:
 
 @dataclass(frozen=True, kw_only=True)
 class PckhResult:
-    """PCKh@0.5, and the area under its curve from 0 to 0.5, in percent."""
+    """PCKh@0.5, the area under its curve from 0 to 0.5, and what published tables have; in percent."""
 
     at_half: PckResult
     auc: float
@@ -50,6 +63,13 @@ class PckhResult:
     auc_per_keypoint: dict[str, float]
     keypoints_left_out: tuple[str, ...] = ()
     """MPII's pelvis and thorax, as published."""
+    groups: dict[str, float]
+    """PCKh@0.5 by the columns of published tables, Head, Shoulder, ..., those of which the skeleton has keypoints: the
+    mean of left and right, NaN where either is."""
+    mean_at_0_1: float
+    """At 0.1 of the head, pooled."""
+    mean_at_0_11: float
+    """At 0.11 of the head: what the published code, and so published tables, call Mean@0.1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +127,7 @@ def pck(
 def pckh(
     predicted: KeypointArray, keypoints: KeypointArray, visible: VisibleArray, skeleton: Skeleton, head: Unit
 ) -> PckhResult:
-    """PCKh@0.5 and its area under the curve; of MPII's skeleton without pelvis and thorax, as published."""
+    """PCKh@0.5, its area under the curve and groups; of MPII's skeleton without pelvis and thorax, as published."""
     left_out = MPII_LEFT_OUT if skeleton.keypoints == MPII.keypoints else ()
     counted = visible & np.array([name not in left_out for name in skeleton.keypoints])
     curve = [pck(predicted, keypoints, counted, skeleton, threshold, head) for threshold in AUC_THRESHOLDS]
@@ -118,7 +138,19 @@ def pckh(
             name: _average(np.mean, (point.per_keypoint[name] for point in curve)) for name in skeleton.keypoints
         },
         keypoints_left_out=left_out,
+        groups=group_keypoints(curve[AUC_THRESHOLDS.index(PCKH_THRESHOLD)].per_keypoint),
+        mean_at_0_1=curve[AUC_THRESHOLDS.index(FINE_THRESHOLD)].mean,
+        mean_at_0_11=curve[AUC_THRESHOLDS.index(FINE_AS_PUBLISHED)].mean,
     )
+
+
+def group_keypoints(per_keypoint: Mapping[str, float]) -> dict[str, float]:
+    """The mean figure of each of `GROUPS` that has keypoints, told by their names; NaN where one of them is NaN."""
+    found = {
+        group: [figure for name, figure in per_keypoint.items() if words_without_side(name) == words]
+        for group, words in GROUPS.items()
+    }
+    return {group: sum(figures) / len(figures) for group, figures in found.items() if figures}
 
 
 def measure_errors(

@@ -15,6 +15,7 @@ from tokenpose.evaluation.pck import EpeResult, Errors, PckhResult, PckResult
 
 POOLED = "all"
 """The row of the figures over all keypoints."""
+_NAMES_IN_JSON = {"mean_at_0_1": "mean_at_0.1", "mean_at_0_11": "mean_at_0.11"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class Evaluation:
         """Plain values, ready for JSON: None for a figure that isn't known."""
         plain = asdict(self) | {"pck": [asdict(result) for result in self.pck.values()]}
         del plain["person_errors"]
+        if plain["pckh"] is not None:
+            plain["pckh"] = {_NAMES_IN_JSON.get(name, name): value for name, value in plain["pckh"].items()}
         return _without_nan(plain)
 
     def to_json(self) -> str:
@@ -66,8 +69,11 @@ class Evaluation:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
-        """A row for each keypoint, and one for all, which has AP and AR too; a figure that isn't known stays empty."""
-        columns = [*self._columns(), *self._coco_columns()]
+        """A row for each keypoint, and one for all, which has AP, AR and PCKh's groups too.
+
+        A figure that isn't known stays empty.
+        """
+        columns = [*self._columns(), *self._coco_columns(), *self._group_columns()]
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["keypoint", *(column.title for column in columns)])
@@ -81,6 +87,7 @@ class Evaluation:
         parts = [self._head(), *self._coco_lines()]
         if columns:
             parts.append("\n".join([*_draw(self._rows(), columns), "", *self._units()]))
+        parts += self._group_lines()
         if self.notes:
             parts.append("\n".join(f"note: {note}" for note in self.notes))
         return "\n\n".join(parts)
@@ -88,7 +95,8 @@ class Evaluation:
     def _head(self) -> str:
         looked_at = "labeled boxes" if self.boxes == "labeled" else f"{self.box_count} boxes of {self.boxes}"
         flip = ", flip test" if self.flip_test else ""
-        return f"{self.data}: {self.people} people, {looked_at} in {self.images} images, decoder {self.decoder}{flip}"
+        people = f"{self.people} people, " if self.people else ""
+        return f"{self.data}: {people}{looked_at} in {self.images} images, decoder {self.decoder}{flip}"
 
     def _coco_lines(self) -> list[str]:
         if self.coco is None:
@@ -97,6 +105,20 @@ class Evaluation:
         title = f"COCO: OKS with {self.coco.describe_sigmas()}; {self.coco.suppression}; {self.coco.people} people"
         names = "  ".join(f"{name:>5}" for name in figures)
         return [f"{title}\n{names}\n" + "  ".join(f"{_write(figure, 3):>5}" for figure in figures.values())]
+
+    def _group_lines(self) -> list[str]:
+        """PCKh as published tables have it: a line of groups."""
+        if self.pckh is None or not self.pckh.groups:
+            return []
+        figures = {**self.pckh.groups, "Mean": self.pckh.at_half.mean, "Mean@0.1": self.pckh.mean_at_0_1}
+        names = "  ".join(f"{name:>6}" for name in figures)
+        line = "  ".join(f"{_write(figure, 2):>{max(6, len(name))}}" for name, figure in figures.items())
+        table = f"PCKh@{self.pckh.at_half.threshold:g} by groups\n{names}\n{line}"
+        if self.pckh.keypoints_left_out:
+            table += (
+                f"\nMean@0.1 in published tables is read at 0.11, which gives {_write(self.pckh.mean_at_0_11, 2)} here"
+            )
+        return [table]
 
     def _units(self) -> list[str]:
         """What the columns are relative to, and how many people have no such length."""
@@ -140,6 +162,16 @@ class Evaluation:
     def _coco_columns(self) -> list[Column]:
         figures = {} if self.coco is None else self.coco.figures
         return [Column(title=name, values={POOLED: figure}, decimals=3) for name, figure in figures.items()]
+
+    def _group_columns(self) -> list[Column]:
+        if self.pckh is None:
+            return []
+        figures = {
+            **{f"PCKh {group}": figure for group, figure in self.pckh.groups.items()},
+            "PCKh@0.1": self.pckh.mean_at_0_1,
+            "PCKh@0.11": self.pckh.mean_at_0_11,
+        }
+        return [Column(title=name, values={POOLED: figure}, decimals=2) for name, figure in figures.items()]
 
 
 def _each(epe: EpeResult, figure: str) -> dict[str, int | float]:

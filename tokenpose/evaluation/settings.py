@@ -14,6 +14,7 @@ PCK_THRESHOLD = 0.2
 PCKH_THRESHOLD = 0.5
 NMS = 0.9
 SHEET_COUNT = 30
+COCO_SUFFIX, MPII_SUFFIX = ".json", ".mat"  # of files of results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,12 @@ class EvaluationSettings:
     batch_size: int = setting(
         64, help="People in each batch that goes through the network.", panel="Prediction", at_least=1
     )
+    results: Path | None = setting(
+        None,
+        help="Also write the predictions: COCO's results (.json) or MPII's pred.mat. With --boxes also for a COCO file "
+        "that only lists images, such as test-dev's.",
+        panel="Output", metavar="FILE",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -77,6 +84,10 @@ class EvaluationSettings:
             raise ValueError(
                 "boxes of a detector allow only the metric coco: pck, pckh and epe compare each person with their own "
                 f"labels; got {', '.join(self.metrics or ())}"
+            )
+        if self.results is not None and self.results.suffix.lower() not in (COCO_SUFFIX, MPII_SUFFIX):
+            raise ValueError(
+                f"results must be a {COCO_SUFFIX} file, or a {MPII_SUFFIX} file for MPII's data; got {self.results}"
             )
         self._refuse_unused("thresholds", self.thresholds, ("pck",))
         self._refuse_unused("unit", self.unit, ("pck", "epe"))

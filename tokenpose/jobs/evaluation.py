@@ -1,7 +1,7 @@
 """Evaluation of a model on annotation files: people, images, predictor and metrics put together."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,9 @@ def evaluate(
       suppression instead. Sigmas are the skeleton's. If it has none they are estimated
       (`tokenpose.data.sigmas.estimate_sigmas`), and the result says so.
     - ``flip_test``, ``decoder`` and ``batch_size``: as in `tokenpose.PosePredictor`.
+    - ``results``: a file to which the predictions are also written, before any metric is computed: a .json file of COCO
+      results for COCO data, MPII's pred.mat for MPII data. Data without labels, which are COCO files that only list
+      images (with ``boxes``) and MPII files without joints, are predicted and not measured.
 
     ``category``: required if several categories of a COCO file have keypoints. ``rename``: other names for the
     keypoints of the file, {"throat": "neck"}, as in training; the metrics use the new names.
@@ -85,8 +88,11 @@ def evaluate_with(
     if sheet is not None and sheet.sheet is not None and settings.boxes is not None:
         raise ValueError("a sheet shows people in their labeled boxes, and can't be drawn with boxes of a detector")
     predictor = PosePredictor(model, settings.decoder, settings.flip_test)
-    people, columns = read_with_columns(data, category, ground_truth)
+    _refuse_overwriting(settings.results, (data, settings.boxes, ground_truth))
+    people, columns = read_with_columns(data, category, ground_truth, annotated=False)
     people = rename_keypoints(people, rename or {})
+    if sheet is not None and sheet.sheet is not None and not people.visible.any():
+        raise ValueError(f"a sheet shows labels beside predictions, and {data} has no labels")
     source, processes = ImageSource(images), join_processes()
     predict_many = _predict_many(predictor, settings.batch_size)
     result = measure(predict_many, model.spec, Path(data), people, source, settings, processes, columns)
@@ -129,6 +135,13 @@ def measure_validation(
     sigmas = np.array(samples.skeleton.sigmas)
     records = make_results(boxes, predicted, truth, sigmas, model.spec)
     return shares, measure_coco(truth, records, sigmas)["AP"]
+
+
+def _refuse_overwriting(results: Path | None, read: Iterable[str | Path | None]) -> None:
+    """Raise ValueError where the file of results is one that is read."""
+    for path in read:
+        if results is not None and path is not None and results.resolve() == Path(path).resolve():
+            raise ValueError(f"results would overwrite {path}, which is read; choose another file")
 
 
 def _predict_many(predictor: PosePredictor, batch_size: int) -> PredictMany:
