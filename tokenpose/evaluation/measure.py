@@ -26,10 +26,12 @@ from tokenpose.evaluation.pck import (
     person_errors,
 )
 from tokenpose.evaluation.processes import Processes
+from tokenpose.evaluation.reliability import Reliability, find_correct, measure_reliability
 from tokenpose.evaluation.result import Evaluation
 from tokenpose.evaluation.run import BoxesToPredict, PredictedKeypoints, PredictMany, predict_boxes, shared_keypoints
 from tokenpose.evaluation.settings import EvaluationSettings, Metric
 from tokenpose.evaluation.units import choose_unit, has_head
+from tokenpose.shapes import VisibleArray
 
 
 def measure(
@@ -41,17 +43,19 @@ def measure(
     settings: EvaluationSettings,
     processes: Processes | None = None,
     columns: CocoColumns | None = None,
+    is_calibrated: bool = False,
 ) -> Evaluation:
     """Every figure that the settings ask for, of the people of the annotation file ``data``.
 
-    ``columns``: what ``samples`` were made from, if the file is COCO's. Raises ValueError for a metric that was asked
-    for by name and doesn't apply, and where none applies.
+    ``columns``: what ``samples`` were made from, if the file is COCO's. ``is_calibrated``: scores are probabilities.
+    Raises ValueError for a metric that was asked for by name and doesn't apply, and where none applies.
     """
     if not len(samples):
         raise ValueError(f"{data} has no labeled people; left out: {samples.left_out}")
     shared = shared_keypoints(framing.skeleton, samples)
     truth = make_ground_truth(columns) if columns is not None and settings.may("coco") else None
-    refused = {name: reason for name, reason in _refuse(data, samples, shared, truth, settings) if settings.may(name)}
+    reasons = _refuse(data, samples, shared, truth, settings, is_calibrated)
+    refused = {name: reason for name, reason in reasons if settings.may(name)}
     metrics = _choose_metrics(refused, settings)
     boxes, left_out = BoxesToPredict.of_samples(samples), dict[str, int]()
     if settings.boxes is not None and truth is not None:
@@ -84,7 +88,12 @@ def _choose_metrics(refused: Mapping[Metric, str], settings: EvaluationSettings)
 
 
 def _refuse(
-    data: Path, samples: Samples, shared: Collection[str], truth: GroundTruth | None, settings: EvaluationSettings
+    data: Path,
+    samples: Samples,
+    shared: Collection[str],
+    truth: GroundTruth | None,
+    settings: EvaluationSettings,
+    is_calibrated: bool,
 ) -> Iterator[tuple[Metric, str]]:
     """The metrics that don't apply, and why."""
     unknown = [name for name in samples.skeleton.keypoints if name not in shared]
@@ -95,7 +104,10 @@ def _refuse(
     if settings.boxes is not None:
         for metric in (name for name in get_args(Metric) if name != "coco"):
             yield metric, "PCK, PCKh and EPE need the labeled boxes: a detector's box has no labels to compare with"
-    elif not has_head(samples):
+        return
+    if not is_calibrated:
+        yield "ece", "ECE needs scores that are probabilities: calibrate the model for this image size and flip test"
+    if not has_head(samples):
         yield "pckh", f"PCKh needs MPII's head sizes, or keypoints head_top and upper_neck or neck, and {data} has none"
 
 
@@ -133,6 +145,7 @@ class _Compared:
     pck: Mapping[float, PckResult] = field(default_factory=dict)
     pckh: PckhResult | None = None
     epe: EpeResult | None = None
+    reliability: Reliability | None = None
     person_errors: Float[np.ndarray, " people"] | None = None
 
 
@@ -152,8 +165,13 @@ def _compare(
         pck={threshold: pck(*points, samples.skeleton, threshold, unit) for threshold in thresholds},
         pckh=pckh(*points, samples.skeleton, choose_unit(samples, "head")) if "pckh" in metrics else None,
         epe=measure_errors(*points, samples.skeleton, unit) if "epe" in metrics else None,
+        reliability=_measure_scores(predicted, samples, visible) if "ece" in metrics else None,
         person_errors=person_errors(*points, samples.boxes),
     )
+
+
+def _measure_scores(predicted: PredictedKeypoints, samples: Samples, visible: VisibleArray) -> Reliability:
+    return measure_reliability(predicted.scores, find_correct(predicted.keypoints, samples), visible)
 
 
 def _note(

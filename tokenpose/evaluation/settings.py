@@ -6,7 +6,7 @@ from typing import Literal
 
 from tokenpose.data.settings import check_settings, setting
 
-Metric = Literal["coco", "pck", "pckh", "epe"]
+Metric = Literal["coco", "pck", "pckh", "epe", "ece"]
 UnitName = Literal["torso", "head", "box"]
 SheetOrder = Literal["file", "worst"]
 
@@ -66,6 +66,11 @@ class EvaluationSettings:
     batch_size: int = setting(
         64, help="People in each batch that goes through the network.", panel="Prediction", at_least=1
     )
+    plot: Path | None = setting(
+        None,
+        help="Plot the reliability of a calibrated model's scores to this file.",
+        panel="Output", metavar="FILE.png",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -75,11 +80,12 @@ class EvaluationSettings:
             raise ValueError(f"give nms or soft_nms, not both; got {self.nms} and {self.soft_nms}")
         if self.boxes is not None and set(self.metrics or ()) - {"coco"}:
             raise ValueError(
-                "boxes of a detector allow only the metric coco: pck, pckh and epe compare each person with their own "
-                f"labels; got {', '.join(self.metrics or ())}"
+                "boxes of a detector allow only the metric coco: the others compare each person with their own labels; "
+                f"got {', '.join(self.metrics or ())}"
             )
         self._refuse_unused("thresholds", self.thresholds, ("pck",))
         self._refuse_unused("unit", self.unit, ("pck", "epe"))
+        self._refuse_unused("plot", self.plot, ("ece",))
 
     def _refuse_unused(self, name: str, value: object, needed: tuple[Metric, ...]) -> None:
         """Raise ValueError for a setting of metrics that aren't reported."""
@@ -91,8 +97,9 @@ class EvaluationSettings:
             raise ValueError(f"{name} needs the metric {' or '.join(needed)}; got {', '.join(self.metrics or ())}")
 
     def wants(self, metric: Metric) -> bool:
-        """Whether the metric was asked for by name; if not and ``metrics`` is None, it is measured where it applies."""
-        return self.metrics is not None and metric in self.metrics
+        """Whether the metric was asked for, by name or by a plot of it; if not and ``metrics`` is None, it is measured
+        where it applies."""
+        return (self.metrics is not None and metric in self.metrics) or (metric == "ece" and self.plot is not None)
 
     def may(self, metric: Metric) -> bool:
         """Whether the metric is measured where it applies."""

@@ -115,6 +115,9 @@ def train_model(
     batches = make_batches(data, model.spec, settings, accelerator)
     folder = RunFolder(output, settings, _identity(model, data, start), _made_of(data, start))
     total = settings.epochs * batches.batch_count
+    if model.calibration is not None:
+        logger.info("training changes the heatmaps: the calibration is dropped")
+        model.calibration = None
     network = _supervise(model, settings)
     step = TrainingStep(network, settings, accelerator, model.spec.grid_size, total, folder.advise)
 
