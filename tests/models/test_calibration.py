@@ -1,7 +1,9 @@
 """Calibrations: values, their JSON, and their way through weights files, copies and changed models."""
 
 import copy
+import json
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tokenpose.deploy.optimization import optimize
-from tokenpose.models.calibration import Calibration, ScoreMap, apply_curves
+from tokenpose.models.calibration import Calibration, Curves, ScoreMap, apply_curves, read_log_odds
 from tokenpose.models.carry_over import load_weights
 from tokenpose.models.create import create_model
 from tokenpose.models.spec import ModelSpec
@@ -23,13 +25,14 @@ SIZE = (64, 48)
 
 
 def calibration(names, sizes=(SIZE,)) -> Calibration:
-    """A curve for each keypoint, of slope 2, 3, ... and offset -1; lower with the flip test."""
+    """Slopes 2, 3, ... and offsets -1, with the flip test -2."""
     return Calibration(
         maps=tuple(
             ScoreMap(
                 image_size=size,
                 flip_test=flip_test,
-                curves={name: (2.0 + row, -1.0 - flip_test) for row, name in enumerate(names)},
+                knots=((0.0, -1.0), (0.5, 0.0), (1.0, 2.0)),
+                lines={name: (2.0 + row, -1.0 - flip_test) for row, name in enumerate(names)},
                 data="val.json",
             )
             for size in sizes
@@ -45,19 +48,28 @@ def calibrated(tiny, build) -> TokenPose:
     return model
 
 
-def test_probability_is_the_logistic_function_of_the_peak():
+def test_log_odds_are_linear_between_knots_and_go_on_with_the_mean_slope():
+    knots = ((0.2, -1.0), (0.4, 1.0), (0.6, 1.0))  # from the first to the last: 5 a peak of 1
+    peaks = np.float32([0.0, 0.2, 0.3, 0.5, 0.6, 1.0])
+    np.testing.assert_allclose(read_log_odds(peaks, knots), [-2, -1, 0, 1, 1, 3], atol=1e-6)
+    assert read_log_odds(np.float32([-5, 5]), ((0.2, 3.0),)).tolist() == [3, 3]
+
+
+def test_probability_is_the_logistic_function_of_a_keypoints_log_odds():
     peaks = np.float32([[0.5, 0.5], [0.0, 1e9], [-1e9, 0.25]])
-    found = apply_curves(peaks, [(4.0, -2.0), (0.0, 0.0)])
+    found = apply_curves(peaks, Curves(((0.0, -2.0), (1.0, 2.0)), ((1.0, 0.0), (0.0, -1.0))))
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, [[0.5, 0.5], [1 / (1 + np.exp(2)), 0.5], [0, 0.5]], atol=1e-6)
+    low = 1 / (1 + np.exp(1))
+    np.testing.assert_allclose(found, [[0.5, low], [1 / (1 + np.exp(2)), low], [0, low]], atol=1e-6)
 
 
 def test_probabilities_rise_with_the_peak_and_stay_from_0_to_1():
     peaks = np.linspace(-5, 5, 101, dtype=np.float32)[:, None]
-    for curve in ((0.0, 3.0), (0.5, -1.0), (1e6, -1e6)):
-        found = apply_curves(peaks, [curve])[:, 0]
-        assert (np.diff(found) >= 0).all()
-        assert ((found >= 0) & (found <= 1)).all()
+    for knots in (((0.0, -1.0), (0.5, 0.0), (1.0, 9.0)), ((0.5, 3.0),), ((0.0, -1e6), (1e-6, 1e6))):
+        for line in ((0.0, 3.0), (0.5, -1.0), (1e6, -1e6)):
+            found = apply_curves(peaks, Curves(knots, (line,)))[:, 0]
+            assert (np.diff(found) >= 0).all()
+            assert ((found >= 0) & (found <= 1)).all()
 
 
 def test_curves_are_matched_by_name():
@@ -69,14 +81,14 @@ def test_curves_are_matched_by_name():
 
 def test_map_is_found_for_its_size_and_flip_test_only():
     found = calibration(["a"])
-    assert found.find(SIZE, flip_test=True).curves["a"] == (2.0, -2.0)
+    assert found.find(SIZE, flip_test=True).lines["a"] == (2.0, -2.0)
     assert found.find((48, 64), flip_test=False) is None
     assert found.describe() == "64x48, 64x48 with flip test"
 
 
 def test_new_maps_replace_those_of_their_kind_and_keep_the_others():
     old = calibration(["a"], sizes=(SIZE, (128, 96)))
-    new = ScoreMap(image_size=SIZE, flip_test=False, curves={"a": (9.0, 0.0)})
+    new = ScoreMap(image_size=SIZE, flip_test=False, knots=((0.0, 0.0),), lines={"a": (9.0, 0.0)})
     added = old.add([new])
     assert len(added.maps) == 4
     assert added.find(SIZE, flip_test=False) == new
@@ -117,7 +129,7 @@ def test_copy_of_a_file_differs_in_its_calibration_only(tmp_path, tiny, build, h
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
     assert (weights.spec, weights.card, weights.calibration) == (tiny, {"samples": 3}, made)
-    with pytest.raises(ValueError, match="a curve for each keypoint of the model and no others; it has nose"):
+    with pytest.raises(ValueError, match="the keypoints of the model and no others; it has nose"):
         copy_with_calibration(path, tmp_path / "b.safetensors", calibration(["nose"]))
     assert not (tmp_path / "b.safetensors").exists()
 
@@ -127,25 +139,37 @@ def test_copies_of_a_model_keep_its_calibration(calibrated):
     assert optimize(calibrated).calibration == calibrated.calibration
 
 
-CURVE = '{"format_version": 1, "maps": [{"image_size": [64, 48], "flip_test": false, "data": "", "curves": {"a": %s}}]}'
+GOOD = {"image_size": [64, 48], "flip_test": False, "knots": [[0, 0], [1, 1]], "lines": {"a": [1, 0]}, "data": ""}
+
+
+def with_map(**changes) -> str:
+    return json.dumps({"format_version": 1, "maps": [{**GOOD, **changes}]})
+
+
 MALFORMED = {
     "a calibration must be JSON": "{",
+    "a calibration must be JSON; got '[[": "[" * 100_000,
     "a calibration must be a JSON object with a list of maps": '{"format_version": 1, "maps": {}}',
     "this calibration has format_version 2; this tokenpose reads 1": '{"format_version": 2, "maps": []}',
     "a calibration has 1 to 64 maps": '{"format_version": 1, "maps": []}',
-    "a map of a calibration must have curves, data, flip_test, image_size": '{"format_version": 1, "maps": [{}]}',
-    "the curve of keypoint 'a' must be a slope of 0 or more and an offset": CURVE % "[-1, 0]",
-    "both up to 1e+06; got (1, 10000000.0)": CURVE % "[1, 1e7]",
-    "both up to 1e+06; got (1, nan)": CURVE % "[1, NaN]",
-    "both up to 1e+06; got (True, 1)": CURVE % "[true, 1]",
-    "both up to 1e+06; got (1,)": CURVE % "[1]",
-    "both up to 1e+06; got 7": CURVE % "7",
-    "image_size must be (height, width) in whole pixels; got (64, 0)": (CURVE % "[1, 0]").replace("48", "0"),
-    "image_size must be (height, width) in whole pixels; got (64, 48.5)": (CURVE % "[1, 0]").replace("48", "48.5"),
-    "flip_test must be true or false; got 1": (CURVE % "[1, 0]").replace("false", "1"),
-    "data must be the name of a file; got 5": (CURVE % "[1, 0]").replace('"data": ""', '"data": 5'),
-    "curves must be a curve for each keypoint; got 5": (CURVE % "[1, 0]").replace('{"a": [1, 0]}', "5"),
-    "a curve for each keypoint of the model and no others; it has b": (CURVE % "[1, 0]").replace('"a"', '"b"'),
+    "a map of a calibration must have data, flip_test, image_size, knots": '{"format_version": 1, "maps": [{}]}',
+    "keypoint 'a' must have a slope of 0 or more and an offset": with_map(lines={"a": [-1, 0]}),
+    "both up to 1e+06; got (1, 10000000.0)": with_map(lines={"a": [1, 1e7]}),
+    "both up to 1e+06; got (1, nan)": with_map(lines={"a": [1, math.nan]}),
+    "both up to 1e+06; got (True, 1)": with_map(lines={"a": [True, 1]}),
+    "both up to 1e+06; got (1,)": with_map(lines={"a": [1]}),
+    "both up to 1e+06; got 7": with_map(lines={"a": 7}),
+    "lines must be slope and offset for each keypoint; got 5": with_map(lines=5),
+    "knots must be 1 to 64 pairs": with_map(knots=[]),
+    "numbers up to 1e+06; got ((0, 'x'),)": with_map(knots=[[0, "x"]]),
+    "numbers up to 1e+06; got 3": with_map(knots=3),
+    "peaks of knots must rise and log odds must not fall; got ((0, 1), (1, 0))": with_map(knots=[[0, 1], [1, 0]]),
+    "peaks of knots must rise and log odds must not fall; got ((1, 0), (1, 1))": with_map(knots=[[1, 0], [1, 1]]),
+    "image_size must be (height, width) in whole pixels; got (64, 0)": with_map(image_size=[64, 0]),
+    "image_size must be (height, width) in whole pixels; got (64, 48.5)": with_map(image_size=[64, 48.5]),
+    "flip_test must be true or false; got 1": with_map(flip_test=1),
+    "data must be the name of a file; got 5": with_map(data=5),
+    "must have the keypoints of the model and no others; it has b": with_map(lines={"b": [1, 0]}),
     "a calibration has at most 1000000 characters; got 1000001": " " * 1_000_001,
 }
 
@@ -181,12 +205,12 @@ def carried(tmp_path, model: TokenPose, sources=None, **changes) -> TokenPose:
     return new
 
 
-def test_keypoints_that_stay_or_are_renamed_keep_their_curves(tmp_path, calibrated):
-    old = calibrated.calibration.maps[0].curves
+def test_keypoints_that_stay_or_are_renamed_keep_their_lines(tmp_path, calibrated):
+    old = calibrated.calibration.maps[0].lines
     fewer = carried(tmp_path, calibrated, skeleton=Skeleton.from_names(["keypoint_3", "keypoint_1"]))
-    assert fewer.calibration.maps[0].curves == {name: old[name] for name in ("keypoint_3", "keypoint_1")}
+    assert fewer.calibration.maps[0].lines == {name: old[name] for name in ("keypoint_3", "keypoint_1")}
     renamed = carried(tmp_path, calibrated, {"crown": "keypoint_4"}, skeleton=Skeleton.from_names(["crown"]))
-    assert renamed.calibration.maps[1].curves == {"crown": (6.0, -2.0)}
+    assert renamed.calibration.maps[1].lines == {"crown": (6.0, -2.0)}
     write_weights(renamed, tmp_path / "again.safetensors")
     assert read_weights(tmp_path / "again.safetensors").calibration == renamed.calibration
 
@@ -195,7 +219,7 @@ def test_model_with_a_new_keypoint_is_not_calibrated_and_the_log_says_so(tmp_pat
     with caplog.at_level(logging.WARNING, "tokenpose"):
         new = carried(tmp_path, calibrated, skeleton=Skeleton.from_names(["keypoint_1", "tail"]))
     assert new.calibration is None
-    assert "the calibration is dropped, and scores are peaks of heatmaps: it has no curve for tail" in caplog.text
+    assert "the calibration is dropped, and scores are peaks of heatmaps: it has none for tail" in caplog.text
 
 
 CHANGES = [{"sigma": 3.0}, {"box_padding": 1.5}, {"heatmap_activation": "softmax"}, {"positions": "sine"}]
@@ -212,7 +236,7 @@ def test_named_model_with_the_files_weights_is_calibrated(tmp_path, calibrated):
     write_weights(calibrated, tmp_path / "a.safetensors")
     save_pretrained(calibrated, tmp_path / "folder")
     again = create_model(f"local-dir:{tmp_path / 'folder'}", keypoints=["keypoint_0"])
-    assert again.calibration.maps[0].curves == {"keypoint_0": (2.0, -1.0)}
+    assert again.calibration.maps[0].lines == {"keypoint_0": (2.0, -1.0)}
 
 
 def test_other_size_keeps_the_maps_of_the_sizes_that_were_fitted(tmp_path, calibrated, caplog):

@@ -1,24 +1,27 @@
-"""Calibration: logistic curves from the peaks of heatmaps to probabilities, fitted to what was correct."""
+"""Calibration: curves from the peaks of heatmaps to probabilities, fitted to what was correct."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 
 from tokenpose.evaluation.reliability import KeypointScores, Reliability, measure_reliability
-from tokenpose.models.calibration import Curve, apply_curves
+from tokenpose.models.calibration import Curves, Pair, apply_curves, read_log_odds
 from tokenpose.shapes import VisibleArray
 
 PRIOR_WEIGHT = 5.0
-"""How strongly a keypoint's curve is held to that of all keypoints, in units of standardized peaks: about as strongly
-as by 25 labels, so that a rarely labeled keypoint has a curve too."""
+"""How strongly a keypoint is held to the log odds of all: about as strongly as by 25 labels, so that a rarely labeled
+keypoint has a curve too."""
+KNOTS, LABELS_A_KNOT = 8, 20
 FOLDS = 2
 MOST_STEPS, LONGEST_STEP = 200, 2.0  # a longer Newton step may overshoot where the curve is flat
 
-Standardized = Float[np.ndarray, " labels"]
-Labels = Shaped[np.ndarray, " labels"]
+Values = Float[np.ndarray, " labels"]
+Labels = Bool[np.ndarray, " labels"]
 Line = Float[np.ndarray, "2"]
+Block = tuple[list[float], float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +63,19 @@ class CalibrationResult:
         return "\n".join(lines)
 
 
-def fit_curves(peaks: KeypointScores, correct: VisibleArray, counted: VisibleArray) -> list[Curve]:
-    """A curve for each keypoint: logistic regression of being correct on the peak (Platt, 1999).
+def fit_curves(peaks: KeypointScores, correct: VisibleArray, counted: VisibleArray) -> Curves:
+    """Curves from peaks to the probability of being correct; none falls. Raises ValueError where nothing is counted.
 
-    Each is held to the curve of all keypoints pooled (`PRIOR_WEIGHT`), and none falls. Raises ValueError where nothing
-    is counted.
+    All keypoints pooled have 8 knots, fitted by isotonic regression. Each keypoint shifts and stretches their log odds,
+    by logistic regression (Platt, 1999) that is held to no change (`PRIOR_WEIGHT`).
     """
     if not counted.any():
         raise ValueError("curves need labeled keypoints; got none")
-    values = peaks.astype(np.float64)
-    mean, deviation = values[counted].mean(), values[counted].std() or 1.0
-    standardized = (values - mean) / deviation
-    pooled = _fit_line(standardized[counted], correct[counted], np.zeros(2), weight=1e-6)
-    curves = []
-    for keypoint in range(peaks.shape[1]):
-        rows = counted[:, keypoint]
-        slope, offset = _fit_line(standardized[rows, keypoint], correct[rows, keypoint], pooled, PRIOR_WEIGHT)
-        curves.append((float(slope / deviation), float(offset - slope * mean / deviation)))
-    return curves
+    knots = _fit_knots(peaks[counted], correct[counted])
+    log_odds = read_log_odds(peaks, knots)
+    rows = [counted[:, keypoint] for keypoint in range(peaks.shape[1])]
+    lines = (_fit_line(log_odds[some, index], correct[some, index]) for index, some in enumerate(rows))
+    return Curves(knots, tuple((float(slope), float(offset)) for slope, offset in lines))
 
 
 def measure_held_out(
@@ -99,25 +97,44 @@ def measure_held_out(
     return measure_reliability(probabilities, correct, counted)
 
 
-def _fit_line(values: Standardized, correct: Labels, prior: Line, weight: float) -> Line:
-    """Slope and offset of the log odds of being correct, near the prior; a slope below 0 becomes 0."""
-    line = _newton(values, correct, prior, weight, with_slope=True)
-    return line if line[0] >= 0 else _newton(values, correct, prior * (0, 1), weight, with_slope=False)
+def _fit_knots(peaks: Values, correct: Labels) -> tuple[Pair, ...]:
+    """Median peak and log odds of the labels between quantiles of the peaks, made to rise."""
+    parts = np.array_split(np.argsort(peaks, kind="stable"), max(1, min(KNOTS, len(peaks) // LABELS_A_KNOT)))
+    medians = [float(np.median(peaks[part])) for part in parts]
+    blocks: list[Block] = []  # medians of the joined parts, correct ones, all
+    for median, part in zip(medians, parts, strict=True):
+        blocks.append(([median], int(correct[part].sum()) + 0.5, len(part) + 1.0))
+        while len(blocks) > 1 and _must_join(*blocks[-2:]):
+            (first, right, count), (second, more_right, more) = blocks[-2:]
+            blocks[-2:] = [(first + second, right + more_right, count + more)]
+    knots = {median: math.log(right / (count - right)) for found, right, count in blocks for median in found}
+    return tuple(knots.items())
 
 
-def _newton(values: Standardized, correct: Labels, prior: Line, weight: float, with_slope: bool) -> Line:
+def _must_join(first: Block, second: Block) -> bool:
+    """Whether the share of correct ones falls, or the peaks are the same."""
+    return first[1] / first[2] >= second[1] / second[2] or first[0][-1] == second[0][0]
+
+
+def _fit_line(log_odds: Values, correct: Labels) -> Line:
+    """Slope and offset of a keypoint's log odds, near (1, 0); a slope below 0 becomes 0."""
+    line = _newton(log_odds, correct, np.array([1.0, 0.0]))
+    return line if line[0] >= 0 else _newton(np.zeros_like(log_odds), correct, np.zeros(2))
+
+
+def _newton(log_odds: Values, correct: Labels, prior: Line) -> Line:
     """Minimize cross entropy + weight / 2 x |line - prior|^2, a convex function.
 
     Labels are moved inwards as in Platt's paper, or the curve of a keypoint that is always correct would be a step.
     """
-    count, right = len(values), int(correct.sum())
+    count, right = len(log_odds), int(correct.sum())
     targets = np.where(correct, (right + 1) / (right + 2), 1 / (count - right + 2))
-    inputs = np.stack((values * with_slope, np.ones(count)), axis=1)
-    line = prior.astype(np.float64)
+    inputs = np.stack((log_odds, np.ones(count)), axis=1)
+    line = prior
     for _ in range(MOST_STEPS):
         probabilities = 1 / (1 + np.exp(-(inputs @ line).clip(-60, 60)))
-        gradient = inputs.T @ (probabilities - targets) + weight * (line - prior)
-        curvature = (inputs * (probabilities * (1 - probabilities))[:, None]).T @ inputs + weight * np.eye(2)
+        gradient = inputs.T @ (probabilities - targets) + PRIOR_WEIGHT * (line - prior)
+        curvature = (inputs * (probabilities * (1 - probabilities))[:, None]).T @ inputs + PRIOR_WEIGHT * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
         line = line - step * min(1.0, LONGEST_STEP / max(np.abs(step).max(), 1e-12))
         if np.abs(step).max() < 1e-9:

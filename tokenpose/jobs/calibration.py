@@ -40,8 +40,8 @@ def calibrate(
     """Make the model's scores probabilities, from 0 to 1: that a keypoint lies within 0.2 torso diameters of its place,
     or, for people whose torso isn't labeled, with a keypoint similarity above 0.5.
 
-    Predicts the labeled people of an annotation file, which the model must not have been trained on, and fits a rising
-    logistic curve from the peak of the heatmap to the probability for each keypoint. They become ``model.calibration``,
+    Predicts the labeled people of an annotation file, which the model must not have been trained on, and fits for each
+    keypoint a rising curve from the peak of the heatmap to the probability. They become ``model.calibration``,
     which `tokenpose.save_pretrained` writes into the weights file, and which `predict`, `evaluate` and
     `attention_maps` use. The result prints how far held-out probabilities are from what is so (ECE).
 
@@ -92,12 +92,13 @@ def _fit(predictor: PosePredictor, people: Samples, source: Source, batch_size: 
     rows = [people.skeleton.index(name) for name in spec.skeleton.keypoints]
     peaks, correct = predicted.scores[:, rows], find_correct(predicted.keypoints, people)[:, rows]
     counted = people.visible[:, rows]
-    curves = dict(zip(spec.skeleton.keypoints, fit_curves(peaks, correct, counted), strict=True))
+    curves = fit_curves(peaks, correct, counted)
+    lines = dict(zip(spec.skeleton.keypoints, curves.lines, strict=True))
     held_out = measure_held_out(peaks, correct, counted, people.image_index)
     size, flip_test, name = spec.image_size, predictor.flip_test, Path(people.origin).name
     return (
         FittedMap(image_size=size, flip_test=flip_test, held_out=held_out),
-        ScoreMap(image_size=size, flip_test=flip_test, curves=curves, data=name),
+        ScoreMap(image_size=size, flip_test=flip_test, knots=curves.knots, lines=lines, data=name),
     )
 
 

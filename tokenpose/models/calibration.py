@@ -1,10 +1,10 @@
 """Calibration: maps from the peak of a heatmap to the probability that its keypoint is correct."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -12,18 +12,35 @@ from jaxtyping import Float
 from tokenpose.files import is_number
 
 FORMAT_VERSION = 1  # of the JSON; raised when a reader of today could misread a file of tomorrow
-MOST_CHARACTERS, MOST_MAPS, LARGEST_SIDE, LARGEST_NUMBER = 1_000_000, 64, 100_000, 1e6
+MOST_CHARACTERS, MOST_MAPS, MOST_KNOTS, LARGEST_SIDE, LARGEST_NUMBER = 1_000_000, 64, 64, 100_000, 1e6
 
-Curve = tuple[float, float]
-"""Slope and offset: the probability is 1 / (1 + exp(-(slope x peak + offset))). The slope is 0 or more."""
+Pair = tuple[float, float]
 Scores = Float[np.ndarray, "people keypoints"]
 
 
-def apply_curves(peaks: Scores, curves: Sequence[Curve]) -> Scores:
-    """Probabilities, from 0 to 1, of peaks of heatmaps; a curve for each keypoint."""
-    slopes, offsets = np.array(curves, dtype=np.float64).reshape(-1, 2).T
-    logits = (peaks.astype(np.float64) * slopes + offsets).clip(-60, 60)  # beyond, float32 has only 0 and 1
-    return (1 / (1 + np.exp(-logits))).astype(peaks.dtype)
+class Curves(NamedTuple):
+    """How peaks become probabilities: log odds of all keypoints, and how each keypoint's differ from them."""
+
+    knots: tuple[Pair, ...]
+    """(peak, log odds) of all keypoints pooled, by rising peaks; linear between two knots, and beyond the ends with
+    the slope from the first knot to the last."""
+    lines: tuple[Pair, ...]
+    """For each keypoint (slope, offset): its log odds are slope x those of all + offset. No slope is below 0."""
+
+
+def read_log_odds(peaks: Float[np.ndarray, "..."], knots: Sequence[Pair]) -> Float[np.ndarray, "..."]:
+    """The log odds of all keypoints at these peaks."""
+    places, log_odds = np.array(knots, dtype=np.float64).T
+    slope = (log_odds[-1] - log_odds[0]) / (places[-1] - places[0]) if len(knots) > 1 else 0.0
+    inside = peaks.astype(np.float64).clip(places[0], places[-1])
+    return np.interp(inside, places, log_odds) + slope * (peaks - inside)
+
+
+def apply_curves(peaks: Scores, curves: Curves) -> Scores:
+    """The probabilities, from 0 to 1, that keypoints with these peaks are correct."""
+    slopes, offsets = np.array(curves.lines, dtype=np.float64).reshape(-1, 2).T
+    log_odds = (read_log_odds(peaks, curves.knots) * slopes + offsets).clip(-60, 60)  # float32 rounds more to 0 or 1
+    return (1 / (1 + np.exp(-log_odds))).astype(peaks.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +52,12 @@ class ScoreMap:
     """(height, width) of the crops."""
     flip_test: bool
     """Whether the heatmaps were averaged with those of the mirrored crop, which lowers their peaks."""
-    curves: Mapping[str, Curve]
-    """By keypoint."""
+    knots: tuple[Pair, ...]
+    """As in `Curves`."""
+    lines: Mapping[str, Pair]
+    """Slope and offset by keypoint."""
     data: str = ""
-    """The annotation file that the curves were fitted on."""
+    """The annotation file that they were fitted on."""
 
     def __post_init__(self) -> None:
         size = self.image_size
@@ -49,14 +68,19 @@ class ScoreMap:
             raise ValueError(f"flip_test must be true or false; got {self.flip_test!r:.80}")
         if not isinstance(self.data, str):
             raise ValueError(f"data must be the name of a file; got {self.data!r:.80}")
-        if not isinstance(self.curves, Mapping):
-            raise ValueError(f"curves must be a curve for each keypoint; got {self.curves!r:.80}")
-        for name, curve in self.curves.items():
-            _check_curve(name, curve)
+        _check_knots(self.knots)
+        if not isinstance(self.lines, Mapping):
+            raise ValueError(f"lines must be slope and offset for each keypoint; got {self.lines!r:.80}")
+        for name, line in self.lines.items():
+            if not _is_pair(line) or line[0] < 0:
+                raise ValueError(
+                    f"keypoint {name!r:.80} must have a slope of 0 or more and an offset, both up to "
+                    f"{LARGEST_NUMBER:g}; got {line!r:.80}"
+                )
 
     def apply(self, peaks: Scores, keypoints: Sequence[str]) -> Scores:
         """The probabilities that keypoints with these peaks are correct."""
-        return apply_curves(peaks, [self.curves[name] for name in keypoints])
+        return apply_curves(peaks, Curves(self.knots, tuple(self.lines[name] for name in keypoints)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +108,8 @@ class Calibration:
         )
 
     def missing(self, keypoints: Sequence[str]) -> list[str]:
-        """The keypoints without a curve in one of the maps."""
-        return [name for name in keypoints if not all(name in entry.curves for entry in self.maps)]
+        """The keypoints that one of the maps lacks."""
+        return [name for name in keypoints if not all(name in entry.lines for entry in self.maps)]
 
     def add(self, maps: Sequence[ScoreMap]) -> "Calibration":
         """The same with new maps, which replace those of their kind."""
@@ -93,11 +117,10 @@ class Calibration:
         return Calibration(maps=tuple(new[kind] for kind in sorted(new)))
 
     def rename(self, sources: Mapping[str, str]) -> "Calibration":
-        """The curves of other keypoints: ``sources`` maps each new name to the name that has its curve here."""
+        """The same for other keypoints: ``sources`` maps each new name to the one that it has here."""
         return Calibration(
             maps=tuple(
-                ScoreMap(**{**vars(entry), "curves": {new: entry.curves[old] for new, old in sources.items()}})
-                for entry in self.maps
+                replace(entry, lines={new: entry.lines[old] for new, old in sources.items()}) for entry in self.maps
             )
         )
 
@@ -124,32 +147,46 @@ class Calibration:
             )
         found = cls(maps=tuple(map(_read_map, values["maps"])))
         for entry in found.maps:
-            if entry.curves.keys() != set(keypoints):
+            if entry.lines.keys() != set(keypoints):
                 raise ValueError(
-                    f"a calibration must have a curve for each keypoint of the model and no others; "
-                    f"it has {', '.join(entry.curves)[:200]}"
+                    f"a calibration must have the keypoints of the model and no others; it has "
+                    f"{', '.join(entry.lines)[:200]}"
                 )
         return found
 
 
 def _read_map(values: Any) -> ScoreMap:
-    names = {"image_size", "flip_test", "curves", "data"}
+    names = {"image_size", "flip_test", "knots", "lines", "data"}
     if not isinstance(values, dict) or values.keys() != names:
         raise ValueError(f"a map of a calibration must have {', '.join(sorted(names))}; got {values!r:.120}")
-    size, curves = values["image_size"], values["curves"]
-    curves = {name: _tuple(curve) for name, curve in curves.items()} if isinstance(curves, dict) else curves
-    return ScoreMap(**{**values, "image_size": _tuple(size), "curves": curves})
+    return ScoreMap(**{name: _tuples(value) for name, value in values.items()})
 
 
-def _tuple(value: Any) -> Any:
-    """JSON's lists as tuples; other values as they are, for the check to refuse."""
-    return tuple(value) if isinstance(value, list) else value
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, down to two levels, as deep as a map has them."""
+    if isinstance(value, dict):
+        return {name: tuple(entry) if isinstance(entry, list) else entry for name, entry in value.items()}
+    return (
+        tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
+        if isinstance(value, list)
+        else value
+    )
 
 
-def _check_curve(name: str, curve: Any) -> None:
-    is_pair = isinstance(curve, tuple) and len(curve) == 2 and all(map(is_number, curve))
-    if not is_pair or curve[0] < 0 or max(map(math.fabs, curve)) > LARGEST_NUMBER:
+def _check_knots(knots: Any) -> None:
+    if not isinstance(knots, tuple) or not 0 < len(knots) <= MOST_KNOTS or not all(map(_is_pair, knots)):
         raise ValueError(
-            f"the curve of keypoint {name!r:.80} must be a slope of 0 or more and an offset, both up to "
-            f"{LARGEST_NUMBER:g}; got {curve!r:.80}"
+            f"knots must be 1 to {MOST_KNOTS} pairs of a peak and log odds, numbers up to {LARGEST_NUMBER:g}; "
+            f"got {knots!r:.80}"
         )
+    for (first, low), (second, high) in pairwise(knots):
+        if first >= second or low > high:
+            raise ValueError(f"peaks of knots must rise and log odds must not fall; got {knots!r:.80}")
+
+
+def _is_pair(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(is_number(number) and abs(number) <= LARGEST_NUMBER for number in value)
+    )

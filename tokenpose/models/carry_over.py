@@ -104,7 +104,7 @@ def carry_over(
 def carry_over_calibration(
     weights: Weights, spec: ModelSpec, sources: Mapping[str, str] | None = None
 ) -> Calibration | None:
-    """The file's calibration for a model of another spec, with the curves of the keypoints that tokens start from.
+    """The file's calibration for a model of another spec, of the keypoints that tokens start from.
 
     It is dropped, with a warning, if a keypoint has none, or if anything but keypoints and image size differs:
     heatmaps then have other peaks.
@@ -115,7 +115,7 @@ def carry_over_calibration(
     reason = ""
     if missing := weights.calibration.missing([*names.values()]):
         lacking = [name for name, source in names.items() if source in missing]
-        reason = f"it has no curve for {', '.join(lacking)}"
+        reason = f"it has none for {', '.join(lacking)}"
     elif _but_for_data(weights.spec, spec) != spec:
         reason = "the model differs from the file's in more than keypoints and image size"
     if reason:
