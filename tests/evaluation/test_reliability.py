@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from tokenpose.evaluation.plots import plot_reliability
 from tokenpose.evaluation.reliability import find_correct, measure_reliability
 from tokenpose.skeletons import Skeleton
 
@@ -81,17 +80,6 @@ def test_scores_that_are_no_probabilities_are_refused(score):
 def test_no_labels_are_refused():
     with pytest.raises(ValueError, match="reliability needs labeled keypoints; got none"):
         measure_reliability(np.float32([[0.5]]), np.array([[True]]), np.array([[False]]))
-
-
-def test_plot_is_a_picture_of_scores_and_shares(tmp_path):
-    from PIL import Image
-
-    scores = np.float32([[0.05, 0.15, 0.95, 1.0]])
-    correct = np.array([[False, True, True, True]])
-    plot_reliability(measure_reliability(scores, correct, all_of(correct)), tmp_path / "plot.png")
-    with Image.open(tmp_path / "plot.png") as picture:
-        assert picture.size == (540, 660)
-        assert len(picture.getcolors(1 << 20)) > 10
 
 
 def test_bodies_have_torsos_of_50_pixels():
