@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from tokenpose.deploy.optimization import optimize
 from tokenpose.models.calibration import Calibration, Curves, ScoreMap, apply_curves, read_log_odds
 from tokenpose.models.carry_over import load_weights
-from tokenpose.models.create import create_model
+from tokenpose.models.create import create_model, find_bundled_file
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import copy_with_calibration, read_weights, save_pretrained, write_weights
 from tokenpose.predictor import PosePredictor
-from tokenpose.skeletons import Skeleton
+from tokenpose.skeletons import LSP, Skeleton
 
 SIZE = (64, 48)
 
@@ -65,7 +65,7 @@ def test_probability_is_the_logistic_function_of_a_keypoints_log_odds():
 
 def test_probabilities_rise_with_the_peak_and_stay_from_0_to_1():
     peaks = np.linspace(-5, 5, 101, dtype=np.float32)[:, None]
-    for knots in (((0.0, -1.0), (0.5, 0.0), (1.0, 9.0)), ((0.5, 3.0),), ((0.0, -1e6), (1e-6, 1e6))):
+    for knots in (((0.0, -1.0), (0.5, 0.0), (1.0, 9.0)), ((0.5, 3.0),), ((0.0, -1e6), (1e-7, 1e6))):
         for line in ((0.0, 3.0), (0.5, -1.0), (1e6, -1e6)):
             found = apply_curves(peaks, Curves(knots, (line,)))[:, 0]
             assert (np.diff(found) >= 0).all()
@@ -163,8 +163,8 @@ MALFORMED = {
     "knots must be 1 to 64 pairs": with_map(knots=[]),
     "numbers up to 1e+06; got ((0, 'x'),)": with_map(knots=[[0, "x"]]),
     "numbers up to 1e+06; got 3": with_map(knots=3),
-    "peaks of knots must rise and log odds must not fall; got ((0, 1), (1, 0))": with_map(knots=[[0, 1], [1, 0]]),
-    "peaks of knots must rise and log odds must not fall; got ((1, 0), (1, 1))": with_map(knots=[[1, 0], [1, 1]]),
+    "by 1e-07 or more, and log odds must not fall; got ((0, 1), (1, 0))": with_map(knots=[[0, 1], [1, 0]]),
+    "peaks of knots must rise, by 1e-07 or more, and log": with_map(knots=[[1, 0], [1 + 1e-12, 1]]),
     "image_size must be (height, width) in whole pixels; got (64, 0)": with_map(image_size=[64, 0]),
     "image_size must be (height, width) in whole pixels; got (64, 48.5)": with_map(image_size=[64, 48.5]),
     "flip_test must be true or false; got 1": with_map(flip_test=1),
@@ -279,6 +279,12 @@ def test_attention_maps_show_the_same_scores_as_a_prediction(calibrated):
 
     shown = attention_maps(calibrated, PHOTO, BOXES[0]).pose.scores
     np.testing.assert_allclose(shown, PosePredictor(calibrated)(PHOTO, BOXES[:1]).scores, rtol=1e-4)
+
+
+def test_bundled_file_is_found_by_its_name_and_names_without_one_are_refused():
+    assert read_weights(find_bundled_file("tokenpose_s_v1")).spec.skeleton == LSP
+    with pytest.raises(LookupError, match=r"there are no bundled weights for tokenpose_b\.coco_256x192"):
+        find_bundled_file("tokenpose_b.coco_256x192")
 
 
 def test_module_needs_no_torch(run_python):

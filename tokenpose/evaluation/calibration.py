@@ -15,6 +15,7 @@ PRIOR_WEIGHT = 5.0
 """How strongly a keypoint is held to the log odds of all: about as strongly as by 25 labels, so that a rarely labeled
 keypoint has a curve too."""
 KNOTS, LABELS_A_KNOT = 8, 20
+DECIMALS = 6  # of what is kept, so that weights files stay small
 FOLDS = 2
 MOST_STEPS, LONGEST_STEP = 200, 2.0  # a longer Newton step may overshoot where the curve is flat
 
@@ -75,7 +76,9 @@ def fit_curves(peaks: KeypointScores, correct: VisibleArray, counted: VisibleArr
     log_odds = read_log_odds(peaks, knots)
     rows = [counted[:, keypoint] for keypoint in range(peaks.shape[1])]
     lines = (_fit_line(log_odds[some, index], correct[some, index]) for index, some in enumerate(rows))
-    return Curves(knots, tuple((float(slope), float(offset)) for slope, offset in lines))
+    return Curves(
+        knots, tuple((round(float(slope), DECIMALS), round(float(offset), DECIMALS)) for slope, offset in lines)
+    )
 
 
 def measure_held_out(
@@ -100,15 +103,17 @@ def measure_held_out(
 def _fit_knots(peaks: Values, correct: Labels) -> tuple[Pair, ...]:
     """Median peak and log odds of the labels between quantiles of the peaks, made to rise."""
     parts = np.array_split(np.argsort(peaks, kind="stable"), max(1, min(KNOTS, len(peaks) // LABELS_A_KNOT)))
-    medians = [float(np.median(peaks[part])) for part in parts]
+    medians = [round(float(np.median(peaks[part])), DECIMALS) for part in parts]
     blocks: list[Block] = []  # medians of the joined parts, correct ones, all
     for median, part in zip(medians, parts, strict=True):
         blocks.append(([median], int(correct[part].sum()) + 0.5, len(part) + 1.0))
         while len(blocks) > 1 and _must_join(*blocks[-2:]):
             (first, right, count), (second, more_right, more) = blocks[-2:]
             blocks[-2:] = [(first + second, right + more_right, count + more)]
-    knots = {median: math.log(right / (count - right)) for found, right, count in blocks for median in found}
-    return tuple(knots.items())
+    log_odds = [round(math.log(right / (count - right)), DECIMALS) for _, right, count in blocks]
+    return tuple(
+        {peak: height for (found, _, _), height in zip(blocks, log_odds, strict=True) for peak in found}.items()
+    )
 
 
 def _must_join(first: Block, second: Block) -> bool:

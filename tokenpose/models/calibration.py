@@ -13,6 +13,7 @@ from tokenpose.files import is_number
 
 FORMAT_VERSION = 1  # of the JSON; raised when a reader of today could misread a file of tomorrow
 MOST_CHARACTERS, MOST_MAPS, MOST_KNOTS, LARGEST_SIDE, LARGEST_NUMBER = 1_000_000, 64, 64, 100_000, 1e6
+SMALLEST_GAP = 1e-7  # between the peaks of two knots; a slope over less could overflow
 
 Pair = tuple[float, float]
 Scores = Float[np.ndarray, "people keypoints"]
@@ -180,8 +181,10 @@ def _check_knots(knots: Any) -> None:
             f"got {knots!r:.80}"
         )
     for (first, low), (second, high) in pairwise(knots):
-        if first >= second or low > high:
-            raise ValueError(f"peaks of knots must rise and log odds must not fall; got {knots!r:.80}")
+        if second - first < SMALLEST_GAP or low > high:
+            raise ValueError(
+                f"peaks of knots must rise, by {SMALLEST_GAP:g} or more, and log odds must not fall; got {knots!r:.80}"
+            )
 
 
 def _is_pair(value: Any) -> bool:
