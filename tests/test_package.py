@@ -19,6 +19,7 @@ PUBLIC_NAMES = [
     "Poses",
     "Skeleton",
     "attention_maps",
+    "calibrate",
     "convert_official",
     "create_model",
     "create_transform",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tokenpose.deploy.optimization import optimize as optimize
     from tokenpose.detection import detect as detect
     from tokenpose.geometry.decode import decode as decode
+    from tokenpose.jobs.calibration import calibrate as calibrate
     from tokenpose.jobs.evaluation import evaluate as evaluate
     from tokenpose.jobs.training import finetune as finetune
     from tokenpose.models.attention import Attention as Attention
@@ -40,6 +41,7 @@ _MODULES = {
     "Poses": "poses",
     "Skeleton": "skeletons",
     "attention_maps": "attention.computation",
+    "calibrate": "jobs.calibration",
     "convert_official": "models.official",
     "create_model": "models.create",
     "create_transform": "transforms",
@@ -68,6 +70,7 @@ __all__ = [
     "Poses",
     "Skeleton",
     "attention_maps",
+    "calibrate",
     "convert_official",
     "create_model",
     "create_transform",

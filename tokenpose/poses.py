@@ -14,8 +14,9 @@ from tokenpose.skeletons import Skeleton
 class Poses:
     """The people of one image, as float32 arrays.
 
-    ``keypoints`` (people, K, 2) as (x, y) in image pixels; ``scores`` (people, K), the peaks of their heatmaps;
-    ``boxes`` (people, 4) as x1, y1, x2, y2: the boxes that were given.
+    ``keypoints`` (people, K, 2) as (x, y) in image pixels; ``scores`` (people, K), the peaks of their heatmaps,
+    or the probabilities that they are correct (`tokenpose.calibrate`); ``boxes`` (people, 4) as x1, y1, x2, y2: the
+    boxes that were given.
     """
 
     keypoints: Float[np.ndarray, "people keypoints 2"]

@@ -6,12 +6,14 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokenpose.boxes import BoxFormat
 from tokenpose.geometry.decode import DECODERS, Decoded, decode
 from tokenpose.geometry.flips import flip_heatmaps, flip_order
-from tokenpose.models.tokenpose import TokenPose
+from tokenpose.models.calibration import ScoreMap
+from tokenpose.models.tokenpose import TokenPose, find_score_map
 from tokenpose.poses import Poses
 from tokenpose.shapes import Crops
 from tokenpose.stream import Found, find_in_order, pair
@@ -23,7 +25,8 @@ logger = logging.getLogger(__name__)
 class PosePredictor:
     """Finds keypoints in images; keep it and call it again. The model is put into eval mode.
 
-    ``decoder`` as in `tokenpose.decode`; ``flip_test`` averages the heatmaps with those of the mirrored crop.
+    ``decoder`` as in `tokenpose.decode`; ``flip_test`` averages the heatmaps with those of the mirrored crop. Scores
+    are the peaks of heatmaps, or the probabilities of a calibrated model (`tokenpose.calibrate`).
 
     Raises LookupError for an unknown decoder, ValueError for a flip test without known flip pairs, TypeError for
     anything but a model.
@@ -40,6 +43,16 @@ class PosePredictor:
         self.model = model.eval()
         self.decoder = decoder
         self.flip_test = flip_test
+        if model.calibration is not None and not self.is_calibrated:
+            logger.warning(
+                "the model is calibrated for %s, not for %dx%d%s: scores are the peaks of heatmaps",
+                model.calibration.describe(), *model.spec.image_size, " with flip test" if flip_test else "",
+            )  # fmt: skip
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether scores are probabilities: the model is calibrated for this image size, with or without flip test."""
+        return self._score_map() is not None
 
     def __call__(self, image: Any, boxes: Any = None, box_format: BoxFormat = "xyxy", batch_size: int = 64) -> Poses:
         """Find the keypoints of the people in the boxes; None: the whole image is one person.
@@ -73,10 +86,18 @@ class PosePredictor:
         cells, scores = (torch.cat(parts) for parts in zip(*decoded, strict=True))
         return Poses(
             keypoints=transform.from_heatmaps(cells, found.matrices).cpu().numpy(),
-            scores=scores.cpu().numpy(),
+            scores=self._to_scores(scores.cpu().numpy()),
             boxes=found.boxes.cpu().numpy(),
             skeleton=skeleton,
         )
+
+    def _to_scores(self, peaks: Float[np.ndarray, "people keypoints"]) -> Float[np.ndarray, "people keypoints"]:
+        """Peaks of heatmaps -> probabilities, if the model is calibrated for them."""
+        score_map = self._score_map()
+        return peaks if score_map is None else score_map.apply(peaks, self.model.spec.skeleton.keypoints)
+
+    def _score_map(self) -> ScoreMap | None:
+        return find_score_map(self.model, self.flip_test)
 
     def _prepare(self, boxes: Any) -> Transform:
         """The model's transform; puts the model into eval mode, which it may have left since the predictor was made."""

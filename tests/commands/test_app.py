@@ -19,11 +19,13 @@ from .running import BOX, BOXES_FILES, run
 def test_help_names_all_commands():
     result = run("--help")
     assert result.stderr == ""
-    for command in ("list", "predict", "train", "evaluate", "attention", "check", "convert", "export"):
+    for command in ("list", "predict", "train", "evaluate", "calibrate", "attention", "check", "convert", "export"):
         assert f"\n  {command} " in result.stdout
 
 
-@pytest.mark.parametrize("command", ["list", "predict", "train", "evaluate", "attention", "check", "convert", "export"])
+@pytest.mark.parametrize(
+    "command", ["list", "predict", "train", "evaluate", "calibrate", "attention", "check", "convert", "export"]
+)
 def test_help_of_each_command_has_an_example(command):
     assert f"  tokenpose {command} " in run(command, "--help").stdout
 
@@ -31,7 +33,7 @@ def test_help_of_each_command_has_an_example(command):
 def test_commands_are_listed_in_the_order_of_their_use():
     _, _, listed = run("--help").stdout.partition("Commands:\n")
     assert [line.split()[0] for line in listed.splitlines() if line] == [
-        "predict", "attention", "train", "evaluate", "check", "list", "convert", "export",
+        "predict", "attention", "train", "evaluate", "calibrate", "check", "list", "convert", "export",
     ]  # fmt: skip
 
 

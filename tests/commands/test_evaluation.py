@@ -153,7 +153,7 @@ EVALUATE_USAGE = {
     "metrics are written to a .json or .csv file; got figures.txt": ("--output", "figures.txt"),
     "give one file; got labeled.json, labeled.json": ("--data", "labeled.json"),
     "'arm' is not one of 'torso', 'head', 'box'": ("--unit", "arm"),
-    "'ap' is not one of 'coco', 'pck', 'pckh', 'epe'": ("--metric", "ap"),
+    "'ap' is not one of 'coco', 'pck', 'pckh', 'epe', 'ece'": ("--metric", "ap"),
 }
 
 

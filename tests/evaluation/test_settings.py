@@ -14,7 +14,7 @@ def test_units_and_thresholds_are_refused_with_a_detectors_boxes(given):
 
 
 SETTINGS = {
-    'metrics must be a list of "coco", "pck", "pckh" or "epe"; got (\'ap\',)': {"metrics": ("ap",)},
+    'metrics must be a list of "coco", "pck", "pckh", "epe" or "ece"; got (\'ap\',)': {"metrics": ("ap",)},
     'unit must be "torso", "head" or "box"; got \'arm\'': {"unit": "arm"},
     "thresholds must be a list of finite numbers; got (nan,)": {"thresholds": (math.nan,)},
     "nms must be above 0 and at most 1; got 0.0": {"nms": 0.0},

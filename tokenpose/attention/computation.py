@@ -15,7 +15,7 @@ from tokenpose.boxes import BoxFormat
 from tokenpose.geometry.crops import crop_image
 from tokenpose.geometry.decode import decode
 from tokenpose.models.recording import attentions_of, observe_attention
-from tokenpose.models.tokenpose import TokenPose, activate
+from tokenpose.models.tokenpose import TokenPose, activate, find_score_map
 from tokenpose.poses import Poses
 from tokenpose.transforms import create_transform
 
@@ -45,7 +45,8 @@ def attention_maps(
         features = model.backbone(transform.crop(pixels, matrices))
         logits = model.read(features, watch=lambda _, after: tokens.append(after))
     heatmaps = activate(logits, model.spec)
-    cells, scores = decode(heatmaps, decoder)
+    cells, peaks = decode(heatmaps, decoder)
+    score_map = find_score_map(model)
     attention = torch.stack([rows[0, :, :keypoints] for rows in recording.rows])
     rollout = _roll_out([rows[0].mean(dim=0) for rows in recording.rows])[:, :keypoints]
     formed = torch.cat([*_heatmaps_of(model, tokens[:-1]), heatmaps.float()])
@@ -61,7 +62,7 @@ def attention_maps(
         groups=model.spec.groups,
         pose=Poses(
             keypoints=_numpy(transform.from_heatmaps(cells, matrices)),
-            scores=_numpy(scores),
+            scores=_numpy(peaks) if score_map is None else score_map.apply(_numpy(peaks), skeleton.keypoints),
             boxes=_numpy(xyxy),
             skeleton=skeleton,
         ),

@@ -74,7 +74,7 @@ def evaluate_command(
     coco: AP and AR, computed by pycocotools. The model must have all keypoints of the data; sigmas that the skeleton
     lacks are estimated, and the table says so. pck: percentage of labeled keypoints found within a share of the
     person's torso, head or box. pckh: the same at half the head, and the area under its curve. epe: mean and median
-    error in pixels.
+    error in pixels. ece: how far the scores of a calibrated model are from the shares of correct keypoints.
 
     People are cropped by their labeled boxes. With --boxes they are cropped by a detector's boxes, and only coco can be
     reported. With --results the predictions are written, too, in the form that COCO's and MPII's evaluations read, also
@@ -93,6 +93,7 @@ def evaluate_command(
     if output is not None and output == complete.results:
         raise typer.BadParameter(f"metrics and results need a file each; got {output} for both", param_hint="--output")
     check_suffix(sheet.sheet, PICTURES, "a sheet is", "--sheet")
+    check_suffix(complete.plot, (".png",), "a plot is", "--plot")
     names, file = read_renames(rename), _only(data)
 
     from tokenpose.evaluation.processes import join_processes

@@ -27,11 +27,13 @@ from tokenpose.evaluation.pck import (
 )
 from tokenpose.evaluation.plan import Plan, make_plan
 from tokenpose.evaluation.processes import Processes
+from tokenpose.evaluation.reliability import Reliability, find_correct, measure_reliability
 from tokenpose.evaluation.result import Evaluation
 from tokenpose.evaluation.results import describe_results, write_results
 from tokenpose.evaluation.run import BoxesToPredict, PredictedKeypoints, PredictMany, predict_boxes
 from tokenpose.evaluation.settings import EvaluationSettings
 from tokenpose.evaluation.units import choose_unit
+from tokenpose.shapes import VisibleArray
 
 
 def measure(
@@ -43,14 +45,15 @@ def measure(
     settings: EvaluationSettings,
     processes: Processes | None = None,
     columns: CocoColumns | None = None,
+    is_calibrated: bool = False,
 ) -> Evaluation:
     """Every figure that the settings ask for, of the people of the annotation file ``data``.
 
-    ``columns``: what ``samples`` were made from, if the file is COCO's. The main process writes the results. Raises
-    what `make_plan` raises before anything is predicted.
+    ``columns``: what ``samples`` were made from, if the file is COCO's. ``is_calibrated``: scores are probabilities.
+    The main process writes the results. Raises what `make_plan` raises before anything is predicted.
     """
     processes = processes or Processes()
-    plan = make_plan(framing.skeleton, data, samples, columns, settings)
+    plan = make_plan(framing.skeleton, data, samples, columns, settings, is_calibrated)
     boxes, left_out = BoxesToPredict.of_samples(samples), dict[str, int]()
     if settings.boxes is not None and plan.truth is not None:
         boxes, left_out = read_detections(settings.boxes, settings.box_threshold, plan.truth)
@@ -126,6 +129,7 @@ class _Compared:
     pck: Mapping[float, PckResult] = field(default_factory=dict)
     pckh: PckhResult | None = None
     epe: EpeResult | None = None
+    reliability: Reliability | None = None
     person_errors: Float[np.ndarray, " people"] | None = None
 
 
@@ -139,8 +143,13 @@ def _compare(predicted: PredictedKeypoints, samples: Samples, plan: Plan, settin
         pck={threshold: pck(*points, samples.skeleton, threshold, unit) for threshold in thresholds},
         pckh=pckh(*points, samples.skeleton, choose_unit(samples, "head")) if "pckh" in plan.metrics else None,
         epe=measure_errors(*points, samples.skeleton, unit) if "epe" in plan.metrics else None,
+        reliability=_measure_scores(predicted, samples, visible) if "ece" in plan.metrics else None,
         person_errors=person_errors(*points, samples.boxes),
     )
+
+
+def _measure_scores(predicted: PredictedKeypoints, samples: Samples, visible: VisibleArray) -> Reliability:
+    return measure_reliability(predicted.scores, find_correct(predicted.keypoints, samples), visible)
 
 
 def _note(

@@ -31,9 +31,15 @@ class Plan:
 
 
 def make_plan(
-    skeleton: Skeleton, data: Path, samples: Samples, columns: CocoColumns | None, settings: EvaluationSettings
+    skeleton: Skeleton,
+    data: Path,
+    samples: Samples,
+    columns: CocoColumns | None,
+    settings: EvaluationSettings,
+    is_calibrated: bool = False,
 ) -> Plan:
     """What of the settings applies to the people of the annotation file ``data``; ``skeleton`` is the predictor's.
+    ``is_calibrated``: its scores are probabilities.
 
     Raises ValueError for a metric that was asked for by name and doesn't apply, where none applies, and for data
     without labels unless their predictions are to be written; and what `check_results` raises.
@@ -47,7 +53,7 @@ def make_plan(
         truth = make_ground_truth(columns)
     refused = dict[Metric, str]()
     if is_labeled:
-        found = _refuse(data, samples, shared, truth, settings)
+        found = _refuse(data, samples, shared, truth, settings, is_calibrated)
         refused = {name: reason for name, reason in found if settings.may(name)}
     metrics = _choose_metrics(refused, settings) if is_labeled else set()
     if settings.results is not None:
@@ -92,7 +98,12 @@ def _choose_metrics(refused: Mapping[Metric, str], settings: EvaluationSettings)
 
 
 def _refuse(
-    data: Path, samples: Samples, shared: Collection[str], truth: GroundTruth | None, settings: EvaluationSettings
+    data: Path,
+    samples: Samples,
+    shared: Collection[str],
+    truth: GroundTruth | None,
+    settings: EvaluationSettings,
+    is_calibrated: bool,
 ) -> Iterator[tuple[Metric, str]]:
     """The metrics that don't apply, and why."""
     unknown = [name for name in samples.skeleton.keypoints if name not in shared]
@@ -103,5 +114,8 @@ def _refuse(
     if settings.boxes is not None:
         for metric in (name for name in get_args(Metric) if name != "coco"):
             yield metric, "PCK, PCKh and EPE need the labeled boxes: a detector's box has no labels to compare with"
-    elif not has_head(samples):
+        return
+    if not is_calibrated:
+        yield "ece", "ECE needs scores that are probabilities: calibrate the model for this image size and flip test"
+    if not has_head(samples):
         yield "pckh", f"PCKh needs MPII's head sizes, or keypoints head_top and upper_neck or neck, and {data} has none"

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from tokenpose.evaluation.coco import CocoResult
 from tokenpose.evaluation.pck import EpeResult, Errors, PckhResult, PckResult
+from tokenpose.evaluation.reliability import Reliability
 
 POOLED = "all"
 """The row of the figures over all keypoints."""
@@ -50,6 +51,8 @@ class Evaluation:
     """By threshold."""
     pckh: PckhResult | None
     epe: EpeResult | None
+    reliability: Reliability | None = None
+    """How far the scores of a calibrated model are from the shares of correct keypoints: its ECE, 0 to 1."""
     notes: tuple[str, ...]
     """What is left out or completed, and why."""
     person_errors: Float[np.ndarray, " people"] | None = field(default=None, repr=False, compare=False)
@@ -69,11 +72,11 @@ class Evaluation:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
-        """A row for each keypoint, and one for all, which has AP, AR and PCKh's groups too.
+        """A row for each keypoint, and one for all, which has AP, AR, ECE and PCKh's groups too.
 
         A figure that isn't known stays empty.
         """
-        columns = [*self._columns(), *self._coco_columns(), *self._group_columns()]
+        columns = [*self._columns(), *self._pooled_columns(), *self._group_columns()]
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["keypoint", *(column.title for column in columns)])
@@ -88,6 +91,8 @@ class Evaluation:
         if columns:
             parts.append("\n".join([*_draw(self._rows(), columns), "", *self._units()]))
         parts += self._group_lines()
+        if self.reliability is not None:
+            parts.append(_describe_reliability(self.reliability))
         if self.notes:
             parts.append("\n".join(f"note: {note}" for note in self.notes))
         return "\n\n".join(parts)
@@ -159,9 +164,12 @@ class Evaluation:
             columns.append(Column(title=f"median/{unit}", values=_each(self.epe, "unit_median"), decimals=3))
         return columns
 
-    def _coco_columns(self) -> list[Column]:
+    def _pooled_columns(self) -> list[Column]:
         figures = {} if self.coco is None else self.coco.figures
-        return [Column(title=name, values={POOLED: figure}, decimals=3) for name, figure in figures.items()]
+        columns = [Column(title=name, values={POOLED: figure}, decimals=3) for name, figure in figures.items()]
+        if self.reliability is not None:
+            columns.append(Column(title="ECE", values={POOLED: self.reliability.ece}, decimals=4))
+        return columns
 
     def _group_columns(self) -> list[Column]:
         if self.pckh is None:
@@ -172,6 +180,13 @@ class Evaluation:
             "PCKh@0.11": self.pckh.mean_at_0_11,
         }
         return [Column(title=name, values={POOLED: figure}, decimals=2) for name, figure in figures.items()]
+
+
+def _describe_reliability(reliability: Reliability) -> str:
+    return (
+        f"ECE {reliability.ece:.4f}: scores are probabilities to lie within 0.2 torsos (without a torso: keypoint "
+        f"similarity above 0.5); {reliability.share_correct:.1%} of {reliability.keypoint_count} keypoints do"
+    )
 
 
 def _each(epe: EpeResult, figure: str) -> dict[str, int | float]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tokenpose.data.settings import check_settings, setting
 
-Metric = Literal["coco", "pck", "pckh", "epe"]
+Metric = Literal["coco", "pck", "pckh", "epe", "ece"]
 UnitName = Literal["torso", "head", "box"]
 SheetOrder = Literal["file", "worst"]
 
@@ -73,6 +73,11 @@ class EvaluationSettings:
         "that only lists images, such as test-dev's.",
         panel="Output", metavar="FILE",
     )  # fmt: skip
+    plot: Path | None = setting(
+        None,
+        help="Plot the reliability of a calibrated model's scores to this file.",
+        panel="Output", metavar="FILE.png",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -82,8 +87,8 @@ class EvaluationSettings:
             raise ValueError(f"give nms or soft_nms, not both; got {self.nms} and {self.soft_nms}")
         if self.boxes is not None and set(self.metrics or ()) - {"coco"}:
             raise ValueError(
-                "boxes of a detector allow only the metric coco: pck, pckh and epe compare each person with their own "
-                f"labels; got {', '.join(self.metrics or ())}"
+                "boxes of a detector allow only the metric coco: the others compare each person with their own labels; "
+                f"got {', '.join(self.metrics or ())}"
             )
         if self.results is not None and self.results.suffix.lower() not in (COCO_SUFFIX, MPII_SUFFIX):
             raise ValueError(
@@ -91,6 +96,7 @@ class EvaluationSettings:
             )
         self._refuse_unused("thresholds", self.thresholds, ("pck",))
         self._refuse_unused("unit", self.unit, ("pck", "epe"))
+        self._refuse_unused("plot", self.plot, ("ece",))
 
     def _refuse_unused(self, name: str, value: object, needed: tuple[Metric, ...]) -> None:
         """Raise ValueError for a setting of metrics that aren't reported."""
@@ -102,8 +108,9 @@ class EvaluationSettings:
             raise ValueError(f"{name} needs the metric {' or '.join(needed)}; got {', '.join(self.metrics or ())}")
 
     def wants(self, metric: Metric) -> bool:
-        """Whether the metric was asked for by name; if not and ``metrics`` is None, it is measured where it applies."""
-        return self.metrics is not None and metric in self.metrics
+        """Whether the metric was asked for, by name or by a plot of it; if not and ``metrics`` is None, it is measured
+        where it applies."""
+        return (self.metrics is not None and metric in self.metrics) or (metric == "ece" and self.plot is not None)
 
     def may(self, metric: Metric) -> bool:
         """Whether the metric is measured where it applies."""

@@ -16,11 +16,13 @@ from tokenpose.evaluation.coco import make_results, measure_coco
 from tokenpose.evaluation.ground_truth import GroundTruth
 from tokenpose.evaluation.measure import measure
 from tokenpose.evaluation.pck import PckResult, pck
+from tokenpose.evaluation.plots import plot_reliability, require_matplotlib
 from tokenpose.evaluation.processes import join_processes
 from tokenpose.evaluation.result import Evaluation
 from tokenpose.evaluation.run import BoxesToPredict, PredictMany, predict_boxes
 from tokenpose.evaluation.settings import EvaluationSettings, SheetSettings
 from tokenpose.evaluation.units import choose_unit
+from tokenpose.files import make_folder
 from tokenpose.jobs.sheets import write_sheet
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import PosePredictor
@@ -43,9 +45,10 @@ def evaluate(
 
     ``settings`` are fields of [`EvaluationSettings`][tokenpose.evaluation.settings.EvaluationSettings] by name:
 
-    - ``metrics``: "coco" (AP and AR, computed by pycocotools), "pck", "pckh" (at 0.5 of the head, and its AUC) and
-      "epe", the error in pixels; None: all that apply. ``thresholds`` of PCK are relative to the ``unit``: the "torso",
-      the "head" or the "box" (its longer side). Default: 0.2 of the torso (of the head 0.5), or of the box if the
+    - ``metrics``: "coco" (AP and AR, computed by pycocotools), "pck", "pckh" (at 0.5 of the head, and its AUC),
+      "epe", the error in pixels, and "ece", how far the scores of a calibrated model are from the shares of correct
+      keypoints; None: all that apply. ``thresholds`` of PCK are relative to the ``unit``: the "torso", the "head" or
+      the "box" (its longer side). Default: 0.2 of the torso (of the head 0.5), or of the box if the
       skeleton has no torso. People whose unit isn't labeled are skipped where it is needed, and the result says how
       many.
     - ``boxes``: a file of a detector's boxes, in the form of COCO results; None: the labeled boxes. With a detector's
@@ -57,6 +60,7 @@ def evaluate(
     - ``results``: a file to which the predictions are also written, before any metric is computed: a .json file of COCO
       results for COCO data, MPII's pred.mat for MPII data. Data without labels, which are COCO files that only list
       images (with ``boxes``) and MPII files without joints, are predicted and not measured.
+    - ``plot``: a PNG file for a reliability plot of a calibrated model's scores.
 
     ``category``: required if several categories of a COCO file have keypoints. ``rename``: other names for the
     keypoints of the file, {"throat": "neck"}, as in training; the metrics use the new names.
@@ -87,6 +91,8 @@ def evaluate_with(
         raise TypeError(f"data must be the path of one annotation file; got {data!r:.80}")
     if sheet is not None and sheet.sheet is not None and settings.boxes is not None:
         raise ValueError("a sheet shows people in their labeled boxes, and can't be drawn with boxes of a detector")
+    if settings.plot is not None:
+        require_matplotlib()
     predictor = PosePredictor(model, settings.decoder, settings.flip_test)
     _refuse_overwriting(settings.results, (data, settings.boxes, ground_truth))
     people, columns = read_with_columns(data, category, ground_truth, annotated=False)
@@ -95,7 +101,12 @@ def evaluate_with(
         raise ValueError(f"a sheet shows labels beside predictions, and {data} has no labels")
     source, processes = ImageSource(images), join_processes()
     predict_many = _predict_many(predictor, settings.batch_size)
-    result = measure(predict_many, model.spec, Path(data), people, source, settings, processes, columns)
+    result = measure(
+        predict_many, model.spec, Path(data), people, source, settings, processes, columns, predictor.is_calibrated
+    )
+    if result.reliability is not None and settings.plot is not None and processes.is_main:
+        make_folder(settings.plot.parent)
+        plot_reliability(result.reliability, settings.plot)
     if sheet is not None and processes.is_main:
         write_sheet(predictor, people, source, sheet, result.person_errors)
     return result

@@ -126,6 +126,9 @@ def train_model(
     settings = _stretch(settings, batches.batch_count)
     labels = {"pck": f"PCK@0.2 of the {choose_unit(data.held_out).name}, %", "ap": "AP, %"}
     folder = RunFolder(output, settings, _identity(model, data, start), _made_of(data, start), labels)
+    if model.calibration is not None:
+        logger.info("training changes the heatmaps: the calibration is dropped")
+        model.calibration = None
     network = _supervise(model, settings)
     steps = settings.epochs * batches.batch_count
     step = TrainingStep(network, settings, accelerator, model.spec.grid_size, steps, folder.advise)

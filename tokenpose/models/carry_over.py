@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from tokenpose.models.calibration import Calibration
 from tokenpose.models.spec import ModelSpec, Size
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import KEYPOINT_TOKENS, POSITIONS, Weights, head_tensors
@@ -29,7 +30,8 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
 
     Keypoint tokens are matched by name: ``sources`` maps the model's keypoint names to the file's (None: the same
     names). Learnable positions and the head's last layer are resampled as the 2-D maps that they are. New parameters
-    keep their initial values; they are logged and listed in ``model.newly_initialized``.
+    keep their initial values; they are logged and listed in ``model.newly_initialized``. A calibration is kept where it
+    still holds (`carry_over_calibration`).
 
     Raises ValueError that lists the tensors which don't fit; the model is then unchanged.
     """
@@ -52,6 +54,7 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
     model.newly_initialized, model.card = tuple(new), weights.card
     if new:
         logger.info("newly initialized: %s", ", ".join(new))
+    model.calibration = carry_over_calibration(weights, model.spec, sources)
     _warn_of_spellings(new, weights, model.spec)
 
 
@@ -96,6 +99,37 @@ def carry_over(
             cells = _resample_rows(cells, old.output_size, spec.output_size)
             tensors[name] = cells.reshape(-1, *tensors[name].shape[1:])
     return tensors, new
+
+
+def carry_over_calibration(
+    weights: Weights, spec: ModelSpec, sources: Mapping[str, str] | None = None
+) -> Calibration | None:
+    """The file's calibration for a model of another spec, of the keypoints that tokens start from.
+
+    It is dropped, with a warning, if a keypoint has none, or if anything but keypoints and image size differs:
+    heatmaps then have other peaks.
+    """
+    if weights.calibration is None:
+        return None
+    names = {name: (sources or {}).get(name, name) for name in spec.skeleton.keypoints}
+    reason = ""
+    if missing := weights.calibration.missing([*names.values()]):
+        lacking = [name for name, source in names.items() if source in missing]
+        reason = f"it has none for {', '.join(lacking)}"
+    elif _but_for_data(weights.spec, spec) != spec:
+        reason = "the model differs from the file's in more than keypoints and image size"
+    if reason:
+        logger.warning(
+            "%s: the calibration is dropped, and scores are peaks of heatmaps: %s; calibrate the model again",
+            weights.origin, reason,
+        )  # fmt: skip
+        return None
+    return weights.calibration.rename(names)
+
+
+def _but_for_data(old: ModelSpec, new: ModelSpec) -> ModelSpec:
+    """The old spec with the new one's keypoints and image size, and its way to write the width of the head."""
+    return old.replace(skeleton=new.skeleton, image_size=new.image_size, head_hidden=new.head_hidden)
 
 
 def _differing(old: ModelSpec, new: ModelSpec) -> list[str]:

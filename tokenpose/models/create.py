@@ -173,6 +173,12 @@ def _weights_from_checkpoint(path: str | Path, spec: ModelSpec, name: str) -> We
     return Weights(spec=spec, tensors=floats, card={"converted_from": Path(path).name}, origin=origin)
 
 
+def find_bundled_file(name: str) -> Path:
+    """The weights file in the package of a model's name. Raises LookupError where there is none."""
+    full_name, tag, _ = find_tag(name)
+    return _shipped(full_name, tag)
+
+
 def _shipped(full_name: str, tag: Tag) -> Path:
     """The path of the weights file in the package, after a check of its hash."""
     if tag.checkpoint is None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tokenpose.models.backbones import make_backbone
 from tokenpose.models.blocks import Encoder
+from tokenpose.models.calibration import Calibration, ScoreMap
 from tokenpose.models.heads import HeatmapHead
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokens import Tokenizer
@@ -23,6 +24,9 @@ class TokenPose(nn.Module):
     """Names of the parameters that the loaded weights don't have; empty if they have all, or if none were loaded."""
     card: dict[str, Any]
     """Where the weights come from, as their file says; empty without a file."""
+    calibration: Calibration | None
+    """What makes scores probabilities (`tokenpose.calibrate`); None: scores are the peaks of heatmaps. Set it to None
+    after you have trained the model in a loop of your own."""
     runner: Callable[["TokenPose", Tensor], Tensor] | None
     """Takes (model, images) to the head's outputs in place of `run`, which it calls once or more, each time with some
     of the images, in order. None, except in the copies that `tokenpose.optimize` makes."""
@@ -32,6 +36,7 @@ class TokenPose(nn.Module):
         self.spec = spec
         self.newly_initialized = ()
         self.card = {}
+        self.calibration = None
         self.runner = None
         backbone: Any = make_backbone(spec, backbone_pretrained)
         self.backbone = backbone
@@ -67,6 +72,13 @@ class TokenPose(nn.Module):
         """The head's outputs from the backbone's map: tokens, encoder, head. ``watch`` is called after
         each block, with its number and the tokens."""
         return self.head(self.encoder(self.tokenizer(features), self.tokenizer.block_positions, watch))
+
+
+def find_score_map(model: TokenPose, flip_test: bool = False) -> ScoreMap | None:
+    """What turns the peaks of this model's heatmaps into probabilities; None if it isn't calibrated for its size."""
+    if model.calibration is None:
+        return None
+    return model.calibration.find(model.spec.image_size, flip_test)
 
 
 def activate(logits: Heatmaps, spec: ModelSpec) -> Heatmaps:

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tokenpose.files import write_text, written_whole
+from tokenpose.models.calibration import Calibration
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
 
@@ -24,11 +25,13 @@ _DTYPES = {"F16", "BF16", "F32", "I64"}  # I64: how many batches a norm has seen
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A weights file's content: the spec of the model it fits, its card (plain values), and its tensors by name."""
+    """A weights file's content: the spec of the model it fits, its card (plain values), its calibration, if it has one,
+    and its tensors by name."""
 
     spec: ModelSpec
     tensors: dict[str, Tensor]
     card: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
     origin: str = "weights"
     """Where they come from, for errors."""
 
@@ -52,6 +55,7 @@ def read_weights(path: str | Path) -> Weights:
             slices = {name: opened.get_slice(name) for name in names}
             shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
             spec, card = _read_spec(metadata, path), _read_card(metadata, path)
+            calibration = _read_calibration(metadata, spec, path)
             _check_dtypes({name: part.get_dtype() for name, part in slices.items()}, path)
             check_claims(spec, shapes, str(path))
             tensors = {name: opened.get_tensor(name) for name in names}
@@ -59,7 +63,7 @@ def read_weights(path: str | Path) -> Weights:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     check_finite(tensors, str(path))
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    return Weights(spec=spec, tensors=floats, card=card, origin=str(path))
+    return Weights(spec=spec, tensors=floats, card=card, calibration=calibration, origin=str(path))
 
 
 def head_tensors(spec: ModelSpec) -> tuple[str, str]:
@@ -103,7 +107,7 @@ def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
 def write_weights(
     model: nn.Module, path: str | Path, card: Mapping[str, Any] | None = None, half: bool = False
 ) -> None:
-    """Write a model's weights with its spec and card. ``half``: as float16, except batch-norm statistics.
+    """Write a model's weights with its spec, card and calibration. ``half``: as float16, except batch-norm statistics.
 
     Of a compiled model, the original is written; float64 is written as float32. Raises TypeError for other modules,
     ValueError for an optimized model and for values that aren't finite (in half precision: beyond 65504), OSError
@@ -116,6 +120,26 @@ def write_weights(
         tensors = {name: tensor.half() if _may_be_half(name, tensor) else tensor for name, tensor in tensors.items()}
     check_finite(tensors, "the model")
     metadata = {"format": "pt", "spec": model.spec.to_json(), "card": json.dumps(dict(card or {}))}
+    if model.calibration is not None:
+        metadata["calibration"] = model.calibration.to_json()
+    _save(tensors, path, metadata)
+
+
+def copy_with_calibration(source: str | Path, path: str | Path, calibration: Calibration) -> None:
+    """Write a copy of a weights file, or of the one in a folder, with another calibration; to the same path if wanted.
+
+    Tensors, spec and card stay as they are. Raises what `read_weights` raises, and OSError where it can't write.
+    """
+    source = Path(source).expanduser()
+    source = source / WEIGHTS_FILE if source.is_dir() else source
+    spec = read_weights(source).spec
+    with safe_open(source, framework="pt") as opened:
+        metadata = {**opened.metadata(), "calibration": calibration.to_json()}
+    Calibration.from_json(metadata["calibration"], spec.skeleton.keypoints)
+    _save(load_file(source), path, metadata)
+
+
+def _save(tensors: dict[str, Tensor], path: str | Path, metadata: dict[str, str]) -> None:
     with written_whole(path) as partial:
         try:
             save_file(tensors, partial, metadata)
@@ -166,7 +190,8 @@ def _model_card(model: TokenPose, card: Mapping[str, Any], name: str) -> str:
         f"# TokenPose, {len(spec.skeleton)} keypoints, {spec.image_size[0]}x{spec.image_size[1]}", "",
         f"Backbone {spec.backbone}, {parameters / 1e6:.2f} M parameters.",
         f"Keypoints: {', '.join(spec.skeleton.keypoints)}.", "",
-        *(f"- {key}: {value}" for key, value in card.items()), "",
+        *(f"- {key}: {value}" for key, value in card.items()),
+        *([f"- scores are probabilities at: {model.calibration.describe()}"] if model.calibration else []), "",
         "```python", "import tokenpose", "",
         f'model = tokenpose.create_model("{name}")',
         'poses = tokenpose.predict(model, "photo.jpg", boxes)    # boxes: (people, 4), x1, y1, x2, y2',
@@ -209,6 +234,15 @@ def _read_card(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise ValueError(f"{path} has a card that is not a JSON object; it is of type {type(card).__name__}")
     return card
+
+
+def _read_calibration(metadata: Mapping[str, str], spec: ModelSpec, path: Path) -> Calibration | None:
+    if "calibration" not in metadata:
+        return None
+    try:
+        return Calibration.from_json(metadata["calibration"], spec.skeleton.keypoints)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _check_dtypes(dtypes: Mapping[str, str], path: Path) -> None:
