@@ -3,14 +3,18 @@ import torch
 
 from tokenpose.data.augment import (
     Augmentation,
+    blacken,
     blur,
     check_skeleton,
+    cut_off,
     draw,
-    draw_frames,
     half_bodies,
     jitter_color,
+    place_people,
     recolor,
 )
+from tokenpose.geometry.affine import crop_matrices, invert, transform_points
+from tokenpose.geometry.boxes import center_and_scale
 from tokenpose.models.spec import ModelSpec
 from tokenpose.skeletons import COCO, LSP, MPII, Skeleton
 
@@ -160,10 +164,12 @@ def test_people_with_few_keypoints_are_shown_whole():
     visible[0, 8:] = False  # 8 are left, and more than 8 are needed
     assert not half_bodies(keypoints, visible, torch.tensor([True]), FRAMING)[2].item()
     drawn = draw(Augmentation(half_body=1.0), 1, torch.Generator().manual_seed(0))
-    box = torch.tensor([[120.0, 120.0]]), torch.tensor([[150.0, 200.0]])
-    center, scale = draw_frames(*box, keypoints, visible, drawn, FRAMING)
-    assert torch.equal(center, box[0])
-    assert torch.equal(scale, box[1])
+    drawn = drawn._replace(scale=torch.ones(1), rotation=torch.zeros(1), flip=torch.tensor([False]))
+    box = torch.tensor([[60.0, 40.0, 120.0, 160.0]])
+    found = place_people(box, keypoints, visible, drawn, FRAMING)
+    whole = crop_matrices(*center_and_scale(box, FRAMING.image_size, FRAMING.box_padding), FRAMING.image_size)
+    torch.testing.assert_close(found.matrices, whole)
+    assert torch.equal(found.visible, visible)
 
 
 def test_the_upper_half_is_preferred_as_published(generator):
@@ -184,3 +190,121 @@ def test_upper_bodies_are_those_of_the_published_configurations():
 def test_skeletons_without_halves_are_refused(names, missing):
     with pytest.raises(ValueError, match=f"skeleton 'custom' names none {missing} the waist: turn half bodies off"):
         check_skeleton(Augmentation(half_body=0.1, flip=0.0), Skeleton.from_names(names))
+
+
+# Degradation, jitter and people who are cut off
+
+STILL = Augmentation(scale=0.0, rotation=0.0, flip=0.0)
+BOX = torch.tensor([[60.0, 40.0, 120.0, 160.0]])  # twice the crop's aspect, without padding
+
+
+def still(generator, people: int = 1, **changes):
+    """Draws that place crops as the box says, with some changes."""
+    return draw(STILL, people, generator)._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed"),
+    [("gray", "gray"), ("jpeg", "jpeg"), ("downscale", "downscale"), ("box_jitter", "resize"), ("cut_off", "cut")],
+)
+def test_each_of_the_new_augmentations_is_off_by_itself_and_changes_no_other_draw(generator, setting, changed):
+    state = generator.get_state()
+    without = draw(Augmentation(), 1000, generator)
+    generator.set_state(state)
+    drawn = draw(Augmentation(**{setting: 0.3}), 1000, generator)
+    off = {"gray": False, "jpeg": 0, "downscale": 1, "resize": 1, "cut": -1}[changed]
+    assert (getattr(without, changed) == off).all()
+    for name, values in drawn._asdict().items():
+        if name != changed and not (name == "shift" and changed == "resize"):
+            assert torch.equal(values, getattr(without, name)), name
+    share = (getattr(drawn, changed) != off).double().mean().item()
+    assert share == pytest.approx(1.0 if setting == "box_jitter" else 0.3, abs=0.05)
+
+
+def test_limits_of_the_draws_are_those_of_the_settings_help(generator):
+    drawn = draw(Augmentation(jpeg=1.0, downscale=1.0, box_jitter=0.2, cut_off=1.0), PEOPLE, generator)
+    for values, low, high in (
+        (drawn.jpeg, 10, 60), (drawn.downscale, 1.5, 4), (drawn.shift, -0.2, 0.2), (drawn.resize, 0.8, 1.2),
+        (drawn.kept, 0.4, 0.9),
+    ):  # fmt: skip
+        assert low <= values.min() < low + 0.02 * (high - low)
+        assert high - 0.02 * (high - low) < values.max() <= high
+    shares = torch.bincount(drawn.cut, minlength=4) / PEOPLE
+    assert shares.tolist() == pytest.approx([0.15, 0.1, 0.15, 0.6], abs=0.015)
+
+
+def test_jittered_box_is_shifted_by_shares_of_its_size_and_scaled(generator):
+    keypoints, visible = body()
+    drawn = still(generator, shift=torch.tensor([[0.1, -0.2]]), resize=torch.tensor([1.2]))
+    found = place_people(BOX, keypoints, visible, drawn, FRAMING)
+    center, scale = center_and_scale(BOX, FRAMING.image_size, FRAMING.box_padding)
+    expected = crop_matrices(center + torch.tensor([[12.0, -32.0]]), 1.2 * scale, FRAMING.image_size)
+    torch.testing.assert_close(found.matrices, expected)
+
+
+@pytest.mark.parametrize(
+    ("side", "box", "edge"),
+    [
+        (0, [108, 40, 72, 160], (0, 108)), (1, [60, 104, 120, 96], (1, 104)),
+        (2, [60, 40, 72, 160], (2, 132)), (3, [60, 40, 120, 96], (3, 136)),
+    ],
+)  # fmt: skip
+def test_cut_box_ends_where_the_photograph_does_and_hides_the_keypoints_beyond(generator, side, box, edge):
+    keypoints = torch.tensor([[[60.0, 40], [180, 40], [60, 200], [180, 200], [120, 120], [121, 121], [119, 119]]])
+    visible = torch.ones(1, 7, dtype=torch.bool)
+    drawn = still(generator, cut=torch.tensor([side]), kept=torch.tensor([0.6]))
+    boxes, left, edges = cut_off(BOX, keypoints, visible, drawn)
+    assert boxes[0].tolist() == pytest.approx(box)
+    assert edges[0, edge[0]].item() == pytest.approx(edge[1])
+    assert edges.isinf().sum() == 3
+    x, y = keypoints[0].unbind(dim=1)
+    inside = {0: x >= 108, 1: y >= 104, 2: x <= 132, 3: y <= 136}[side]
+    assert torch.equal(left[0], inside)
+
+
+def test_nobody_is_cut_who_would_keep_too_few_keypoints(generator):
+    keypoints = torch.tensor([[[120.0, 190], [121, 191], [122, 192], [120, 50], [120, 51]]])
+    drawn = still(generator, cut=torch.tensor([3]), kept=torch.tensor([0.5]))
+    boxes, left, edges = cut_off(BOX, keypoints, torch.ones(1, 5, dtype=torch.bool), drawn)
+    assert torch.equal(boxes, BOX)
+    assert left.all()
+    assert edges.isinf().all()
+
+
+def test_crop_is_black_beyond_the_edge_however_it_is_turned(generator):
+    keypoints, visible = body()
+    drawn = still(generator, cut=torch.tensor([3]), kept=torch.tensor([0.5]), rotation=torch.tensor([37.0]))
+    placed = place_people(BOX, keypoints, visible, drawn, FRAMING)
+    height, width = FRAMING.image_size
+    crops = blacken(torch.full((1, 3, height, width), 200.0), placed)
+    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    places = transform_points(torch.stack((x, y), dim=-1).view(1, -1, 2), invert(placed.matrices))
+    below = (places[0, :, 1] > 40 + 80).view(height, width)
+    assert 0.1 < below.float().mean() < 0.9
+    assert torch.equal(crops[0, 0] == 0, below)
+
+
+def test_cut_person_is_no_half_body(generator):
+    keypoints, visible = body()
+    half = {"half_body": torch.tensor([True]), "upper": torch.tensor([True])}
+    cut = {"cut": torch.tensor([3]), "kept": torch.tensor([0.9])}
+    both = place_people(BOX, keypoints, visible, still(generator, **half, **cut), FRAMING)
+    alone = place_people(BOX, keypoints, visible, still(generator, **cut), FRAMING)
+    assert torch.equal(both.matrices, alone.matrices)
+    halved = place_people(BOX, keypoints, visible, still(generator, **half), FRAMING)
+    assert not torch.equal(halved.matrices, alone.matrices)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gray": torch.tensor([True, False])},
+        {"jpeg": torch.tensor([20.0, 0.0])},
+        {"downscale": torch.tensor([3.0, 1.0])},
+    ],
+)
+def test_degraded_crops_change_and_the_others_do_not(generator, changes):
+    crops = 255 * torch.rand(2, 3, 64, 48, generator=generator)
+    found = recolor(crops, still(generator, 2, **changes))
+    assert not torch.equal(found[0], crops[0])
+    assert torch.equal(found[1], crops[1])

@@ -3,17 +3,18 @@
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from tokenpose.data.degrade import compress, reduce_resolution, turn_gray
 from tokenpose.data.settings import Augmentation
-from tokenpose.geometry.affine import crop_matrices, resize_matrices, transform_points
-from tokenpose.geometry.boxes import grow_to_aspect
+from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
+from tokenpose.geometry.boxes import center_and_scale, grow_to_aspect
 from tokenpose.geometry.crops import normalize
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
-from tokenpose.shapes import Crops, Keypoints, Matrices, Scales, Visible
+from tokenpose.shapes import Boxes, Crops, Keypoints, Matrices, Scales, Visible
 from tokenpose.skeletons import Skeleton
 
 
@@ -57,6 +58,14 @@ def check_skeleton(settings: Augmentation, skeleton: Skeleton) -> None:
         skeleton.upper_body()
 
 
+SIDES_CUT = torch.tensor([0.15, 0.25, 0.4])
+"""Of people who are cut off, 15 % are on the left, 10 % at the top, 15 % on the right, and the others below."""
+LEAST_KEPT, MOST_KEPT = 0.4, 0.9
+"""Share of the box of a person who is cut off."""
+FEWEST_LEFT = 3
+"""People of whom fewer labeled keypoints would be left aren't cut off."""
+
+
 class Draws(NamedTuple):
     """The random draws for each person. All are always made, so that turning one on doesn't change the others.
 
@@ -77,6 +86,19 @@ class Draws(NamedTuple):
     """Factors of saturation, contrast and brightness."""
     blur: Float[Tensor, " people"]
     """Standard deviation in crop pixels; 0: none."""
+    gray: Bool[Tensor, " people"]
+    jpeg: Float[Tensor, " people"]
+    """Quality; 0: none."""
+    downscale: Float[Tensor, " people"]
+    """Factor by which the resolution falls; 1: none."""
+    shift: Float[Tensor, "people 2"]
+    """Of the box's center, relative to the box's size."""
+    resize: Float[Tensor, " people"]
+    """Another factor of the box."""
+    cut: Int[Tensor, " people"]
+    """Side on which the photograph ends within the person: 0 left, 1 top, 2 right, 3 bottom; -1: none."""
+    kept: Float[Tensor, " people"]
+    """Share of the box that stays if it is cut."""
 
     def take(self, rows: slice) -> "Draws":
         """Some of the people."""
@@ -88,6 +110,7 @@ def draw(settings: Augmentation, people: int, generator: torch.Generator) -> Dra
     device = generator.device
     normal = torch.randn(3, people, generator=generator, device=device)
     uniform = torch.rand(8, people, generator=generator, device=device)
+    more = torch.rand(11, people, generator=generator, device=device)
     rotation = (settings.rotation * normal[1]).clamp(-2 * settings.rotation, 2 * settings.rotation)
     return Draws(
         scale=(1 + settings.scale * normal[0]).clamp(1 - settings.scale, 1 + settings.scale),
@@ -97,18 +120,77 @@ def draw(settings: Augmentation, people: int, generator: torch.Generator) -> Dra
         upper=normal[2] < 0.5,  # a normal draw, as published: 69 % prefer the upper half
         color=1 + settings.color * (2 * uniform[3:6].T - 1),
         blur=2 * uniform[6] * (uniform[7] < settings.blur),
+        gray=more[0] < settings.gray,
+        jpeg=(10 + 50 * more[1]) * (more[2] < settings.jpeg),
+        downscale=1 + (0.5 + 2.5 * more[3]) * (more[4] < settings.downscale),
+        shift=settings.box_jitter * (2 * more[5:7].T - 1),
+        resize=1 + settings.box_jitter * (2 * more[7] - 1),
+        cut=torch.where(more[8] < settings.cut_off, torch.bucketize(more[9], SIDES_CUT.to(device)), -1),
+        kept=LEAST_KEPT + (MOST_KEPT - LEAST_KEPT) * more[10],
     )
 
 
-def draw_frames(
-    center: Scales, scale: Scales, keypoints: Keypoints, visible: Visible, drawn: Draws, framing: Framing
-) -> tuple[Scales, Scales]:
-    """Center and scale of each crop before scaling and rotation, from the padded box or a half body. Image pixels."""
-    if not drawn.half_body.any():
-        return center, scale
-    half_center, half_scale, enough = half_bodies(keypoints, visible, _beside(center, drawn.upper), framing)
-    taken = (_beside(center, drawn.half_body) & enough).unsqueeze(-1)
-    return torch.where(taken, half_center, center), torch.where(taken, half_scale, scale)
+class Placed(NamedTuple):
+    """Where each person's crop lies, and what of the photograph and the labels it shows."""
+
+    matrices: Matrices
+    """Image -> crop."""
+    visible: Visible
+    """The labeled keypoints that are left."""
+    edges: Float[Tensor, "people 4"] | None
+    """x1, y1, x2, y2 in image pixels, beyond which the photograph ends; None: for nobody within the crop."""
+
+
+def place_people(
+    boxes: Boxes,
+    keypoints: Keypoints,
+    visible: Visible,
+    drawn: Draws,
+    framing: Framing,
+) -> Placed:
+    """Place the crops of people with ``boxes`` (x, y, width, height): jittered, cut off, half bodies, scaled, rotated,
+    mirrored. Image pixels."""
+    edges = None
+    if (drawn.cut >= 0).any():
+        boxes, visible, edges = cut_off(boxes, keypoints, visible, drawn)
+    center, scale = center_and_scale(boxes, framing.image_size, framing.box_padding)
+    if (drawn.resize != 1).any():
+        center = center + _beside(center, drawn.shift) * scale / framing.box_padding
+        scale = scale * _beside(center, drawn.resize).unsqueeze(-1)
+    if drawn.half_body.any():
+        half_center, half_scale, enough = half_bodies(keypoints, visible, _beside(center, drawn.upper), framing)
+        taken = (_beside(center, drawn.half_body & (drawn.cut < 0)) & enough).unsqueeze(-1)
+        center, scale = torch.where(taken, half_center, center), torch.where(taken, half_scale, scale)
+    return Placed(draw_matrices(center, scale, drawn, framing.image_size), visible, edges)
+
+
+def cut_off(
+    boxes: Boxes, keypoints: Keypoints, visible: Visible, drawn: Draws
+) -> tuple[Boxes, Visible, Float[Tensor, "people 4"]]:
+    """Boxes, labels and edges as if the photograph ended within the people who are cut off."""
+    first, extent = boxes[:, :2], boxes[:, 2:]
+    side, kept = _beside(boxes, drawn.cut), _beside(boxes, drawn.kept).unsqueeze(-1)
+    inner = torch.cat((first + (1 - kept) * extent, first + kept * extent), dim=1)  # x1, y1, x2, y2, where it would end
+    is_cut = side.unsqueeze(-1) == torch.arange(4, device=boxes.device)
+    whole = boxes.new_tensor([-torch.inf, -torch.inf, torch.inf, torch.inf])
+    edges = torch.where(is_cut, inner, whole)
+    stays = ((keypoints >= edges[:, None, :2]) & (keypoints <= edges[:, None, 2:])).all(dim=-1) & visible
+    enough = (stays.sum(dim=1) >= FEWEST_LEFT).unsqueeze(-1)
+    edges = torch.where(enough, edges, whole)
+    corner = torch.maximum(first, edges[:, :2])
+    extent = torch.minimum(first + extent, edges[:, 2:]) - corner
+    return torch.cat((corner, extent), dim=1), torch.where(enough, stays, visible), edges
+
+
+def blacken(crops: Crops, placed: Placed) -> Crops:
+    """Crops that are black beyond the edges of the photograph."""
+    if placed.edges is None:
+        return crops
+    rows, columns = (torch.arange(side, device=crops.device, dtype=torch.float32) for side in crops.shape[2:])
+    to_image = invert(placed.matrices)[..., None, None]  # people, 2, 3, 1, 1
+    places = to_image[:, :, 0] * columns + to_image[:, :, 1] * rows.unsqueeze(1) + to_image[:, :, 2]
+    first, last = placed.edges[:, :2, None, None], placed.edges[:, 2:, None, None]
+    return crops * ((places >= first) & (places <= last)).all(dim=1, keepdim=True)
 
 
 def half_bodies(
@@ -162,12 +244,16 @@ def make_batch(
 
 
 def recolor(crops: Crops, drawn: Draws) -> Crops:
-    """Crops (0..255) with the drawn colors and blur."""
+    """Crops (0..255) with the drawn colors, blur and degradations."""
     if (drawn.color != 1).any():
         crops = jitter_color(crops, _beside(crops, drawn.color))
     if drawn.blur.any():
         crops = blur(crops, drawn.blur)
-    return crops
+    if (drawn.downscale > 1).any():
+        crops = reduce_resolution(crops, drawn.downscale)
+    if drawn.gray.any():
+        crops = turn_gray(crops, _beside(crops, drawn.gray))
+    return compress(crops, drawn.jpeg)
 
 
 def jitter_color(crops: Crops, factors: Float[Tensor, "people 3"]) -> Crops:

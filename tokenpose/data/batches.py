@@ -19,11 +19,11 @@ from tokenpose.data.augment import (
     Batch,
     Draws,
     Framing,
+    blacken,
     check_skeleton,
     draw,
-    draw_frames,
-    draw_matrices,
     make_batch,
+    place_people,
     recolor,
 )
 from tokenpose.data.combine import read_image_of
@@ -176,8 +176,7 @@ class TrainingBatches:
             steps = f"{self.batch_count} step{'s' if self.batch_count > 1 else ''}"
             logger.info("an epoch is %s of %d of the %d people, drawn anew", steps, batch_size, len(dataset))
         self.people = {
-            "center": dataset.center,
-            "scale": dataset.scale,
+            "boxes": torch.from_numpy(dataset.samples.boxes),
             "windows": dataset.matrices,
             "keypoints": torch.from_numpy(dataset.samples.keypoints),
             "visible": torch.from_numpy(dataset.samples.visible),
@@ -226,11 +225,11 @@ class TrainingBatches:
                 yield cached[index].to(self.device, non_blocking=True), on_device
 
     def _make(self, windows: Windows, index: Int[Tensor, " people"], drawn: Draws) -> Batch:
-        center, scale, to_windows, keypoints, visible = (values[index] for values in self.people.values())
-        frames = draw_frames(center, scale, keypoints, visible, drawn, self.framing)
-        to_crop = draw_matrices(*frames, drawn, self.framing.image_size)
-        crops = crop_images(windows, compose(to_crop, invert(to_windows)), self.framing.image_size)
-        return make_batch(recolor(crops, drawn), to_crop, keypoints, visible, drawn.flip, self.framing)
+        boxes, to_windows, keypoints, visible = (values[index] for values in self.people.values())
+        placed = place_people(boxes, keypoints, visible, drawn, self.framing)
+        crops = crop_images(windows, compose(placed.matrices, invert(to_windows)), self.framing.image_size)
+        crops = recolor(blacken(crops, placed), drawn)
+        return make_batch(crops, placed.matrices, keypoints, placed.visible, drawn.flip, self.framing)
 
 
 HALF_BODY_RESOLUTION = 1.25

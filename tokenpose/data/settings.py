@@ -176,7 +176,7 @@ class Augmentation:
     """How far a person is scaled, rotated, cut and recolored.
 
     The defaults are the published values for COCO, except for half bodies, which were published with 0.3. MPII was
-    published with scale 0.25, rotation 30 and no half bodies. Color and blur were not published.
+    published with scale 0.25, rotation 30 and no half bodies. Everything from color on was not published.
     """
 
     scale: float = setting(
@@ -208,6 +208,28 @@ class Augmentation:
     blur: float = setting(
         0.0,
         help="Share of crops that are blurred, by a Gaussian of up to 2 pixels.",
+        panel="Augmentation", at_least=0, at_most=1,
+    )  # fmt: skip
+
+    gray: float = setting(0.0, help="Share of crops that are gray.", panel="Augmentation", at_least=0, at_most=1)
+    jpeg: float = setting(
+        0.0,
+        help="Share of crops that are compressed as JPEG, with a quality of 10 to 60.",
+        panel="Augmentation", at_least=0, at_most=1,
+    )  # fmt: skip
+    downscale: float = setting(
+        0.0,
+        help="Share of crops that lose resolution: they are reduced by a factor of 1.5 to 4, and enlarged again.",
+        panel="Augmentation", at_least=0, at_most=1,
+    )  # fmt: skip
+    box_jitter: float = setting(
+        0.0,
+        help="Shift boxes by up to this share of their size, and scale them by up to this share.",
+        panel="Augmentation", at_least=0, below=1,
+    )  # fmt: skip
+    cut_off: float = setting(
+        0.0,
+        help="Share of people shown as if the photograph ended within them: 40 to 90 % of their box stay.",
         panel="Augmentation", at_least=0, at_most=1,
     )  # fmt: skip
 

@@ -12,12 +12,13 @@ from tokenpose.data.augment import (
     Augmentation,
     Batch,
     Framing,
+    blacken,
     draw,
-    draw_frames,
-    draw_matrices,
     make_batch,
+    place_people,
     recolor,
 )
+from tokenpose.geometry.boxes import xyxy_to_xywh
 from tokenpose.geometry.crops import crop_image
 from tokenpose.images import read_image
 
@@ -54,11 +55,11 @@ class TrainingTransform:
             generator = torch.Generator(self.device).manual_seed(int(torch.randint(2**62, ())))
         points, visible = points.to(self.device), visible.to(self.device)
         drawn = draw(self.augmentation, len(xyxy), generator)
-        center, scale = padded_center_and_scale(xyxy, self.framing.image_size, self.framing.box_padding)
-        frames = draw_frames(center, scale, points, visible, drawn, self.framing)
-        matrices = draw_matrices(*frames, drawn, self.framing.image_size)
-        crops = recolor(crop_image(pixels, matrices, self.framing.image_size), drawn)
-        return make_batch(crops, matrices, points, visible, drawn.flip, self.framing)
+        padded_center_and_scale(xyxy, self.framing.image_size, self.framing.box_padding)  # refuses too small boxes
+        placed = place_people(xyxy_to_xywh(xyxy), points, visible, drawn, self.framing)
+        crops = crop_image(pixels, placed.matrices, self.framing.image_size)
+        crops = recolor(blacken(crops, placed), drawn)
+        return make_batch(crops, placed.matrices, points, placed.visible, drawn.flip, self.framing)
 
 
 def _read_keypoints(
