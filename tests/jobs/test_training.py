@@ -543,7 +543,7 @@ def test_published_recipe_moves_the_weights_as_a_plain_loop_does(people, changes
     batches = [batch for epoch in range(6) for batch in loader.epoch(epoch)][:12]
     assert len(batches) == 12
     steps = settings.epochs * loader.batch_count
-    step = TrainingStep(Supervised(model), settings, accelerator, model.spec.grid_size, steps, lambda: "rest")
+    step = TrainingStep(Supervised(model), settings, accelerator, steps, lambda: "rest")
     for batch in batches:
         step.take(batch)
     train_plainly(plain, batches)

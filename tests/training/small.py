@@ -36,7 +36,7 @@ def make_step(settings=SETTINGS, seed=0, total=12, spec=SPEC, advise=lambda: "re
     torch.manual_seed(seed)
     network = Supervised(TokenPose(spec), patch_blocks=(0,), guided_blocks=(0, 1))
     accelerator = Accelerator(cpu=True, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
-    return TrainingStep(network, settings, accelerator, spec.grid_size, total, advise)
+    return TrainingStep(network, settings, accelerator, total, advise)
 
 
 def log_of(output) -> list[dict[str, float]]:

@@ -43,7 +43,7 @@ def make_trainer(people, output, settings=SETTINGS, cpu=False) -> Trainer:
     network = Supervised(TokenPose(SPEC), patch_blocks=(0,), guided_blocks=(0, 1))
     folder = RunFolder(output, settings)
     total = settings.epochs * batches.batch_count
-    step = TrainingStep(network, settings, accelerator, SPEC.grid_size, total, folder.advise)
+    step = TrainingStep(network, settings, accelerator, total, folder.advise)
     return Trainer(step, folder, batches, lambda _: {"size": 0.0})
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from tokenpose.commands.options import read_size
 from tokenpose.data.settings import Declaration, declarations, value_types
 
 CommandFunction = Callable[..., None]
@@ -103,8 +104,10 @@ def _plain(value: Any) -> Any:
 
 
 def _read_list(text: str, kind: type, option: str) -> tuple[Any, ...]:
-    """ "4,5,6"."""
+    """ "4,5,6", or "128x96,256x192"."""
     entries = [entry for entry in map(str.strip, text.split(",")) if entry]
+    if kind == tuple[int, int]:
+        return tuple(read_size(entry, option) for entry in entries)
     try:
         return tuple(map(kind, entries))
     except ValueError as error:

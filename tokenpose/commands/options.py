@@ -200,13 +200,11 @@ def find_image_files(places: Sequence[Path], choice: BoxChoice) -> list[Path]:
     return paths
 
 
-def read_size(text: str) -> tuple[int, int]:
+def read_size(text: str, option: str = "--image-size") -> tuple[int, int]:
     """Read HEIGHTxWIDTH."""
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise typer.BadParameter(
-            f"write a size as HEIGHTxWIDTH, for example 256x192; got {text!r}", param_hint="--image-size"
-        )
+        raise typer.BadParameter(f"write a size as HEIGHTxWIDTH, for example 256x192; got {text!r}", param_hint=option)
     return int(height), int(width)
 
 

@@ -1,7 +1,7 @@
 """Settings: frozen dataclasses, each field declared once with its help and its limits. And those of augmentation."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -79,7 +79,7 @@ def check_settings(settings: Any) -> None:
         _check_type(name, value, kind)
         if kind is float:
             object.__setattr__(settings, name, float(value))
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in _flatten(value):
             _check_limits(f"each of {name}" if isinstance(value, tuple) else name, number, declaration.limits)
 
 
@@ -124,12 +124,21 @@ def takes_settings(kind: type) -> Callable[[Function], Function]:
     return decorate
 
 
+def _flatten(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple):
+        for entry in value:
+            yield from _flatten(entry)
+    else:
+        yield value
+
+
 _WORDS: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "true or false"),
     int: ("a whole number", "whole numbers"),
     float: ("a finite number", "finite numbers"),
     str: ("text", "names"),
     Path: ("a path", "paths"),
+    tuple[int, int]: ("(height, width)", "sizes (height, width)"),
 }
 
 
@@ -147,6 +156,8 @@ def _is_of(value: Any, kind: Any) -> bool:
         return value in get_args(kind)
     if kind is float:
         return is_number(value)
+    if kind == tuple[int, int]:
+        return isinstance(value, tuple) and len(value) == 2 and all(type(side) is int for side in value)
     return isinstance(value, kind) if kind is Path else type(value) is kind
 
 

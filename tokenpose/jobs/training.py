@@ -131,7 +131,7 @@ def train_model(
         model.calibration = None
     network = _supervise(model, settings)
     steps = settings.epochs * batches.batch_count
-    step = TrainingStep(network, settings, accelerator, model.spec.grid_size, steps, folder.advise)
+    step = TrainingStep(network, settings, accelerator, steps, folder.advise)
     truth = data.coco_truth(model) if settings.keep == "best" else None
 
     def validate(averaged: Any) -> dict[str, float]:

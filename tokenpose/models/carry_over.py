@@ -87,7 +87,7 @@ def carry_over(
     if POSITIONS in tensors and spec.positions == "learnable":
         count = len(old.skeleton)
         of_keypoints, of_patches = tensors[POSITIONS].split((count, tensors[POSITIONS].shape[1] - count), dim=1)
-        of_patches = _resample_rows(of_patches[0], old.grid_size, spec.grid_size).unsqueeze(0)
+        of_patches = resample_rows(of_patches[0], old.grid_size, spec.grid_size).unsqueeze(0)
         tensors[POSITIONS] = torch.cat((_take_rows(of_keypoints, rows), of_patches), dim=1)
     elif POSITIONS in tensors:
         del tensors[POSITIONS]
@@ -96,7 +96,7 @@ def carry_over(
     if old.output_size != spec.output_size and old.head_layers == spec.head_layers:
         for name in tensors.keys() & set(head_tensors(old)):
             cells = tensors[name].reshape(len(tensors[name]), -1)
-            cells = _resample_rows(cells, old.output_size, spec.output_size)
+            cells = resample_rows(cells, old.output_size, spec.output_size)
             tensors[name] = cells.reshape(-1, *tensors[name].shape[1:])
     return tensors, new
 
@@ -156,7 +156,7 @@ def _take_rows(tokens: Float[Tensor, "1 old width"], rows: list[int | None]) -> 
     return torch.cat([missing if row is None else tokens[:, row : row + 1] for row in rows], dim=1)
 
 
-def _resample_rows(rows: Float[Tensor, "old width"], old: Size, new: Size) -> Float[Tensor, "new width"]:
+def resample_rows(rows: Float[Tensor, "old width"], old: Size, new: Size) -> Float[Tensor, "new width"]:
     """Rows that are the cells of a map, resampled bilinearly between cell centers, corners on corners."""
     if old == new:
         return rows

@@ -1,6 +1,6 @@
 """Supervised: a TokenPose for training, with the extra outputs that extra losses need."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from tokenpose.models.attention import Attention, softmax_rows
 from tokenpose.models.backbones import StemBackbone
 from tokenpose.models.recording import attentions_of
+from tokenpose.models.sizes import positions_of, read_at_size, spec_of_size
+from tokenpose.models.spec import ModelSpec, Size
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.shapes import Heatmaps
 
@@ -20,6 +22,8 @@ class SupervisedOutputs:
     """What `Supervised` returns: the model's heatmap logits, and the extra outputs that were asked for."""
 
     logits: Heatmaps
+    grid: Size
+    """Rows and columns of the visual tokens."""
     patches: Float[Tensor, "read_blocks people keypoints rows columns"] | None = None
     """Heatmap logits read off the visual tokens after some blocks."""
     attention: Float[Tensor, "guided_blocks people keypoints visual"] | None = None
@@ -31,8 +35,8 @@ class Supervised(nn.Module):
     attention of some blocks. After training, only the model itself is kept.
 
     ``patch_blocks``: the blocks after which a linear layer reads heatmaps off the visual tokens; not the last, which
-    gives none. ``guided_blocks``: the blocks whose attention is returned. Raises ValueError for blocks that don't
-    exist.
+    gives none. ``guided_blocks``: the blocks whose attention is returned. ``sizes``: other sizes of crops that it
+    takes too (`tokenpose.models.sizes`). Raises ValueError for blocks that don't exist, and for sizes that don't fit.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Supervised(nn.Module):
         model: TokenPose,
         patch_blocks: Sequence[int] = (),
         guided_blocks: Sequence[int] = (),
+        sizes: Sequence[Size] = (),
     ) -> None:
         super().__init__()
         last = model.encoder.depth - 1
@@ -59,6 +64,10 @@ class Supervised(nn.Module):
                 "guided; set guidance to 0"
             )
         self.patch_heads = nn.ModuleDict({str(block): PatchHead(model) for block in patch_blocks})
+        self.specs = {size: spec_of_size(model.spec, size) for size in (model.spec.image_size, *sizes)}
+        for spec in self.specs.values():
+            if spec.positions.startswith("sine"):  # computed from the size; learnable ones change
+                self.register_buffer(_table_name(spec.image_size), positions_of(model, spec), persistent=False)
 
     @property
     def backbone(self) -> nn.Module:
@@ -72,26 +81,42 @@ class Supervised(nn.Module):
 
     def forward(self, crops: Float[Tensor, "people 3 height width"]) -> SupervisedOutputs:
         """Normalized crops (batch, 3, height, width) -> what the losses need."""
-        features = self.model.backbone(crops)
+        size = crops.shape[2], crops.shape[3]
+        if size not in self.specs:
+            raise ValueError(f"this network takes crops of {', '.join(map(str, self.specs))}; got {size}")
+        features, spec = self.model.backbone(crops), self.specs[size]
         patches = []
 
         def watch(block: int, tokens: Tensor) -> None:
             if str(block) in self.patch_heads:
-                patches.append(self.patch_heads[str(block)](tokens))
+                patches.append(self.patch_heads[str(block)](tokens, spec.grid_size))
 
         keepers = [_Keeper(attention.scale, len(self.model.spec.skeleton)) for attention in self.guided]
         try:
             for attention, keeper in zip(self.guided, keepers, strict=True):
                 attention.observer = keeper
-            logits = self.model.read(features, watch)
+            logits = self._read(features, spec, watch)
         finally:
             for attention in self.guided:
                 attention.observer = None
         return SupervisedOutputs(
             logits=logits,
+            grid=spec.grid_size,
             patches=torch.stack(patches) if patches else None,
             attention=_visual_attention(keepers) if keepers else None,
         )
+
+    def _read(self, features: Tensor, spec: ModelSpec, watch: Callable[[int, Tensor], None]) -> Heatmaps:
+        if spec is self.model.spec:
+            return self.model.read(features, watch)
+        table = getattr(self, _table_name(spec.image_size), None)
+        return read_at_size(
+            self.model, features, spec, positions_of(self.model, spec) if table is None else table, watch
+        )
+
+
+def _table_name(size: Size) -> str:
+    return f"positions_{size[0]}x{size[1]}"
 
 
 class _Keeper:
@@ -111,21 +136,21 @@ class PatchHead(nn.Module):
 
     def __init__(self, model: TokenPose) -> None:
         super().__init__()
-        self.grid, output = model.spec.grid_size, model.spec.output_size
+        grid, output = model.spec.grid_size, model.spec.output_size
         self.keypoints = len(model.spec.skeleton)
-        self.cells = output[0] // self.grid[0], output[1] // self.grid[1]
-        if (self.cells[0] * self.grid[0], self.cells[1] * self.grid[1]) != output:
+        self.cells = output[0] // grid[0], output[1] // grid[1]
+        if (self.cells[0] * grid[0], self.cells[1] * grid[1]) != output:
             raise ValueError(
-                f"heatmaps of {output} cells can't be read off {self.grid} patches, which would cover parts of cells; "
+                f"heatmaps of {output} cells can't be read off {grid} patches, which would cover parts of cells; "
                 "set patches=0"
             )
         self.norm = nn.LayerNorm(model.spec.width)
         self.linear = nn.Linear(model.spec.width, self.keypoints * self.cells[0] * self.cells[1])
 
-    def forward(self, tokens: Float[Tensor, "people tokens width"]) -> Heatmaps:
-        """(batch, keypoints + visual, width) -> (batch, keypoints, rows, columns)."""
+    def forward(self, tokens: Float[Tensor, "people tokens width"], grid: Size) -> Heatmaps:
+        """(batch, keypoints + visual, width) of a grid of visual tokens -> (batch, keypoints, rows, columns)."""
         cells = self.linear(self.norm(tokens[:, self.keypoints :]))
-        rows, columns = self.grid
+        rows, columns = grid
         height, width = self.cells
         return rearrange(cells, "b (r c) (k h w) -> b k (r h) (c w)", r=rows, c=columns, h=height, w=width)
 

@@ -28,6 +28,11 @@ def sine_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "1 visual
     return torch.cat((y, x), dim=-1).reshape(1, rows * columns, -1).float()
 
 
+def sine_table(spec: ModelSpec) -> Float[Tensor, "1 tokens width"]:
+    """The sine positions of all tokens; keypoint tokens are nowhere in the image and get zeros."""
+    return functional.pad(sine_positions(spec.grid_size, spec.width), (0, 0, len(spec.skeleton), 0))
+
+
 class Tokenizer(nn.Module):
     """Backbone map -> tokens, keypoint tokens first, with their positions added once."""
 
@@ -42,27 +47,29 @@ class Tokenizer(nn.Module):
             self.positions = nn.Parameter(torch.empty(1, keypoints + rows * columns, spec.width))
         elif spec.positions in ("sine", "sine_every_block"):
             # not stored: it is computed from the sizes, and half-precision files would round it
-            self.register_buffer("positions", self._sine_table().to(self.keypoint_tokens.device), persistent=False)
+            self.register_buffer("positions", sine_table(self.spec).to(self.keypoint_tokens.device), persistent=False)
             self.register_load_state_dict_post_hook(_restore_sine_table)  # of models made on the meta device
 
-    def forward(self, features: Float[Tensor, "people channels rows columns"]) -> Float[Tensor, "people tokens width"]:
-        """(batch, channels, rows, columns) -> (batch, keypoints + visual, width)."""
+    def forward(
+        self,
+        features: Float[Tensor, "people channels rows columns"],
+        positions: Float[Tensor, "1 tokens width"] | None = None,
+    ) -> Float[Tensor, "people tokens width"]:
+        """(batch, channels, rows, columns) -> (batch, keypoints + visual, width). ``positions``: in place of its own,
+        for features of another size than the spec's."""
         height, width = self.spec.patch_size
         patches = rearrange(features, "b c (h ph) (w pw) -> b (h w) (ph pw c)", ph=height, pw=width)
         visual = self.patch_embedding(patches)
         batch = features.shape[0]  # len() would fix it in torch.export
         tokens = torch.cat((self.keypoint_tokens.expand(batch, -1, -1), visual), dim=1)
-        return tokens if self.spec.positions == "none" else tokens + self.positions
+        if self.spec.positions == "none":
+            return tokens
+        return tokens + (self.positions if positions is None else positions)
 
     @property
     def block_positions(self) -> Float[Tensor, "1 tokens width"] | None:
         """What is added again before later blocks; None unless the spec says "sine_every_block"."""
         return self.positions if self.spec.positions == "sine_every_block" else None
-
-    def _sine_table(self) -> Float[Tensor, "1 tokens width"]:
-        """The sine positions of all tokens; keypoint tokens are nowhere in the image and get zeros."""
-        table = sine_positions(self.spec.grid_size, self.spec.width)
-        return functional.pad(table, (0, 0, len(self.spec.skeleton), 0))
 
     def reset_parameters(self) -> None:
         """Published initialization; also restores the sine table of a model that was made on the meta device."""
@@ -72,10 +79,10 @@ class Tokenizer(nn.Module):
         if self.spec.positions == "learnable":
             nn.init.trunc_normal_(self.positions, std=0.02)
         elif self.spec.positions != "none" and not self.positions.is_meta:
-            self.positions.copy_(self._sine_table())
+            self.positions.copy_(sine_table(self.spec))
 
 
 def _restore_sine_table(tokenizer: Tokenizer, _keys: object) -> None:
     """Compute the table again: it is not in the state dict, and `to_empty` leaves arbitrary values in its place."""
     tokens = tokenizer.keypoint_tokens
-    tokenizer.register_buffer("positions", tokenizer._sine_table().to(tokens), persistent=False)
+    tokenizer.register_buffer("positions", sine_table(tokenizer.spec).to(tokens), persistent=False)

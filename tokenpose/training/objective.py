@@ -19,6 +19,8 @@ class Predictions(Protocol):
     @property
     def logits(self) -> Tensor: ...
     @property
+    def grid(self) -> tuple[int, int]: ...
+    @property
     def patches(self) -> Tensor | None: ...
     @property
     def attention(self) -> Tensor | None: ...
@@ -35,7 +37,6 @@ def total_loss(
     predictions: Predictions,
     batch: Batch,
     settings: TrainingSettings,
-    grid: tuple[int, int],
     totals: Totals | None = None,
 ) -> dict[str, Tensor]:
     """The parts of the loss, weighted, and their sum as "loss".
@@ -59,6 +60,6 @@ def total_loss(
         blocks = [measure(maps, batch.heatmaps, batch.weights) for maps in predictions.patches]
         parts["patches"] = share * settings.patches * torch.stack(blocks).mean()
     if predictions.attention is not None:
-        guidance = attention_guidance(predictions.attention, batch.heatmaps, batch.weights, grid)
+        guidance = attention_guidance(predictions.attention, batch.heatmaps, batch.weights, predictions.grid)
         parts["guidance"] = of_weights * settings.guidance * guidance
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}

@@ -41,7 +41,7 @@ class Recipe:
         augmentation = {**self.augmentation, **{k: v for k, v in changes.items() if k in _AUGMENTATION}}
         own = {k: v for k, v in self.training.items() if k != "min_steps" or "epochs" not in changes}
         training = {**own, **{k: v for k, v in changes.items() if k in _TRAINING}}
-        training = {k: tuple(v) if isinstance(v, list) else v for k, v in training.items()}  # files have lists
+        training = {k: _tuples(v) for k, v in training.items()}  # files have lists
         return TrainingSettings(**training, augmentation=Augmentation(**augmentation))
 
 
@@ -83,6 +83,10 @@ def read_recipe(name: str | Path) -> Recipe:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     return recipe
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _check_model(model: Any, path: Path) -> None:

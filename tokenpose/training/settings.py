@@ -12,6 +12,7 @@ Schedule = Literal["cosine", "multi_step"]
 Start = Literal["wide", "published"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Keep = Literal["last", "best"]
+Size = tuple[int, int]
 
 USUAL_BATCH_SIZE = 128
 MOST_EPOCHS = 100
@@ -34,6 +35,12 @@ class TrainingSettings:
         help="People in each optimizer step, over all processes. Default: as the model was published with, or "
         f"{USUAL_BATCH_SIZE}.",
         panel="Optimization", at_least=1,
+    )  # fmt: skip
+    sizes: tuple[Size, ...] = setting(
+        (),
+        help="Sizes of crops to train on, one for each batch, 128x96,192x144,256x192 for example, so that the weights "
+        "serve all of them. The model's image size must be one of them. Default: only the model's.",
+        panel="Data", metavar="HEIGHTxWIDTH,...", at_least=1,
     )  # fmt: skip
     accumulate: int = setting(
         1,

@@ -21,9 +21,9 @@ from tokenpose.training.settings import TrainingSettings
 class TrainingStep:
     """A network with its optimizer, schedule and moving average; `take` learns from one batch.
 
-    ``network`` needs an attribute ``backbone`` and a method ``compilable``, which returns its parts. ``grid``: rows and
-    columns of its visual tokens. ``steps``: the steps of the run, without extensions. ``advise`` says what to do about
-    a loss that isn't finite. With several processes, each takes its part of every batch.
+    ``network`` needs an attribute ``backbone`` and a method ``compilable``, which returns its parts. ``steps``: the
+    steps of the run, without extensions. ``advise`` says what to do about a loss that isn't finite. With several
+    processes, each takes its part of every batch.
 
     Raises ValueError for settings that don't work on this device or with this number of processes.
     """
@@ -33,11 +33,10 @@ class TrainingStep:
         network: Any,
         settings: TrainingSettings,
         accelerator: Accelerator,
-        grid: tuple[int, int],
         steps: int,
         advise: Callable[[], str],
     ) -> None:
-        self.settings, self.accelerator, self.grid, self.advise = settings, accelerator, grid, advise
+        self.settings, self.accelerator, self.advise = settings, accelerator, advise
         self.annealings = [steps]
         """Steps of the run, and of each extension."""
         self.agreement = Agreement(accelerator)
@@ -156,7 +155,7 @@ class TrainingStep:
             crops = crops.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             predictions = self.network(crops)
-        losses = total_loss(predictions, part, self.settings, self.grid, totals)
+        losses = total_loss(predictions, part, self.settings, totals)
         is_recording = losses["loss"].is_cuda and torch.cuda.is_current_stream_capturing()
         is_finite = (lambda: True) if is_recording else ask_finite(losses["loss"])  # the recording checks it
         # gradients are averaged over processes, and the losses of the processes add up
@@ -175,6 +174,7 @@ class TrainingStep:
                 self.accelerator.device.type != "cuda"
             ),
             "several processes have to agree on each step": self.accelerator.num_processes > 1,
+            "the crops have several sizes": bool(self.settings.sizes),
         }
         for reason, holds in reasons.items():
             if holds:
