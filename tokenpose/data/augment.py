@@ -13,7 +13,7 @@ from tokenpose.geometry.boxes import grow_to_aspect
 from tokenpose.geometry.crops import normalize
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
-from tokenpose.shapes import Crops, Keypoints, Matrices, Scales, Visible
+from tokenpose.shapes import CropFilter, Crops, Keypoints, Matrices, Scales, Visible
 from tokenpose.skeletons import Skeleton
 
 
@@ -35,6 +35,8 @@ class Framing(Protocol):
     def mean(self) -> tuple[float, float, float]: ...
     @property
     def std(self) -> tuple[float, float, float]: ...
+    @property
+    def crop_filter(self) -> CropFilter: ...
 
 
 class Batch(NamedTuple):

@@ -57,7 +57,7 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
         cache: Cache = "ram",
         device: torch.device | str = "cpu",
     ) -> None:
-        self.samples, self.source = samples, source
+        self.samples, self.source, self.crop_filter = samples, source, framing.crop_filter
         self.center, self.scale = center_and_scale(
             torch.from_numpy(samples.boxes), framing.image_size, framing.box_padding
         )
@@ -99,7 +99,7 @@ class WindowDataset(Dataset[tuple[Tensor, int]]):
             image = read_image_of(self.source, self.samples, int(self.samples.image_index[index]))
         except OSError as error:
             raise type(error)(f"{error} ({self.samples.name_of(index)})") from error
-        window = crop_image(image, self.matrices[index : index + 1], (self.side, self.side))[0]
+        window = crop_image(image, self.matrices[index : index + 1], (self.side, self.side), self.crop_filter)[0]
         return window.round().to(torch.uint8)
 
     def __len__(self) -> int:

@@ -57,8 +57,8 @@ class TrainingTransform:
         center, scale = padded_center_and_scale(xyxy, self.framing.image_size, self.framing.box_padding)
         frames = draw_frames(center, scale, points, visible, drawn, self.framing)
         matrices = draw_matrices(*frames, drawn, self.framing.image_size)
-        crops = recolor(crop_image(pixels, matrices, self.framing.image_size), drawn)
-        return make_batch(crops, matrices, points, visible, drawn.flip, self.framing)
+        crops = crop_image(pixels, matrices, self.framing.image_size, self.framing.crop_filter)
+        return make_batch(recolor(crops, drawn), matrices, points, visible, drawn.flip, self.framing)
 
 
 def _read_keypoints(
