@@ -8,7 +8,8 @@ import torch
 from accelerate import Accelerator
 
 from tokenpose.data.augment import Augmentation
-from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.batches import TrainingBatches
+from tokenpose.data.windows import WindowDataset
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.batches import TrainingBatches
+from tokenpose.data.windows import WindowDataset
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
 from tokenpose.training.folder import RunFolder
 from tokenpose.training.loop import Trainer

@@ -1,9 +1,7 @@
 """Reduced images: each pixel is the mean of a square of pixels; and how far a crop wants its image reduced."""
 
-import math
-
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,16 +51,17 @@ def cut_out(
     its first column and row in the image. It may have no pixels. ``matrix``: image -> crop."""
     height, width = crop_size
     corners = matrix.new_tensor([[[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]]])
-    (points,) = transform_points(corners, invert(matrix)).tolist()
-    (left, right), (top, bottom) = (
-        _span([point[axis] for point in points], image.shape[2 - axis], multiple) for axis in (0, 1)
-    )
+    (points,) = transform_points(corners, invert(matrix))
+    first, last = align(points.amin(dim=0), points.amax(dim=0), points.new_full((1,), multiple))
+    (left, top), (right, bottom) = first.tolist(), last.tolist()
     return image[:, top:bottom, left:right], left, top
 
 
-def _span(places: list[float], side: int, multiple: int) -> tuple[int, int]:
-    """First and last + 1 of the pixels of one axis."""
-    first = math.floor(max(0.0, min(places)) / multiple - 1) * multiple
-    last = math.ceil(min(side + 0.0, max(places) + 1) / multiple + 1) * multiple
-    first = min(max(0, first), side)
-    return first, max(first, min(last, side))
+def align(
+    least: Float[Tensor, "*people 2"], most: Float[Tensor, "*people 2"], multiple: Float[Tensor, "*people 1"]
+) -> tuple[Int[Tensor, "*people 2"], Int[Tensor, "*people 2"]]:
+    """First and last + 1 column and row of what has all places from ``least`` to ``most`` (x, y), and at least one
+    ``multiple`` around them: multiples themselves, not before the image's first pixel."""
+    first = ((least / multiple).floor() - 1) * multiple
+    last = (((most + 1) / multiple).ceil() + 1) * multiple
+    return first.clamp(min=0).long(), last.clamp(min=0).long()

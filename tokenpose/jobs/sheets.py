@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenpose.data.augment import Batch, check_skeleton
-from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.batches import TrainingBatches
 from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
+from tokenpose.data.windows import WindowDataset
 from tokenpose.evaluation.settings import SHEET_COUNT, SheetSettings
 from tokenpose.geometry.affine import resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_images

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tokenpose.data.augment import check_skeleton
-from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.batches import TrainingBatches
 from tokenpose.data.combine import Places
 from tokenpose.data.samples import Samples
+from tokenpose.data.windows import WindowDataset
 from tokenpose.deploy.comparison import require_plain
 from tokenpose.jobs.evaluation import measure_pck
 from tokenpose.jobs.training_data import Annotations, TrainingData, choose_reading, digest, read_training_data

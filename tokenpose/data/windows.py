@@ -1,0 +1,202 @@
+"""Windows: of each person, the part of the photograph that training crops can show."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tokenpose.data.augment import Framing, half_bodies
+from tokenpose.data.combine import read_image_of
+from tokenpose.data.samples import Samples
+from tokenpose.data.settings import Augmentation, Cache
+from tokenpose.data.sources import Source
+from tokenpose.geometry.boxes import center_and_scale
+from tokenpose.geometry.crops import crop_images, crop_images_averaged
+from tokenpose.geometry.reduction import align, crop_levels, from_reduced, reduce_image
+from tokenpose.shapes import CropFilter, Crops, Matrices
+
+logger = logging.getLogger(__name__)
+
+Window = UInt8[Tensor, "3 _ _"]
+
+LARGE = 1024
+"""Padded boxes longer than this many pixels are reduced to it, as far as no crop needs their pixels."""
+
+_PEOPLE_TO_MEASURE = 64
+_PIXELS_AT_ONCE = 4_000_000  # of padded windows: 48 MB as float32
+
+
+class WindowDataset(Dataset[tuple[Tensor, int]]):
+    """A window around each person, wide enough for every zoom, turn and half body: (uint8 (3, height, width), index).
+
+    A window is cut out of the photograph and not resampled, so that a crop is sampled once. Only where even the most
+    magnified crop reduces the photograph to half or less, the window is averaged in squares of 2, 4, ... pixels a side:
+    for the crop filter "area", which does the same, and for padded boxes longer than `LARGE`.
+
+    ``cache``: "ram" keeps the windows of all people in memory, "device" on ``device``, from `load` or the first access
+    on; "none" decodes them each time, with the same result.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        source: Source,
+        framing: Framing,
+        augmentation: Augmentation,
+        cache: Cache = "ram",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.samples, self.source = samples, source
+        self.center, self.scale = center_and_scale(
+            torch.from_numpy(samples.boxes), framing.image_size, framing.box_padding
+        )
+        self.first, self.last, self.factors = self._frame(framing, augmentation)
+        self.cache, self.device = cache, device
+
+    def _frame(self, framing: Framing, augmentation: Augmentation) -> tuple[Tensor, Tensor, list[int]]:
+        """First and last + 1 column and row (people, 2) of each window in its photograph, and how far it is reduced."""
+        center, scale = self.center.unsqueeze(1), self.scale.unsqueeze(1)
+        if augmentation.half_body:
+            center, scale = _with_halves(self.samples, self.center, self.scale, framing)
+        height, width = framing.image_size
+        covered = (scale[..., 0] - 1) / (width - 1)  # image pixels a crop pixel: (people, frames)
+        sides = (math.hypot(width, height),) * 2 if augmentation.rotation else (width, height)
+        reach = covered.unsqueeze(-1) * (1 + augmentation.scale) * torch.tensor(sides) / 2
+        least, most = covered.amin(dim=1) * (1 - augmentation.scale), covered.amax(dim=1) * (1 + augmentation.scale)
+        factors = 2 ** least.clamp(min=1).log2().floor()
+        if framing.crop_filter == "area":  # which averages squares that begin at the photograph's first pixel
+            multiples = 2 ** most.clamp(min=1).log2().ceil()
+        else:
+            needed = 2 ** (self.scale.amax(dim=1) / LARGE).clamp(min=1).log2().ceil()
+            multiples = factors = torch.minimum(factors, needed)
+        first, last = align((center - reach).amin(dim=1), (center + reach).amax(dim=1), multiples.unsqueeze(-1))
+        return first, last, [int(factor) for factor in factors]
+
+    @property
+    def matrices(self) -> Matrices:
+        """Window -> photograph."""
+        matrix = torch.zeros(1, 2, 3)
+        corners = zip(self.factors, self.first.tolist(), strict=True)
+        return torch.cat([from_reduced(factor, matrix, left, top) for factor, (left, top) in corners])
+
+    @cached_property
+    def windows(self) -> list[Tensor] | None:
+        """The windows of all people; None if they aren't kept. Raises ValueError if they don't fit into memory."""
+        if self.cache == "none":
+            return None
+        self._check_memory()
+        return self._decode_all()
+
+    def load(self) -> None:
+        """Decode the windows of all people now, if they are kept. Raises what `decode` and `windows` raise."""
+        _ = self.windows
+
+    def _check_memory(self) -> None:
+        """Raise ValueError if the windows, by the size of a few, are larger than the machine's memory."""
+        some = range(0, len(self), max(1, len(self) // _PEOPLE_TO_MEASURE))
+        needed = len(self) * sum(self.decode(index).numel() for index in some) / max(1, len(some))
+        logger.info("decoding %d people: about %.2f GB", len(self), needed / 1e9)
+        if needed > _memory():
+            raise ValueError(
+                f"the decoded windows of {len(self)} people take {needed / 1e9:.0f} GB, and this machine has "
+                f'{_memory() / 1e9:.0f}: use cache "none", with workers that decode ahead'
+            )
+
+    def _decode_all(self) -> list[Tensor]:
+        """The windows of all people, decoded by one thread per core."""
+        device = self.device if self.cache == "device" else "cpu"
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            try:
+                return [window.to(device) for window in pool.map(self.decode, range(len(self)))]
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def decode(self, index: int) -> Window:
+        """Read a photograph and cut out one person's window. Raises OSError that names the file and the annotation."""
+        try:
+            image = read_image_of(self.source, self.samples, int(self.samples.image_index[index]))
+        except OSError as error:
+            raise type(error)(f"{error} ({self.samples.name_of(index)})") from error
+        (left, top), (right, bottom) = self.first[index].tolist(), self.last[index].tolist()
+        part, factor = image[:, top:bottom, left:right], self.factors[index]
+        if factor > 1:
+            part = reduce_image(part, factor).round().to(torch.uint8)
+        return part.clone(memory_format=torch.contiguous_format)  # not a view, which would keep the photograph
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return (self.decode(index) if self.windows is None else self.windows[index]), index
+
+
+def _with_halves(samples: Samples, center: Tensor, scale: Tensor, framing: Framing) -> tuple[Tensor, Tensor]:
+    """Centers and scales (people, 3, 2) of all frames that a person's crop can have: the box, and both halves."""
+    centers, scales = [center], [scale]
+    keypoints, visible = torch.from_numpy(samples.keypoints), torch.from_numpy(samples.visible)
+    for upper in (True, False):
+        half_center, half_scale, enough = half_bodies(keypoints, visible, torch.full((len(samples),), upper), framing)
+        centers.append(torch.where(enough.unsqueeze(-1), half_center, center))
+        scales.append(torch.where(enough.unsqueeze(-1), half_scale, scale))
+    return torch.stack(centers, dim=1), torch.stack(scales, dim=1)
+
+
+def crop_windows(
+    windows: Sequence[Tensor],
+    matrices: Matrices,
+    crop_size: tuple[int, int],
+    crop_filter: CropFilter,
+    device: torch.device,
+) -> Crops:
+    """A crop of each window, on the device. ``matrices``: window -> crop, on the CPU."""
+    levels = crop_levels(matrices)
+    crops = []
+    for some in _parts(windows):
+        padded = _pad([window.to(device, non_blocking=True) for window in windows[some]])
+        to_crop = matrices[some].to(device, non_blocking=True)
+        if crop_filter == "area":
+            crops.append(crop_images_averaged(padded, to_crop, crop_size, levels[some]))
+        else:
+            crops.append(crop_images(padded, to_crop, crop_size))
+    return crops[0] if len(crops) == 1 else torch.cat(crops)
+
+
+def _parts(windows: Sequence[Tensor]) -> Iterator[slice]:
+    """Consecutive windows that have at most `_PIXELS_AT_ONCE` pixels once they are padded to one size, or one alone."""
+    start, height, width = 0, 0, 0
+    for index, window in enumerate(windows):
+        height, width = max(height, window.shape[1]), max(width, window.shape[2])
+        if index > start and (index + 1 - start) * height * width > _PIXELS_AT_ONCE:
+            yield slice(start, index)
+            start, (height, width) = index, window.shape[1:]
+    yield slice(start, len(windows))
+
+
+def _pad(windows: Sequence[Tensor]) -> UInt8[Tensor, "people 3 height width"]:
+    """Windows as one tensor, black to the right and below, as beyond the photograph."""
+    height, width = (max(1, *(window.shape[axis] for window in windows)) for axis in (1, 2))
+    padded = windows[0].new_zeros(len(windows), 3, height, width)
+    for row, window in zip(padded, windows, strict=True):
+        row[:, : window.shape[1], : window.shape[2]] = window
+    return padded
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _memory() -> float:
+    """Bytes of memory of the whole machine; infinite if the system doesn't say."""
+    names = getattr(os, "sysconf_names", {})
+    if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
+        return math.inf
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
