@@ -37,7 +37,7 @@ CASES = {"zoom 0.65": (0.65, 0.0), "zoom 1": (1.0, 0.0), "zoom 1.35": (1.35, 0.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="+", help="ANNOTATIONS IMAGES, as often as there are data sets")
-    parser.add_argument("--people", type=int, default=50)
+    parser.add_argument("--people", type=int, default=86)
     parser.add_argument("--half-body", type=float, default=0.0)
     parser.add_argument("--crop-filter", choices=["bilinear", "area"], default="bilinear")
     parser.add_argument("--output", type=Path, default=Path("gradients.json"))

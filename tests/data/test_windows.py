@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from tokenpose.data.augment import Augmentation, Draws, draw_frames, draw_matrices
-from tokenpose.data.windows import LARGE, WindowDataset, _parts, crop_windows
+from tokenpose.data.windows import _PIXELS_AT_ONCE, LARGE, WindowDataset, _parts, crop_windows
 from tokenpose.geometry.affine import compose
 from tokenpose.geometry.crops import crop_image
 from tokenpose.models.spec import ModelSpec
@@ -143,13 +143,13 @@ def test_windows_are_the_photographs_own_pixels(source):
 def test_batches_of_large_windows_are_cropped_in_parts(source, monkeypatch):
     people = people_in(BOXES.values())
     whole, _ = crops_of(people, source, Augmentation(), still(len(people)))
-    monkeypatch.setattr("tokenpose.data.windows._PIXELS_AT_ONCE", 200_000)
+    monkeypatch.setitem(_PIXELS_AT_ONCE, "cpu", 200_000)
     parts, _ = crops_of(people, source, Augmentation(), still(len(people)))
     torch.testing.assert_close(parts, whole, rtol=0, atol=0.05)
     sizes = [(100, 100), (100, 1_900), (10, 10), (2_000, 2_000), (5, 5)]
     windows = [torch.empty(3, *size, dtype=torch.uint8) for size in sizes]
-    assert list(_parts(windows)) == [slice(0, 1), slice(1, 2), slice(2, 3), slice(3, 4), slice(4, 5)]
-    assert list(_parts(windows[:1] * 21)) == [slice(0, 20), slice(20, 21)]
+    assert list(_parts(windows, 200_000)) == [[4, 2, 0], [1], [3]]  # from small to large
+    assert list(_parts(windows[:1] * 21, 200_000)) == [list(range(20)), [20]]
 
 
 def test_windows_that_do_not_fit_into_memory_are_refused_after_a_few(source, monkeypatch, caplog):

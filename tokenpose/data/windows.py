@@ -30,7 +30,8 @@ LARGE = 1024
 """Padded boxes longer than this many pixels are reduced to it, as far as no crop needs their pixels."""
 
 _PEOPLE_TO_MEASURE = 64
-_PIXELS_AT_ONCE = 4_000_000  # of padded windows: 48 MB as float32
+_PIXELS_AT_ONCE = {"cpu": 1_000_000, "other": 16_000_000}
+"""Of padded windows, which need 12 bytes a pixel: what a CPU's caches hold, and few calls for a GPU."""
 
 
 class WindowDataset(Dataset[tuple[Tensor, int]]):
@@ -156,27 +157,29 @@ def crop_windows(
     device: torch.device,
 ) -> Crops:
     """A crop of each window, on the device. ``matrices``: window -> crop, on the CPU."""
-    levels = crop_levels(matrices)
-    crops = []
-    for some in _parts(windows):
-        padded = _pad([window.to(device, non_blocking=True) for window in windows[some]])
-        to_crop = matrices[some].to(device, non_blocking=True)
+    crops = torch.empty(len(windows), 3, *crop_size, device=device)
+    for rows in _parts(windows, _PIXELS_AT_ONCE["cpu" if device.type == "cpu" else "other"]):
+        padded = _pad([windows[row].to(device, non_blocking=True) for row in rows])
+        to_crop = matrices[rows].to(device, non_blocking=True)
         if crop_filter == "area":
-            crops.append(crop_images_averaged(padded, to_crop, crop_size, levels[some]))
+            cropped = crop_images_averaged(padded, to_crop, crop_size, crop_levels(matrices[rows]))
         else:
-            crops.append(crop_images(padded, to_crop, crop_size))
-    return crops[0] if len(crops) == 1 else torch.cat(crops)
+            cropped = crop_images(padded, to_crop, crop_size)
+        crops.index_copy_(0, torch.tensor(rows).to(device, non_blocking=True), cropped)
+    return crops
 
 
-def _parts(windows: Sequence[Tensor]) -> Iterator[slice]:
-    """Consecutive windows that have at most `_PIXELS_AT_ONCE` pixels once they are padded to one size, or one alone."""
-    start, height, width = 0, 0, 0
-    for index, window in enumerate(windows):
-        height, width = max(height, window.shape[1]), max(width, window.shape[2])
-        if index > start and (index + 1 - start) * height * width > _PIXELS_AT_ONCE:
-            yield slice(start, index)
-            start, (height, width) = index, window.shape[1:]
-    yield slice(start, len(windows))
+def _parts(windows: Sequence[Tensor], most_pixels: int) -> Iterator[list[int]]:
+    """Rows of windows of similar size that have at most so many pixels once they are padded, or of a single one."""
+    part: list[int] = []
+    height = width = 0
+    for row in sorted(range(len(windows)), key=lambda row: windows[row].numel()):
+        height, width = max(height, windows[row].shape[1]), max(width, windows[row].shape[2])
+        if part and (len(part) + 1) * height * width > most_pixels:
+            yield part
+            part, (height, width) = [], windows[row].shape[1:]
+        part.append(row)
+    yield part
 
 
 def _pad(windows: Sequence[Tensor]) -> UInt8[Tensor, "people 3 height width"]:
