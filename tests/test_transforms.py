@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tokenpose.attention.computation import attention_maps
 from tokenpose.data.augment import Augmentation
 from tokenpose.geometry.decode import DECODERS, decode
 from tokenpose.models.create import create_model
@@ -42,6 +43,25 @@ def test_the_steps_on_their_own_give_the_predictors_keypoints(model, pixels, dec
     assert np.array_equal(transform.to_image(keypoints, people).numpy(), expected.keypoints)
     assert np.array_equal(scores.numpy(), expected.scores)
     assert np.array_equal(people.boxes.numpy(), expected.boxes)
+
+
+def test_every_way_to_crop_follows_the_specs_filter(model, keypoints):
+    # stripes of a pixel, two and a half of which a crop's pixel covers: gray when averaged
+    stripes = np.zeros((300, 400, 3), dtype=np.uint8)
+    stripes[:, ::2] = 200
+    box = [[120.0, 20.0, 312.0, 276.0]]
+    averaging = create_model("tokenpose_t.lsp_256x192", image_size=(128, 96), depth=1, heads=4, crop_filter="area")
+    spread = {}
+    for name, chosen in (("bilinear", model), ("area", averaging)):
+        assert chosen.spec.crop_filter == name
+        still = create_transform(chosen, training=True, scale=0.0, rotation=0.0, flip=0.0)
+        maps = attention_maps(chosen, stripes, box)
+        spread[name] = (
+            create_transform(chosen)(stripes, box).crops[..., 20:-20, 20:-20].std(),
+            still(stripes, box, keypoints[:1]).crops[..., 20:-20, 20:-20].std(),
+            maps.crop[20:-20, 20:-20, 0].std() / 58,
+        )
+    assert max(spread["area"]) < 0.25 * min(spread["bilinear"])
 
 
 def test_the_device_is_the_models_or_the_named_one(model):

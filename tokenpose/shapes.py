@@ -4,6 +4,8 @@ Each frame has its own words, so that one signature can hold all three: ``image_
 ``height width`` in crop pixels, ``rows columns`` in heatmap cells.
 """
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
@@ -21,6 +23,8 @@ Scales = Float[Tensor, "people 2"]
 Matrices = Float[Tensor, "people 2 3"]
 """Affine maps, mostly image -> crop."""
 Crops = Float[Tensor, "people 3 height width"]
+CropFilter = Literal["bilinear", "area"]
+"""What a crop's pixel shows: the place at its center, or the mean of the image's pixels that it covers."""
 
 Heatmaps = Float[Tensor, "people keypoints rows columns"]
 Cells = Int[Tensor, "people keypoints"]

@@ -60,7 +60,8 @@ class Transform:
 
     def crop(self, pixels: RgbImage, matrices: Matrices) -> Crops:
         """The second half of a call: normalized crops of some or all of the people."""
-        crops = crop_normalized(pixels, matrices, self.spec.image_size, self.spec.mean, self.spec.std)
+        spec = self.spec
+        crops = crop_normalized(pixels, matrices, spec.image_size, spec.mean, spec.std, spec.crop_filter)
         return crops.to(self.dtype)
 
     def to_image(self, keypoints: Keypoints, people: People) -> Keypoints:

@@ -63,10 +63,11 @@ def test_first_batch_is_drawn_whole_and_the_same_each_time(data):
 
 
 def test_heat_lies_where_the_keypoints_are(data):
-    from tokenpose.data.batches import TrainingBatches, WindowDataset
+    from tokenpose.data.batches import TrainingBatches
+    from tokenpose.data.windows import WindowDataset
 
     still = Augmentation(scale=0.0, rotation=0.0, flip=0.0)
-    batches = TrainingBatches(WindowDataset(data.people, data.source, SPEC, still), SPEC, still, batch_size=1, seed=0)
+    batches = TrainingBatches(WindowDataset(data.people, data.source, SPEC, still), still, batch_size=1, seed=0)
     batch = next(batches.epoch(0))
     with_heat = draw_batch(batch, SPEC).astype(int)
     without = draw_batch(batch._replace(heatmaps=torch.zeros_like(batch.heatmaps)), SPEC).astype(int)

@@ -335,7 +335,7 @@ def test_large_seeds_work(people, tmp_path):
 
 
 def test_cache_that_cannot_fit_is_refused_with_the_remedy(people, tmp_path, monkeypatch):
-    monkeypatch.setattr("tokenpose.data.batches._memory", lambda: 1e5)
+    monkeypatch.setattr("tokenpose.data.windows._memory", lambda: 1e5)
     message = 'the decoded windows of 8 people take 0 GB, and this machine has 0: use cache "none", with workers'
     with pytest.raises(ValueError, match=message):
         train_model(TokenPose(TINY), data_of(people), tmp_path, SETTINGS)
@@ -443,7 +443,7 @@ def undecoded(monkeypatch):
     def fail(self):
         raise AssertionError("decoded before all was checked")
 
-    monkeypatch.setattr("tokenpose.data.batches.WindowDataset._decode_all", fail)
+    monkeypatch.setattr("tokenpose.data.windows.WindowDataset._decode_all", fail)
 
 
 @pytest.mark.usefixtures("undecoded")

@@ -345,3 +345,18 @@ def test_a_models_own_weights_and_others_do_not_go_together(tmp_path):
         create_model(f"local-dir:{tmp_path}", weights=tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"give pretrained=True or weights=\.\.\., not both"):
         create_model("tokenpose_t", pretrained=True, weights=tmp_path / "a.safetensors")
+
+
+def test_the_crop_filter_may_change_and_a_file_keeps_its_own(beast, weights, tmp_path):
+    averaging = create_model("beast", weights=weights, crop_filter="area")
+    assert averaging.spec == beast.spec.replace(crop_filter="area")
+    assert not averaging.newly_initialized
+    write_weights(averaging, tmp_path / "averaging.safetensors")
+    assert create_model("beast", weights=tmp_path / "averaging.safetensors").spec.crop_filter == "area"
+    with pytest.raises(ValueError, match=r"is not a beast\.custom: it has crop_filter 'area' instead of 'bilinear'"):
+        create_model("beast.custom", weights=tmp_path / "averaging.safetensors")
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_published_tags_and_bundled_weights_sample_bilinearly(name):
+    assert find_tag(name)[2].crop_filter == "bilinear"

@@ -40,6 +40,12 @@ def test_json_holds_the_format_version_and_every_field():
     assert "\n" not in SPEC.to_json()
 
 
+def test_json_from_before_there_were_crop_filters_means_bilinear():
+    values = json.loads(SPEC.replace(crop_filter="area").to_json())
+    assert values.pop("crop_filter") == "area"
+    assert ModelSpec.from_json(json.dumps(values)) == SPEC
+
+
 @pytest.mark.parametrize("version", [0, 2, None, "1"])
 def test_another_format_version_is_refused(version):
     text = json.dumps({**json.loads(SPEC.to_json()), "format_version": version})
@@ -116,6 +122,7 @@ def spec_fields(draw) -> dict[str, Any]:
         std=draw(st.tuples(positive, positive, positive)),
         box_padding=draw(positive),
         sigma=draw(positive),
+        crop_filter=draw(st.sampled_from(["bilinear", "area"])),
     )
 
 

@@ -42,6 +42,7 @@ MESSAGES = {
     "attention_scale must be one of head, model; got 'width'": {"attention_scale": "width"},
     "heatmap_activation must be one of identity, softmax; got 'relu'": {"heatmap_activation": "relu"},
     "head_layers must be one of 1, 2; got 3": {"head_layers": 3},
+    "crop_filter must be one of bilinear, area; got 'nearest'": {"crop_filter": "nearest"},
     "skeleton must be a Skeleton; got int": {"skeleton": 17},
     "backbone must be a name; got 3": {"backbone": 3},
     "heatmaps must have at least 2 cells a side; got (0, 0): give a larger image_size or heatmap_size": {

@@ -45,9 +45,9 @@ def test_each_visual_token_gives_the_cells_of_its_patch(tiny, build, images):
     network = Supervised(build(tiny), patch_blocks=(0,)).eval()
     head = network.patch_heads["0"]
     tokens = torch.randn(1, 5 + 16, 48)
-    before = head(tokens)
+    before = head(tokens, (4, 4))
     tokens[0, 5 + 6] *= -1  # visual token 6 of 4 x 4: second row, third column
-    changed = (head(tokens) != before).any(dim=1)[0]
+    changed = (head(tokens, (4, 4)) != before).any(dim=1)[0]
     rows, columns = changed.nonzero(as_tuple=True)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 7, 6, 8)
 
@@ -57,7 +57,7 @@ def test_numbers_read_off_a_visual_token_are_keypoint_by_keypoint_the_rows_of_it
     head = Supervised(build(tiny), patch_blocks=(0,)).patch_heads["0"]
     head.linear.weight.zero_()
     head.linear.bias.copy_(torch.arange(60.0))  # 5 keypoints x 4 rows x 3 columns, whatever the token
-    heatmaps = head(torch.zeros(1, 5 + 16, 48))[0]
+    heatmaps = head(torch.zeros(1, 5 + 16, 48), (4, 4))[0]
     assert heatmaps.shape == (5, 16, 12)
     for top, left in ((0, 0), (4, 0), (12, 9)):
         assert heatmaps[0, top, left : left + 3].tolist() == [0, 1, 2]

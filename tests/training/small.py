@@ -6,8 +6,9 @@ import torch
 from accelerate import Accelerator
 
 from tokenpose.data.augment import Batch
-from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.batches import TrainingBatches
 from tokenpose.data.settings import Augmentation
+from tokenpose.data.windows import WindowDataset
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
@@ -28,7 +29,7 @@ SETTINGS = TrainingSettings(
 def first_batch(people, settings=SETTINGS) -> Batch:
     samples, source = people
     dataset = WindowDataset(samples, source, SPEC, settings.augmentation, settings.cache)
-    batches = TrainingBatches(dataset, SPEC, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
+    batches = TrainingBatches(dataset, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
     return next(batches.epoch(0))
 
 

@@ -8,7 +8,8 @@ import torch
 from accelerate import Accelerator
 
 from tokenpose.data.augment import Augmentation
-from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.batches import TrainingBatches
+from tokenpose.data.windows import WindowDataset
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
@@ -38,7 +39,7 @@ def make_trainer(people, output, settings=SETTINGS, cpu=False) -> Trainer:
     accelerator = Accelerator(cpu=cpu)
     device = accelerator.device
     dataset = WindowDataset(samples, source, SPEC, settings.augmentation, settings.cache, device)
-    batches = TrainingBatches(dataset, SPEC, settings.augmentation, batch_size=4, seed=0, device=device)
+    batches = TrainingBatches(dataset, settings.augmentation, batch_size=4, seed=0, device=device)
     torch.manual_seed(0)
     network = Supervised(TokenPose(SPEC), patch_blocks=(0,), guided_blocks=(0, 1))
     folder = RunFolder(output, settings)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.batches import TrainingBatches
+from tokenpose.data.windows import WindowDataset
 from tokenpose.training.checkpoints import read_checkpoint, write_checkpoint
 from tokenpose.training.folder import RunFolder
 from tokenpose.training.loop import Trainer
@@ -41,7 +42,7 @@ class Interrupted(TrainingBatches):
 def make_trainer(people, output, settings=SETTINGS, stop_after=10**9, validate=None, seed=0) -> Trainer:
     samples, source = people
     dataset = WindowDataset(samples, source, SPEC, settings.augmentation, settings.cache)
-    batches = Interrupted(dataset, SPEC, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
+    batches = Interrupted(dataset, settings.augmentation, batch_size=settings.batch_size, seed=settings.seed)
     batches.left = stop_after
     folder = RunFolder(output, settings)
     step = make_step(settings, seed, settings.epochs * batches.batch_count, advise=folder.advise)

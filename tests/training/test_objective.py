@@ -17,6 +17,7 @@ class Outputs:
     logits: Tensor
     patches: Tensor | None = None
     attention: Tensor | None = None
+    grid: tuple[int, int] = GRID
 
     def take(self, rows: slice) -> "Outputs":
         return Outputs(self.logits[rows], self.patches[:, rows], self.attention[:, rows])
@@ -53,7 +54,7 @@ def test_outputs_of_the_tests_are_predictions(outputs):
 )  # fmt: skip
 def test_each_loss_is_measured_on_the_heatmaps_and_on_each_block(batch, outputs, loss, measure):
     settings = TrainingSettings(loss=loss, hardest=2, patches=0.5, guidance=0.25)
-    found = total_loss(outputs, batch, settings, GRID)
+    found = total_loss(outputs, batch, settings)
     heatmaps = measure(outputs.logits, batch.heatmaps, batch.weights)
     blocks = [measure(maps, batch.heatmaps, batch.weights) for maps in outputs.patches]
     guidance = attention_guidance(outputs.attention, batch.heatmaps, batch.weights, GRID)
@@ -66,7 +67,7 @@ def test_each_loss_is_measured_on_the_heatmaps_and_on_each_block(batch, outputs,
 
 
 def test_outputs_that_are_not_there_have_no_loss(batch, outputs):
-    found = total_loss(Outputs(outputs.logits), batch, TrainingSettings(), GRID)
+    found = total_loss(Outputs(outputs.logits), batch, TrainingSettings())
     assert list(found) == ["loss", "heatmaps"]
     assert found["loss"].item() == found["heatmaps"].item()
 
@@ -76,9 +77,9 @@ def test_outputs_that_are_not_there_have_no_loss(batch, outputs):
 def test_losses_of_parts_add_up_to_those_of_the_whole(batch, outputs, loss, cut):
     settings = TrainingSettings(loss=loss, hardest=2)
     totals = Totals(people=torch.tensor(5.0), weights=batch.weights.sum())
-    whole = total_loss(outputs, batch, settings, GRID)
+    whole = total_loss(outputs, batch, settings)
     parts = [
-        total_loss(outputs.take(rows), Batch(*(values[rows] for values in batch)), settings, GRID, totals)
+        total_loss(outputs.take(rows), Batch(*(values[rows] for values in batch)), settings, totals)
         for rows in (slice(cut), slice(cut, None))
     ]
     for name, value in whole.items():
@@ -88,5 +89,5 @@ def test_losses_of_parts_add_up_to_those_of_the_whole(batch, outputs, loss, cut)
 def test_part_in_which_nothing_counts_adds_nothing_to_the_cross_entropy(batch, outputs):
     batch = batch._replace(weights=torch.zeros(5, 3))
     totals = Totals(people=torch.tensor(9.0), weights=torch.tensor(7.0))
-    found = total_loss(outputs, batch, TrainingSettings(loss="cross_entropy"), GRID, totals)
+    found = total_loss(outputs, batch, TrainingSettings(loss="cross_entropy"), totals)
     assert found["loss"].item() == 0

@@ -50,7 +50,7 @@ def attention_maps(
     attention = torch.stack([rows[0, :, :keypoints] for rows in recording.rows])
     rollout = _roll_out([rows[0].mean(dim=0) for rows in recording.rows])[:, :keypoints]
     formed = torch.cat([*_heatmaps_of(model, tokens[:-1]), heatmaps.float()])
-    crop = crop_image(pixels, matrices, model.spec.image_size)[0]
+    crop = crop_image(pixels, matrices, model.spec.image_size, model.spec.crop_filter)[0]
     return AttentionMaps(
         to_image=_numpy(attention[..., keypoints:].unflatten(-1, model.spec.grid_size)),
         to_keypoints=_numpy(attention[..., :keypoints]),

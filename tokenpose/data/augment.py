@@ -14,7 +14,7 @@ from tokenpose.geometry.boxes import center_and_scale, grow_to_aspect
 from tokenpose.geometry.crops import normalize
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
-from tokenpose.shapes import Boxes, Crops, Keypoints, Matrices, Scales, Visible
+from tokenpose.shapes import Boxes, CropFilter, Crops, Keypoints, Matrices, Scales, Visible
 from tokenpose.skeletons import Skeleton
 
 
@@ -36,6 +36,8 @@ class Framing(Protocol):
     def mean(self) -> tuple[float, float, float]: ...
     @property
     def std(self) -> tuple[float, float, float]: ...
+    @property
+    def crop_filter(self) -> CropFilter: ...
 
 
 class Batch(NamedTuple):
@@ -139,6 +141,12 @@ class Placed(NamedTuple):
     """The labeled keypoints that are left."""
     edges: Float[Tensor, "people 4"] | None
     """x1, y1, x2, y2 in image pixels, beyond which the photograph ends; None: for nobody within the crop."""
+
+    def to(self, device: torch.device) -> "Placed":
+        """The same on a device, without waiting for it."""
+        matrices, visible = (values.to(device, non_blocking=True) for values in (self.matrices, self.visible))
+        edges = None if self.edges is None else self.edges.to(device, non_blocking=True)
+        return Placed(matrices, visible, edges)
 
 
 def place_people(

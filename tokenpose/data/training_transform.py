@@ -57,7 +57,7 @@ class TrainingTransform:
         drawn = draw(self.augmentation, len(xyxy), generator)
         padded_center_and_scale(xyxy, self.framing.image_size, self.framing.box_padding)  # refuses too small boxes
         placed = place_people(xyxy_to_xywh(xyxy), points, visible, drawn, self.framing)
-        crops = crop_image(pixels, placed.matrices, self.framing.image_size)
+        crops = crop_image(pixels, placed.matrices, self.framing.image_size, self.framing.crop_filter)
         crops = recolor(blacken(crops, placed), drawn)
         return make_batch(crops, placed.matrices, points, placed.visible, drawn.flip, self.framing)
 

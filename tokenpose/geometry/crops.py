@@ -1,22 +1,33 @@
-"""Crops: bilinear samples of images under affine maps; black outside."""
+"""Crops: images under affine maps, sampled bilinearly or averaged; black outside."""
+
+import math
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from tokenpose.geometry.affine import constant, invert
-from tokenpose.shapes import Crops, Matrices, Pixels
+from tokenpose.geometry.affine import compose, constant, invert
+from tokenpose.geometry.reduction import crop_levels, cut_out, from_reduced, reduce_image
+from tokenpose.shapes import CropFilter, Crops, Matrices, Pixels
 
 _PIXELS_AT_ONCE = 4_000_000  # 48 MB as float32, which grid_sample needs; reading neighbors is faster above
 
 
-def crop_image(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
+def crop_image(
+    image: Pixels, matrices: Matrices, crop_size: tuple[int, int], crop_filter: CropFilter = "bilinear"
+) -> Crops:
     """Crop each person from one image, which is not copied per person. ``matrices``: image -> crop of (height, width).
+
+    ``crop_filter``: "bilinear" samples between pixel centers; so does "area" where the crop magnifies. Elsewhere "area"
+    first averages squares of 2, 4, 8, ... pixels a side, and blends the crops of the two sizes between which a crop's
+    pixel lies.
 
     Values stay in the image's range. The result has the wider floating dtype of ``image`` and ``matrices``; large
     images are not converted to it as a whole.
     """
+    if crop_filter == "area":
+        return _crop_averaged(image, matrices, crop_size)
     crop = _crop_whole if image.shape[-2] * image.shape[-1] <= _PIXELS_AT_ONCE else _crop_sparsely
     return crop(image, matrices, crop_size)
 
@@ -48,11 +59,62 @@ def _crop_sparsely(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]
     return crops.transpose(0, 1)
 
 
+def _crop_averaged(image: Pixels, matrices: Matrices, crop_size: tuple[int, int]) -> Crops:
+    """Magnified people as they are, together; each of the others from the part of the image that it needs, reduced."""
+    levels = crop_levels(matrices).tolist()
+    magnified = [person for person, level in enumerate(levels) if level == 0]
+    if len(magnified) == len(levels):
+        return crop_image(image, matrices, crop_size)
+    dtype = torch.promote_types(image.dtype, matrices.dtype)
+    crops = torch.empty(len(levels), 3, *crop_size, dtype=dtype, device=image.device)
+    if magnified:
+        crops[magnified] = crop_image(image, matrices[magnified], crop_size)
+    for person, level in enumerate(levels):
+        if level > 0:
+            crops[person] = _crop_one_averaged(image, matrices[person : person + 1], crop_size, level)[0]
+    return crops
+
+
+def _crop_one_averaged(
+    image: Pixels, matrix: Float[Tensor, "1 2 3"], crop_size: tuple[int, int], level: float
+) -> Float[Tensor, "1 3 height width"]:
+    """A blend of crops of the image halved as often as the whole number below ``level`` says, and once more."""
+    factor = 2 ** int(level)
+    part, left, top = cut_out(image, matrix, crop_size, multiple=2 * factor)
+    if part.numel() == 0:
+        return image.new_zeros((1, 3, *crop_size), dtype=torch.promote_types(image.dtype, matrix.dtype))
+    fine = reduce_image(part, factor)
+    coarse = reduce_image(fine, 2)
+    finely = _crop_whole(fine, compose(matrix, from_reduced(factor, matrix, left, top)), crop_size)
+    coarsely = _crop_whole(coarse, compose(matrix, from_reduced(2 * factor, matrix, left, top)), crop_size)
+    return torch.lerp(finely, coarsely, level - int(level))
+
+
 def crop_images(
     images: Shaped[Tensor, "people 3 image_height image_width"], matrices: Matrices, crop_size: tuple[int, int]
 ) -> Crops:
     """One crop of each image of a batch. ``matrices``: image -> crop of (height, width)."""
     return _sample(images, sampling_grid(matrices, crop_size, images.shape[-2:]))
+
+
+def crop_images_averaged(
+    images: Shaped[Tensor, "people 3 image_height image_width"],
+    matrices: Matrices,
+    crop_size: tuple[int, int],
+    levels: Float[Tensor, " people"],
+) -> Crops:
+    """`crop_images` with the filter "area". ``levels``: `crop_levels` of the matrices, on the CPU: what there is to do
+    is then known without waiting for a GPU."""
+    dtype = torch.promote_types(images.dtype, matrices.dtype)
+    crops = torch.zeros(len(images), 3, *crop_size, dtype=dtype, device=images.device)
+    for level in range(math.ceil(max(levels.tolist(), default=0.0)) + 1):
+        shares = (1 - (levels - level).abs()).clamp(min=0)
+        rows, shares = (values.to(images.device, non_blocking=True) for values in (shares.nonzero()[:, 0], shares))
+        reduced = reduce_image(images[rows], 2**level)
+        to_crop = compose(matrices, from_reduced(2**level, matrices))[rows]
+        sampled = _sample(reduced, sampling_grid(to_crop, crop_size, reduced.shape[-2:]))
+        crops.index_add_(0, rows, sampled * shares[rows].to(dtype).view(-1, 1, 1, 1))
+    return crops
 
 
 def crop_normalized(
@@ -61,9 +123,10 @@ def crop_normalized(
     crop_size: tuple[int, int],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
+    crop_filter: CropFilter = "bilinear",
 ) -> Crops:
     """Crop with `crop_image` and `normalize` the result, for images in 0..255."""
-    crops = crop_image(image, matrices, crop_size)
+    crops = crop_image(image, matrices, crop_size, crop_filter)
     black, factor = _normalization(crops, mean, std, unit=255.0)
     # in place: with new memory this takes half as long again
     return torch.addcmul(black, crops, factor, out=crops)

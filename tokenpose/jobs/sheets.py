@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenpose.data.augment import Batch, check_skeleton
-from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.batches import TrainingBatches
 from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
 from tokenpose.data.sources import Source
+from tokenpose.data.windows import WindowDataset
 from tokenpose.evaluation.settings import SHEET_COUNT, SheetSettings
 from tokenpose.geometry.affine import resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_images
@@ -86,9 +87,7 @@ def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSett
     """Draw the first people of a run's first batch, augmented, with the targets as heat and the labels as a pose."""
     check_skeleton(settings.augmentation, spec.skeleton)
     dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, cache="none")
-    batches = TrainingBatches(
-        dataset, spec, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed
-    )
+    batches = TrainingBatches(dataset, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed)
     return draw_batch(next(batches.epoch(0)), spec)
 
 

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tokenpose.data.augment import check_skeleton
-from tokenpose.data.batches import TrainingBatches, WindowDataset
+from tokenpose.data.batches import TrainingBatches
 from tokenpose.data.combine import Places
 from tokenpose.data.samples import Samples
+from tokenpose.data.windows import WindowDataset
 from tokenpose.deploy.comparison import require_plain
 from tokenpose.evaluation.units import choose_unit
 from tokenpose.jobs.evaluation import measure_validation
 from tokenpose.jobs.training_data import Annotations, TrainingData, choose_reading, digest, read_training_data
 from tokenpose.jobs.training_model import choose_start, complete_settings, make_trainee
 from tokenpose.models.create import read_model
+from tokenpose.models.sizes import spec_of_size
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
@@ -177,9 +179,13 @@ def make_batches(
 ) -> TrainingBatches:
     """The batches of this process."""
     check_skeleton(settings.augmentation, spec.skeleton)  # before images are decoded
-    dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, settings.cache, accelerator.device)
+    sizes = _choose_sizes(settings, spec)
+    framings = [spec_of_size(spec, size) for size in sizes]
+    dataset = WindowDataset(
+        data.people, data.source, framings, settings.augmentation, settings.cache, accelerator.device
+    )
     return TrainingBatches(
-        dataset, spec, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed,
+        dataset, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed,
         device=accelerator.device, workers=settings.workers, process=accelerator.process_index,
         processes=accelerator.num_processes,
     )  # fmt: skip
@@ -201,7 +207,15 @@ def _supervise(model: TokenPose, settings: TrainingSettings) -> Supervised:
     depth = model.spec.groups * model.spec.depth
     guided_blocks = tuple(range(depth // 3, depth)) if settings.guidance else ()
     patch_blocks = (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patches and depth > 1 else ()
-    return Supervised(model, patch_blocks=patch_blocks, guided_blocks=guided_blocks)
+    sizes = _choose_sizes(settings, model.spec)[1:]
+    return Supervised(model, patch_blocks=patch_blocks, guided_blocks=guided_blocks, sizes=sizes)
+
+
+def _choose_sizes(settings: TrainingSettings, spec: ModelSpec) -> list[tuple[int, int]]:
+    """The sizes of crops, the model's first. Raises ValueError if the settings have sizes without the model's."""
+    if settings.sizes and spec.image_size not in settings.sizes:
+        raise ValueError(f"sizes must have the model's image_size {spec.image_size}; got {settings.sizes}")
+    return [spec.image_size, *sorted({*settings.sizes} - {spec.image_size})]
 
 
 def _origin(model: TokenPose, data: TrainingData) -> dict[str, Any]:

@@ -32,6 +32,7 @@ _DATA_FIELDS = {
     "heatmap_activation",
     "sigma",
     "box_padding",
+    "crop_filter",
 }
 
 

@@ -50,10 +50,10 @@ def positions_of(model: TokenPose, spec: ModelSpec) -> Float[Tensor, "1 tokens w
 
 def read_at_size(
     model: TokenPose,
-    features: Float[Tensor, "people channels height width"],
+    features: Float[Tensor, "people channels map_height map_width"],
     spec: ModelSpec,
-    positions: Float[Tensor, "1 tokens width"] | None,
-    watch: Callable[[int, Float[Tensor, "people tokens width"]], None] | None = None,
+    positions: Float[Tensor, "1 tokens token_width"] | None,
+    watch: Callable[[int, Float[Tensor, "people tokens token_width"]], None] | None = None,
 ) -> Heatmaps:
     """The head's outputs, as `TokenPose.read` gives them, from the backbone's map of crops of the spec's size.
 

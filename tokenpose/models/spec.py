@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from tokenpose.models.spec_checks import AttentionScale, HeatmapActivation, PositionMode, Size, check_spec
+from tokenpose.shapes import CropFilter
 from tokenpose.skeletons import COCO, Skeleton
 
 FORMAT_VERSION = 1  # of the JSON; raised when a reader of today could misread a file of tomorrow
@@ -20,7 +21,8 @@ class ModelSpec:
     ``heatmap_size`` in cells (None: a quarter of the image); ``sigma`` of the target Gaussians in heatmap cells;
     ``depth`` in blocks per group. ``heatmap_activation`` says what the head's outputs are: heatmaps ("identity", as
     published), or logits of a distribution over the cells ("softmax"), which becomes a heatmap whose peak is 1 where
-    the distribution is the target Gaussian.
+    the distribution is the target Gaussian. ``crop_filter`` says how people larger than the crop are made smaller:
+    sampled between pixels ("bilinear", as published) or averaged over the pixels that a crop's pixel covers ("area").
 
     Raises ValueError or TypeError that names the field, what it holds and what would fit.
     """
@@ -46,6 +48,7 @@ class ModelSpec:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     box_padding: float = 1.25
     sigma: float = 2.0
+    crop_filter: CropFilter = "bilinear"  # published weights were trained on such crops
 
     def __post_init__(self) -> None:
         check_spec(self)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from tokenpose.shapes import CropFilter
 from tokenpose.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _check_choices(spec: "ModelSpec") -> None:
         "attention_scale": get_args(AttentionScale),
         "heatmap_activation": get_args(HeatmapActivation),
         "head_layers": (1, 2),
+        "crop_filter": get_args(CropFilter),
     }
     for name, allowed in choices.items():
         if getattr(spec, name) not in allowed:
