@@ -15,6 +15,15 @@ from tokenpose.training.settings import TrainingSettings
 from .running import TINY, read, run
 
 
+def test_sizes_are_written_as_heights_and_widths():
+    help_of_sizes = " ".join(run("train", "--help").stdout.split())
+    assert "--sizes HEIGHTxWIDTH,..." in help_of_sizes
+    message = "write a size as HEIGHTxWIDTH, for example 256x192; got '12'"
+    assert message in " ".join(
+        run("train", "--train", "a", "--val", "b", "--output", "c", "--sizes", "64x48,12", exit_code=2).stderr.split()
+    )
+
+
 def test_every_setting_of_training_is_an_option():
     fields = {field.name for kind in (TrainingSettings, Augmentation) for field in dataclasses.fields(kind)}
     assert fields - {"augmentation"} <= inspect.signature(train_command).parameters.keys()

@@ -103,7 +103,7 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, StrEnum) else value
 
 
-def _read_list(text: str, kind: type, option: str) -> tuple[Any, ...]:
+def _read_list(text: str, kind: Any, option: str) -> tuple[Any, ...]:
     """ "4,5,6", or "128x96,256x192"."""
     entries = [entry for entry in map(str.strip, text.split(",")) if entry]
     if kind == tuple[int, int]:
