@@ -22,7 +22,7 @@ from speed import describe_machine
 from torch import Tensor
 
 from tokenpose.data import batches as batches_module
-from tokenpose.data.augment import Draws, draw_matrices
+from tokenpose.data.augment import Draws, draw, draw_matrices
 from tokenpose.data.batches import ShuffledBatches, TrainingBatches
 from tokenpose.data.combine import read_datasets, read_image_of
 from tokenpose.data.settings import Augmentation
@@ -76,11 +76,9 @@ def measure_share(
 
 def fix_draws(people: int, zoom: float, rotation: float) -> Draws:
     """The same zoom and rotation for everybody, and no other augmentation."""
-    never = torch.zeros(people, dtype=torch.bool)
-    return Draws(
-        scale=torch.full((people,), zoom), rotation=torch.full((people,), rotation), flip=never, half_body=never,
-        upper=never, color=torch.ones(people, 3), blur=torch.zeros(people),
-    )  # fmt: skip
+    none = Augmentation(scale=0.0, rotation=0.0, flip=0.0)
+    drawn = draw(none, people, torch.Generator().manual_seed(0))
+    return drawn._replace(scale=torch.full((people,), zoom), rotation=torch.full((people,), rotation))
 
 
 def crops_of_training(people: Any, source: Any, framing: Any, augmentation: Augmentation, drawn: Draws) -> Tensor:

@@ -60,7 +60,7 @@ def people_in(boxes):
 
 def still(people: int, **drawn) -> Draws:
     draws = draw(Augmentation(scale=0.0, rotation=0.0, flip=0.0), people, torch.Generator().manual_seed(0))
-    return draws._replace(**{name: torch.full((people,), value) for name, value in drawn.items()})
+    return draws._replace(**{name: torch.tensor([value] * people) for name, value in drawn.items()})
 
 
 def crops_of(people, source, augmentation, drawn, spec=SPEC):
@@ -159,6 +159,19 @@ def test_windows_reach_as_far_as_what_is_left_of_people_who_are_cut_off(source, 
     drawn = still(len(people), scale=1.35, kept=kept, cut=side)
     made, expected = crops_of(people, source, Augmentation(cut_off=1.0), drawn)
     assert (made - expected).abs().max() < 1.5
+
+
+@pytest.mark.parametrize("turned", [0.0, 90.0])
+@pytest.mark.parametrize("kept", [0.4, 0.65])
+@pytest.mark.parametrize("side", [-1, 0, 1, 2, 3])
+def test_averaged_windows_hold_all_that_jittered_and_cut_off_people_show(source, side, kept, turned):
+    people = people_in([[450.0, 300.0, 40.0, 90.0], [400.0, 330.0, 150.0, 60.0], [300.0, 200.0, 200.0, 250.0]])
+    people.keypoints[:] = np.random.default_rng(0).uniform(people.boxes[:, None, :2], 500, people.keypoints.shape)
+    augmentation, spec = Augmentation(box_jitter=0.2, cut_off=0.5, rotation=turned), SPEC.replace(crop_filter="area")
+    for scale, shift, resize in ((1.35, [0.2, 0.2], 1.2), (1.35, [-0.2, 0.2], 1.2), (0.65, [0.2, -0.2], 0.8)):
+        drawn = still(3, scale=scale, shift=shift, resize=resize, cut=side, kept=kept, rotation=turned)
+        made, direct = crops_of(people, source, augmentation, drawn, spec)
+        torch.testing.assert_close(made, direct, rtol=0, atol=0.6)  # reduced windows are rounded to whole gray levels
 
 
 def test_windows_serve_several_sizes_of_crops(source):
