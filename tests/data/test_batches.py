@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -283,6 +284,19 @@ def test_invisible_keypoints_have_no_weight_wherever_they_are(drawn):
     assert (still.weights == 0).nonzero()[:, 1].unique().tolist() == [3]
     assert (mirrored.weights == 0).nonzero()[:, 1].unique().tolist() == [2]  # the left hip is the right one now
     assert still.heatmaps[:, 3].abs().max() == 0
+
+
+def test_scores_weigh_the_targets_and_change_sides_with_their_keypoints(drawn):
+    samples, source = drawn
+    scores = np.ones((12, 14), dtype=np.float32)
+    scores[:, 3] = 0.25  # left hip
+    weighed = replace(samples, weights=scores)
+    plain, _ = everyone(drawn)
+    still, _ = everyone((weighed, source))
+    mirrored, _ = everyone((weighed, source), Augmentation(scale=0.0, rotation=0.0, flip=1.0))
+    assert torch.equal(still.heatmaps, plain.heatmaps)
+    assert still.weights[0].tolist() == [0.25 if keypoint == 3 else 1 for keypoint in range(14)]
+    assert mirrored.weights[0].tolist() == [0.25 if keypoint == 2 else 1 for keypoint in range(14)]
 
 
 def test_mirroring_without_known_pairs_is_refused_before_the_first_epoch(drawn):

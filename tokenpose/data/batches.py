@@ -22,6 +22,7 @@ from tokenpose.data.augment import (
     make_batch,
     place_people,
     recolor,
+    weigh_keypoints,
 )
 from tokenpose.data.order import ShuffledBatches, process_rows
 from tokenpose.data.settings import Augmentation
@@ -80,6 +81,8 @@ class TrainingBatches:
             "keypoints": torch.from_numpy(dataset.samples.keypoints),
             "visible": torch.from_numpy(dataset.samples.visible),
         }  # on the CPU, where what there is to do is known without waiting for a GPU
+        weights = dataset.samples.weights
+        self.label_weights = None if weights is None else torch.from_numpy(weights)
 
     def people_until(self, step: int) -> int:
         """How many people the first ``step`` steps of a run show, over all processes."""
@@ -129,7 +132,11 @@ class TrainingBatches:
         crops = crop_windows(windows, to_crop, framing.image_size, framing.crop_filter, self.device)
         placed, keypoints = placed.to(self.device), keypoints.to(self.device, non_blocking=True)
         crops = recolor(blacken(crops, placed), drawn)
-        return make_batch(crops, placed.matrices, keypoints, placed.visible, drawn.flip, framing)
+        batch = make_batch(crops, placed.matrices, keypoints, placed.visible, drawn.flip, framing)
+        if self.label_weights is None:
+            return batch
+        weights = self.label_weights[index].to(self.device, non_blocking=True)
+        return weigh_keypoints(batch, weights, drawn.flip, framing.skeleton)
 
 
 def _collate(people: list[tuple[Tensor, int]]) -> tuple[list[Tensor], Int[Tensor, " people"]]:
