@@ -10,7 +10,7 @@ def test_some_of_the_people_can_be_taken(tmp_path):
     taken = samples.take(np.array([2, 1]))
     assert len(taken) == 2
     assert [taken.file_of(0), taken.file_of(1)] == ["a.jpg", "b.jpg"]
-    assert taken.boxes[0].tolist() == [1, 1, 8, 8]
+    assert taken.boxes[0].tolist() == [1, 1, 9, 9]
     assert len(samples.take(slice(1))) == 1
 
 

@@ -112,12 +112,12 @@ def test_number_that_is_too_large_for_an_id_is_not_one(photos):
 
 
 def test_what_is_written_can_be_trained_on(photos, predictor):
-    write_photographs(predictor, choose(BoxSource(boxes=[BOX]))[:1])
+    write_photographs(predictor, choose(BoxSource(given=[BOX]))[:1])
     (annotation,) = json.loads(Path("poses/a.json").read_text())["annotations"]
     assert annotation["keypoints"][2::3] == [2] * 14
     assert annotation["num_keypoints"] == len(annotation["scores"]) == 14
     samples = read_coco("poses/a.json")
-    (found,) = predict_photographs(predictor, choose(BoxSource(boxes=[BOX]))[:1])
+    (found,) = predict_photographs(predictor, choose(BoxSource(given=[BOX]))[:1])
     np.testing.assert_allclose(samples.keypoints, found[1].keypoints, atol=1e-3)
     np.testing.assert_allclose(samples.weights, found[1].scores.clip(0, 1), atol=1e-4)
 
