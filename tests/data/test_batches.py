@@ -1,12 +1,14 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from tokenpose.data.augment import Augmentation
-from tokenpose.data.batches import ShuffledBatches, TrainingBatches
+from tokenpose.data.batches import TrainingBatches
 from tokenpose.data.coco import read_coco
+from tokenpose.data.order import ShuffledBatches
 from tokenpose.data.sources import ImageSource
 from tokenpose.data.windows import WindowDataset
 from tokenpose.geometry.decode import decode
@@ -213,8 +215,9 @@ FULLER = Augmentation(color=0.3, blur=0.5, half_body=0.5)
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_share_the_batches_of_one(drawn, processes):
-    # 12 people in batches of 5: parts of 2 and 3, or of 1, 2 and 2
-    alone = list(batches(drawn, FULLER, batch_size=5).epoch(1))
+    # 12 people in batches of 5: parts of 2 and 3, or of 1, 2 and 2; and the last two people
+    *alone, last = batches(drawn, FULLER, batch_size=5).epoch(1)
+    alone += [last] if processes == 2 else []
     shared = [
         list(batches(drawn, FULLER, batch_size=5, process=process, processes=processes).epoch(1))
         for process in range(processes)
@@ -224,6 +227,19 @@ def test_processes_share_the_batches_of_one(drawn, processes):
         for field in whole._fields:
             together = torch.cat([getattr(part, field) for part in parts])
             torch.testing.assert_close(together, getattr(whole, field), rtol=0, atol=1e-4)
+
+
+def test_each_process_gets_all_of_a_last_batch_that_has_too_few_people_to_share(drawn):
+    *_, whole = batches(drawn, FULLER, batch_size=5).epoch(1)
+    assert len(whole.crops) == 2
+    for process in range(3):
+        *_, part = batches(drawn, FULLER, batch_size=5, process=process, processes=3).epoch(1)
+        assert equal(part, whole)
+
+
+def test_people_of_so_many_steps_are_counted_over_epochs(drawn):
+    made = batches(drawn, batch_size=5)
+    assert [made.people_until(step) for step in range(8)] == [0, 5, 10, 12, 17, 22, 24, 29]
 
 
 def test_more_processes_than_people_in_a_batch_are_refused(drawn):
@@ -249,15 +265,6 @@ def test_windows_are_the_same_decoded_ahead_or_when_needed(drawn):
     assert all(equal(a, b) for a, b in zip(ahead, on_device, strict=True))
 
 
-def test_an_epoch_shows_each_person_once_and_whole_batches_only():
-    shown = [index for batch in ShuffledBatches(11, 4, seed=0, epoch=0) for index in batch]
-    assert len(shown) == len(set(shown)) == 8  # the other three wait
-    assert len(ShuffledBatches(11, 4, seed=0, epoch=0)) == 2
-    assert len(ShuffledBatches(11, 4, seed=0, epoch=0, start=1)) == 1
-    left_out = [set(range(11)) - {i for b in ShuffledBatches(11, 4, seed=0, epoch=e) for i in b} for e in range(20)]
-    assert set().union(*left_out) == set(range(11))  # not always the same
-
-
 def test_fewer_people_than_a_batch_make_a_small_batch(drawn):
     made = batches(drawn, batch_size=50)
     (batch,) = made.epoch(0)
@@ -277,6 +284,19 @@ def test_invisible_keypoints_have_no_weight_wherever_they_are(drawn):
     assert (still.weights == 0).nonzero()[:, 1].unique().tolist() == [3]
     assert (mirrored.weights == 0).nonzero()[:, 1].unique().tolist() == [2]  # the left hip is the right one now
     assert still.heatmaps[:, 3].abs().max() == 0
+
+
+def test_scores_weigh_the_targets_and_change_sides_with_their_keypoints(drawn):
+    samples, source = drawn
+    scores = np.ones((12, 14), dtype=np.float32)
+    scores[:, 3] = 0.25  # left hip
+    weighed = replace(samples, weights=scores)
+    plain, _ = everyone(drawn)
+    still, _ = everyone((weighed, source))
+    mirrored, _ = everyone((weighed, source), Augmentation(scale=0.0, rotation=0.0, flip=1.0))
+    assert torch.equal(still.heatmaps, plain.heatmaps)
+    assert still.weights[0].tolist() == [0.25 if keypoint == 3 else 1 for keypoint in range(14)]
+    assert mirrored.weights[0].tolist() == [0.25 if keypoint == 2 else 1 for keypoint in range(14)]
 
 
 def test_mirroring_without_known_pairs_is_refused_before_the_first_epoch(drawn):

@@ -49,3 +49,14 @@ def test_missing_values_are_nan_and_counted_as_missing(tmp_path):
 def test_keypoints_that_cannot_be_read_are_neither_labeled_nor_unlabeled(tmp_path):
     columns = read_columns(write_flies(tmp_path, content(record(keypoints=[1, 2]))))
     assert (columns.is_labeled.tolist(), columns.is_unlabeled.tolist()) == ([False], [False])
+
+
+def test_scores_are_1_where_a_record_has_none_and_nan_where_it_has_something_else(tmp_path):
+    assert read_columns(write_flies(tmp_path, content(record()))).scores is None
+    records = record(scores=[0, 0.5, 1]), record(id=8), record(id=9, scores=[1]), record(id=10, scores=["a", 1, 1])
+    columns = read_columns(write_flies(tmp_path, content(*records)))
+    assert np.nan_to_num(columns.scores, nan=7).tolist() == [[0, 0.5, 1], [1, 1, 1], [7, 7, 7], [7, 1, 1]]
+    assert [fault.message for fault in columns.faults] == [
+        "scores must be 3 numbers from 0 to 1, one for each keypoint; got 1 numbers",
+        "scores must be 3 numbers from 0 to 1, one for each keypoint; got 'a'",
+    ]

@@ -250,3 +250,11 @@ def test_combined_data_can_be_combined_again(oddly_named):
     samples, source = combine([read_datasets("one.json", "six"), both])
     assert samples.origins == ("one.json", "one.json", "two=2.json")
     assert grays(samples, source) == [60, 10, 20]
+
+
+def test_scores_of_one_dataset_leave_the_weights_of_the_other_at_1():
+    first = people_of(named("a", "b"), 2, "one.json", weights=np.array([[0.5, 1], [0, 0.25]], dtype=np.float32))
+    second = people_of(named("b", "c"), 1, "two.json")
+    combined, _ = combine([(first, Grey(1)), (second, Grey(2))])
+    assert combined.weights.tolist() == [[0.5, 1, 1], [0, 0.25, 1], [1, 1, 1]]
+    assert combine([(second, Grey(1)), (second, Grey(2))])[0].weights is None

@@ -10,7 +10,7 @@ def test_some_of_the_people_can_be_taken(tmp_path):
     taken = samples.take(np.array([2, 1]))
     assert len(taken) == 2
     assert [taken.file_of(0), taken.file_of(1)] == ["a.jpg", "b.jpg"]
-    assert taken.boxes[0].tolist() == [1, 1, 8, 8]
+    assert taken.boxes[0].tolist() == [1, 1, 9, 9]
     assert len(samples.take(slice(1))) == 1
 
 
@@ -36,3 +36,12 @@ def test_people_are_named_by_annotation_or_place_and_by_the_file_they_come_from(
     ]
     path = write_flies(tmp_path, content(record(), record(id="x")))
     assert read_coco(path).name_of(1) == f"person 1 of {path}"
+
+
+def test_scores_of_a_file_are_the_weights_of_its_keypoints(tmp_path):
+    flies = content(record(), record(id=8, scores=[0.25, 1, 0]))
+    samples = read_coco(write_flies(tmp_path, flies))
+    assert samples.weights.dtype == np.float32
+    assert samples.weights.tolist() == [[1, 1, 1], [0.25, 1, 0]]
+    assert samples.take(np.array([1])).weights.tolist() == [[0.25, 1, 0]]
+    assert read_coco(write_flies(tmp_path, content(record()))).weights is None

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tokenpose.data.coco import read_coco
 from tokenpose.jobs.box_source import BoxSource
 from tokenpose.jobs.photographs import (
     Photograph,
@@ -15,10 +16,12 @@ from tokenpose.jobs.photographs import (
     find_images,
     predict_photographs,
     write_photographs,
+    write_poses,
 )
 from tokenpose.models.create import create_model
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
+from tokenpose.skeletons import Skeleton
 
 BOX = (5.0, 5.0, 50.0, 50.0)
 
@@ -106,3 +109,27 @@ def test_number_that_is_too_large_for_an_id_is_not_one(photos):
     for digits in (18, 19):
         Image.new("RGB", (80, 60)).save(photos / f"{'9' * digits}.png")
     assert [photograph.image_id for photograph in choose(BoxSource(given=[BOX]))] == [10**18 - 1, 2, 3, 4, 5]
+
+
+def test_what_is_written_can_be_trained_on(photos, predictor):
+    write_photographs(predictor, choose(BoxSource(given=[BOX]))[:1])
+    (annotation,) = json.loads(Path("poses/a.json").read_text())["annotations"]
+    assert annotation["keypoints"][2::3] == [2] * 14
+    assert annotation["num_keypoints"] == len(annotation["scores"]) == 14
+    samples = read_coco("poses/a.json")
+    (found,) = predict_photographs(predictor, choose(BoxSource(given=[BOX]))[:1])
+    np.testing.assert_allclose(samples.keypoints, found[1].keypoints, atol=1e-3)
+    np.testing.assert_allclose(samples.weights, found[1].scores.clip(0, 1), atol=1e-4)
+
+
+def test_scores_beyond_1_are_written_as_1(photos):
+    poses = Poses(
+        keypoints=np.zeros((1, 2, 2), dtype=np.float32),
+        scores=np.array([[1.25, -0.5]], dtype=np.float32),
+        boxes=np.array([BOX], dtype=np.float32),
+        skeleton=Skeleton(name="fox", keypoints=("nose", "tail")),
+    )
+    photograph = choose(BoxSource())[0]
+    photograph.picture.parent.mkdir()
+    write_poses(photograph, poses, 0.1, draw_boxes=False)
+    assert json.loads(photograph.record.read_text())["annotations"][0]["scores"] == [1, 0]

@@ -91,3 +91,31 @@ def test_part_in_which_nothing_counts_adds_nothing_to_the_cross_entropy(batch, o
     totals = Totals(people=torch.tensor(9.0), weights=torch.tensor(7.0))
     found = total_loss(outputs, batch, TrainingSettings(loss="cross_entropy"), totals)
     assert found["loss"].item() == 0
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_keypoint_of_half_the_weight_counts_half(outputs, loss):
+    heatmaps = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    logits = outputs.logits[:2, :1]
+
+    def loss_of(first: float, second: float) -> float:
+        weights = torch.tensor([[first], [second]])
+        batch = Batch(torch.zeros(2, 3, 32, 32), heatmaps, weights, torch.zeros(2, 1, 2))
+        totals = Totals(people=torch.tensor(2.0), weights=torch.tensor(1.5))
+        return total_loss(Outputs(logits), batch, TrainingSettings(loss=loss), totals)["heatmaps"].item()
+
+    assert loss_of(0.5, 1.0) == pytest.approx(0.5 * loss_of(1.0, 0.0) + loss_of(0.0, 1.0))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_parts_with_small_weights_add_up_to_the_whole(batch, outputs, loss):
+    batch = batch._replace(weights=0.05 * batch.weights)
+    totals = Totals(people=torch.tensor(5.0), weights=batch.weights.sum())
+    settings = TrainingSettings(loss=loss)
+    whole = total_loss(outputs, batch, settings)
+    parts = [
+        total_loss(outputs.take(rows), Batch(*(values[rows] for values in batch)), settings, totals)
+        for rows in (slice(3), slice(3, None))
+    ]
+    for name, value in whole.items():
+        assert sum(part[name].item() for part in parts) == pytest.approx(value.item(), rel=1e-5), name

@@ -69,7 +69,7 @@ def test_two_processes_have_the_losses_of_one(people, alone, tmp_path, launcher)
     process, log = train(people, tmp_path, "run", launcher=LAUNCHERS[launcher])
     assert_same_losses(log, alone)
     assert process.stdout == "run/model.safetensors\n"  # the main process speaks, the other is silent
-    assert process.stderr.count("epoch 3, step 6") == 1
+    assert process.stderr.count("epoch 3, step 9") == 1
     assert {entry.name for entry in (tmp_path / "run").iterdir()} == {
         "checkpoint.pt", "curve.png", "log.jsonl", "model.safetensors", "predictions", "settings.json",
     }  # fmt: skip
@@ -100,8 +100,8 @@ def test_signal_stops_both_after_the_same_step_and_one_process_goes_on(people, t
     process.terminate()  # the launcher passes it on
     _, errors = process.communicate(timeout=60)
     step = read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"]
-    assert 6 <= step < 120  # of two steps an epoch
-    assert errors.count(f"stopped by a signal at step {step} of 120; the checkpoint has step {step}") == 1
+    assert 9 <= step < 180  # of three steps an epoch
+    assert errors.count(f"stopped by a signal at step {step} of 180; the checkpoint has step {step}") == 1
     _, resumed = train(people, tmp_path, "run", "--resume", *options)
     assert [line["epoch"] for line in resumed] == list(range(1, 61))
     for line, its in zip(alone, resumed, strict=True):

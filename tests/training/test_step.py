@@ -151,7 +151,7 @@ class Broken(RecordedStep):
     is_cold = False
 
     def __init__(self, batch: Batch) -> None:
-        self.batch = batch
+        self.batch, self.people = batch, len(batch.crops)
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
         return {"loss": torch.tensor(float("nan"))}
@@ -169,6 +169,29 @@ def test_replayed_loss_is_asked_for_once_and_at_the_next_step(people):
     step.take(batch)
     with pytest.raises(FloatingPointError, match="at step 2"):
         step.settle()
+
+
+def take_rows(batch: Batch, count: int) -> Batch:
+    return Batch(*(values[:count] for values in batch))
+
+
+def test_smaller_batch_than_the_recorded_one_is_learned_without_a_replay(people):
+    step, batch = make_step(), first_batch(people)
+    step.recorded = Broken(batch)
+    losses = step.take(take_rows(batch, 3))
+    assert losses["loss"].item() > 0
+    step.take(batch)  # a replay, which gives a loss that isn't finite
+    with pytest.raises(FloatingPointError, match="at step 1"):
+        step.settle()
+
+
+def test_batch_with_fewer_people_than_parts_is_split_into_single_people(people):
+    batch = take_rows(first_batch(people), 2)
+    whole, parts = make_step(), make_step(replace(SETTINGS, accumulate=4))
+    expected, found = whole.take(batch), parts.take(batch)
+    assert found["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-5)
+    weights = parts.network.model.head[3].weight
+    torch.testing.assert_close(weights, whole.network.model.head[3].weight, rtol=0, atol=1e-5)
 
 
 def test_weights_that_are_not_finite_are_named(people):

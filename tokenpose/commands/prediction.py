@@ -57,8 +57,8 @@ def predict_command(
     """Find people's keypoints, and write a picture and a COCO JSON file for each image.
 
     For photo.jpg, predict writes photo.poses.jpg, the photograph with the skeletons on top (left blue, right orange),
-    and photo.json in the form of COCO keypoint files: images, categories and annotations. It lists every keypoint; the
-    third number of each is its score.
+    and photo.json in the form of COCO keypoint files: images, categories and annotations. It lists every keypoint with
+    v = 2, and their scores, from 0 to 1, beside them in "scores": training takes the file as it is.
 
     TokenPose finds the keypoints of one person in a box. The boxes come from a detector (--detect, whose weights are
     downloaded on first use), from --box or from --boxes. Without any of them, each whole image is one person. A file

@@ -14,7 +14,7 @@ from tokenpose.geometry.boxes import center_and_scale, grow_to_aspect
 from tokenpose.geometry.crops import normalize
 from tokenpose.geometry.encode import encode_gaussian
 from tokenpose.geometry.flips import flip_order
-from tokenpose.shapes import Boxes, CropFilter, Crops, Keypoints, Matrices, Scales, Visible
+from tokenpose.shapes import Boxes, CropFilter, Crops, Keypoints, Matrices, Scales, TargetWeights, Visible
 from tokenpose.skeletons import Skeleton
 
 
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     """Normalized."""
     heatmaps: Float[Tensor, "people keypoints rows columns"]
     weights: Float[Tensor, "people keypoints"]
-    """1, or 0 if a keypoint is not labeled or lies far outside the heatmap."""
+    """1, or 0 if a keypoint is not labeled or lies far outside the heatmap; in between where its label has a score."""
     keypoints: Float[Tensor, "people keypoints 2"]
     """In heatmap cells."""
 
@@ -249,6 +249,17 @@ def make_batch(
     keypoints, visible = _exchange(keypoints, visible, mirrored, framing.skeleton)
     heatmaps, weights = encode_gaussian(keypoints, visible, framing.output_size, framing.sigma)
     return Batch(normalize(crops, framing.mean, framing.std), heatmaps, weights, keypoints)
+
+
+def weigh_keypoints(
+    batch: Batch, weights: TargetWeights, mirrored: Bool[Tensor, " people"], skeleton: Skeleton
+) -> Batch:
+    """The batch with the weights of its labels, which change sides with the keypoints of mirrored people."""
+    if mirrored.any():
+        order = flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
+        exchanged = weights[:, _beside(weights, torch.tensor(order))]
+        weights = torch.where(_beside(weights, mirrored).view(-1, 1), exchanged, weights)
+    return batch._replace(weights=batch.weights * weights)
 
 
 def recolor(crops: Crops, drawn: Draws) -> Crops:

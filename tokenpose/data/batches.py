@@ -1,6 +1,7 @@
 """Batches: windows of people -> augmented crops and targets, batched on the device."""
 
 import logging
+import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from tokenpose.data.augment import (
     Batch,
@@ -21,7 +22,9 @@ from tokenpose.data.augment import (
     make_batch,
     place_people,
     recolor,
+    weigh_keypoints,
 )
+from tokenpose.data.order import ShuffledBatches, process_rows
 from tokenpose.data.settings import Augmentation
 from tokenpose.data.windows import WindowDataset, crop_windows, usable_cores
 from tokenpose.geometry.affine import compose
@@ -29,39 +32,13 @@ from tokenpose.geometry.affine import compose
 logger = logging.getLogger(__name__)
 
 
-class ShuffledBatches(Sampler[list[int]]):
-    """Batches of a permutation that seed and epoch determine; ``start`` skips batches that are already done.
-
-    With several processes, each gets a contiguous part of every batch, in order.
-    """
-
-    def __init__(
-        self, count: int, batch_size: int, seed: int, epoch: int, start: int = 0, process: int = 0, processes: int = 1
-    ) -> None:
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        order = torch.randperm(count, generator=generator).tolist()
-        whole = max(1, count // batch_size)
-        batches = [order[index * batch_size : (index + 1) * batch_size] for index in range(start, whole)]
-        self.batches = [batch[process_rows(len(batch), process, processes)] for batch in batches]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-
-def process_rows(count: int, process: int, processes: int) -> slice:
-    """The rows of a batch that one process gets: the batch is split into ``processes`` parts of nearly equal size."""
-    return slice(count * process // processes, count * (process + 1) // processes)
-
-
 class TrainingBatches:
     """Epochs of augmented batches on a device; the seed determines them for any number of workers and processes.
 
-    An epoch has ``batch_count`` whole batches; the rest of the permutation is dropped. ``batch_size`` people are split
-    over ``processes``, of which this is number ``process``. ``workers`` processes read images, at most one per core.
-    Each batch has the crop size of one of the dataset's framings, drawn with equal chances.
+    An epoch has ``batch_count`` batches, and shows each person once: the last batch has the people who are left.
+    ``batch_size`` people are split over ``processes``, of which this is number ``process``. ``workers`` processes read
+    images, at most one per core. Each batch has the crop size of one of the dataset's framings, drawn with equal
+    chances.
     Raises ValueError if a batch has fewer people than there are processes, and if the augmentation needs something that
     the skeleton's names don't tell.
     """
@@ -89,19 +66,28 @@ class TrainingBatches:
         self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
         self.workers = min(workers, usable_cores())
         self.process, self.processes = process, processes
-        self.batch_count = max(1, len(dataset) // batch_size)
+        self.batch_count = math.ceil(len(dataset) / batch_size)
         self.people_a_step = min(batch_size, len(dataset))
+        """People of each batch but the last, which may have fewer."""
+        self.people_at_last = len(dataset) - (self.batch_count - 1) * self.people_a_step
         if self.people_a_step < batch_size:
             logger.warning("there are only %d people for batches of %d", self.people_a_step, batch_size)
-        elif len(dataset) % batch_size:
-            steps = f"{self.batch_count} step{'s' if self.batch_count > 1 else ''}"
-            logger.info("an epoch is %s of %d of the %d people, drawn anew", steps, batch_size, len(dataset))
+        elif self.people_at_last < batch_size:
+            counts = self.batch_count, batch_size, self.people_at_last
+            logger.info("an epoch is %d steps of %d people, the last of %d", *counts)
         self.people = {
             "boxes": torch.from_numpy(dataset.samples.boxes),
             "to_image": dataset.matrices,
             "keypoints": torch.from_numpy(dataset.samples.keypoints),
             "visible": torch.from_numpy(dataset.samples.visible),
         }  # on the CPU, where what there is to do is known without waiting for a GPU
+        weights = dataset.samples.weights
+        self.label_weights = None if weights is None else torch.from_numpy(weights)
+
+    def people_until(self, step: int) -> int:
+        """How many people the first ``step`` steps of a run show, over all processes."""
+        epochs, steps = divmod(step, self.batch_count)
+        return epochs * len(self.dataset) + steps * self.people_a_step
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from ``start`` on."""
@@ -109,11 +95,10 @@ class TrainingBatches:
             len(self.dataset), self.batch_size, self.seed, epoch, start, self.process, self.processes
         )
         generator = torch.Generator()
-        whole = self.people_a_step
-        rows = process_rows(whole, self.process, self.processes)
         for number, (windows, index) in enumerate(self._windows(order), start):
+            people = self.people_a_step if number < self.batch_count - 1 else self.people_at_last
             generator.manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 + number) % 2**63)
-            drawn = draw(self.augmentation, whole, generator).take(rows)
+            drawn = draw(self.augmentation, people, generator).take(process_rows(people, self.process, self.processes))
             size = int(torch.randint(len(self.framings), (), generator=generator))
             yield self._make(windows, index, drawn, self.framings[size])
 
@@ -147,7 +132,11 @@ class TrainingBatches:
         crops = crop_windows(windows, to_crop, framing.image_size, framing.crop_filter, self.device)
         placed, keypoints = placed.to(self.device), keypoints.to(self.device, non_blocking=True)
         crops = recolor(blacken(crops, placed), drawn)
-        return make_batch(crops, placed.matrices, keypoints, placed.visible, drawn.flip, framing)
+        batch = make_batch(crops, placed.matrices, keypoints, placed.visible, drawn.flip, framing)
+        if self.label_weights is None:
+            return batch
+        weights = self.label_weights[index].to(self.device, non_blocking=True)
+        return weigh_keypoints(batch, weights, drawn.flip, framing.skeleton)
 
 
 def _collate(people: list[tuple[Tensor, int]]) -> tuple[list[Tensor], Int[Tensor, " people"]]:

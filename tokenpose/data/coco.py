@@ -67,6 +67,7 @@ def to_samples(columns: CocoColumns) -> Samples:
         boxes=boxes[has_area].astype(np.float32),
         keypoints=keypoints,
         visible=visible,
+        weights=None if columns.scores is None else columns.scores[rows].astype(np.float32),
         skipped={reason: count for reason, count in skipped.items() if count},
         annotation_ids=whole_numbers([columns.ids[row] for row in rows.tolist()]),
         areas=_areas_of(columns, rows),

@@ -45,6 +45,8 @@ class CocoColumns:
     """What the record says; NaN where it has none, or something else."""
     keypoints: Float[np.ndarray, "rows keypoints 3"]
     """x, y, v; 0 where the record has none, NaN where it has something else."""
+    scores: Float[np.ndarray, "rows keypoints"] | None
+    """Of the keypoints: 1 where the record has none, NaN where it has something else; None if no record has any."""
     other_categories: int
     """How many annotations are of the file's other categories."""
     faults: tuple[Fault, ...] = ()
@@ -94,5 +96,6 @@ def select_columns(
         areas=np.array(annotations.areas, dtype=np.float64)[rows],
         num_keypoints=np.array(annotations.num_keypoints, dtype=np.float64)[rows],
         keypoints=annotations.keypoints_of(of_category, len(skeleton)),
+        scores=annotations.scores_of(of_category, len(skeleton)),
         other_categories=int((~of_category).sum()),
     )

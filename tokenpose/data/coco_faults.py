@@ -101,6 +101,7 @@ class _AnnotationRules:
         for field, faulty, in_training, in_evaluation in (
             ("iscrowd", self._unreadable("iscrowd"), everybody, everybody),
             ("keypoints", np.isnan(columns.keypoints).any(axis=(1, 2)), ~crowd, everybody),
+            ("scores", self._bad_scores(), trained, trained),
             ("image_id", columns.image_index < 0, trained, evaluated),
             ("bbox", unreadable_box | no_box, trained, evaluated),
             ("area", self._unreadable("area"), trained, evaluated),
@@ -117,6 +118,11 @@ class _AnnotationRules:
         unreadable[[self.row_of[row] for row, name in self.annotations.odd if name == field and row in self.row_of]] = 1
         return unreadable
 
+    def _bad_scores(self) -> Bool[np.ndarray, " rows"]:
+        """Which annotations have scores of keypoints that can't be used. A list that isn't one has a NaN."""
+        scores = self.columns.scores
+        return np.zeros(len(self.columns), dtype=bool) if scores is None else np.isnan(scores).any(axis=1)
+
     def _describe(self, position: int, field: str) -> tuple[Kind, str]:
         found = self.annotations.odd.get((position, field))
         count, given = len(self.columns.skeleton), self.annotations.keypoint_counts[position]
@@ -125,6 +131,11 @@ class _AnnotationRules:
         if field == "keypoints":
             expected = f"keypoints must be {3 * count} finite numbers, x, y, v of {count} keypoints"
             length: Kind = "wrong length" if found is None else "invalid"
+            return length, f"{expected}; got {found or f'{given} numbers'}"
+        if field == "scores":
+            given = self.annotations.score_counts[position]
+            length = "wrong length" if found is None else "invalid"
+            expected = f"scores must be {count} numbers from 0 to 1, one for each keypoint"
             return length, f"{expected}; got {found or f'{given} numbers'}"
         if field == "image_id":
             image = self.annotations.image_ids[position]

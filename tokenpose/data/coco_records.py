@@ -77,6 +77,8 @@ class AnnotationRecords:
         """NaN where the record has none, or something else."""
         self.keypoints, self.keypoint_counts = array("d"), array("q")
         """The numbers of all records, NaN for anything else in their lists; and how many each record has."""
+        self.scores, self.score_counts = array("d"), array("q")
+        """The same of the keypoints' scores."""
         self.odd: Odd = {}
 
     def add(self, record: Any) -> None:
@@ -94,6 +96,7 @@ class AnnotationRecords:
             self.odd[row, "iscrowd"] = f"{crowd!r:.60}"
         self.crowds.append(NOT_STATED if crowd is None else bool(crowd))
         self._add_keypoints(row, read("keypoints"))
+        self._add_scores(row, read("scores"))
         self._add_box(row, read("bbox"))
         for name, column in (("area", self.areas), ("num_keypoints", self.num_keypoints)):
             column.append(self._read_amount(row, name, read(name)))
@@ -108,6 +111,15 @@ class AnnotationRecords:
             self.odd[row, "keypoints"], values = f"{given!r:.60}", array("d", [math.nan])
         self.keypoint_counts.append(len(values))
         self.keypoints.extend(values)
+
+    def _add_scores(self, row: int, given: Any) -> None:
+        values = given if isinstance(given, list) else [] if given is None else [given]
+        bad = [value for value in values if not _is_score(value)]
+        if bad or not isinstance(given, list | None):
+            self.odd[row, "scores"] = f"{bad[0] if isinstance(given, list) else given!r:.60}"
+            values = [value if _is_score(value) else math.nan for value in values]
+        self.score_counts.append(len(values))
+        self.scores.extend(values)
 
     def _add_box(self, row: int, given: Any) -> None:
         values = _position_array(given)
@@ -147,12 +159,30 @@ class AnnotationRecords:
                 triples[row] = np.nan
         return triples[of_category]
 
+    def scores_of(
+        self, of_category: Bool[np.ndarray, " annotations"], count: int
+    ) -> Float[np.ndarray, "rows {count}"] | None:
+        """The scores of a category's keypoints: 1 where a record has none, NaN where it has something else. None where
+        no record has any."""
+        counts = np.array(self.score_counts, dtype=np.int64)
+        if not counts[of_category].any():
+            return None
+        whole = of_category & (counts == count)
+        scores = np.ones((len(counts), count))
+        scores[whole] = np.frombuffer(self.scores)[np.repeat(whole, counts)].reshape(-1, count)
+        scores[of_category & ~whole & (counts > 0)] = np.nan
+        return scores[of_category]
+
 
 _NO_BOX = array("d", [math.nan] * 4)
 
 
 def _is_position(value: Any) -> bool:
     return is_number(value) and abs(value) < FARTHEST
+
+
+def _is_score(value: Any) -> bool:
+    return is_number(value) and 0 <= value <= 1
 
 
 def _position_array(values: Any) -> "array[float] | None":

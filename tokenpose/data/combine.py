@@ -94,6 +94,7 @@ def combine(parts: Sequence[tuple[Samples, Source]]) -> tuple[Samples, Source]:
         boxes=np.concatenate([samples.boxes for samples in people]),
         keypoints=np.concatenate([samples.keypoints for samples in spread]),
         visible=np.concatenate([samples.visible for samples in spread]),
+        weights=_concatenate_weights(spread),
         skipped=dict(skipped),
         annotation_ids=_concatenate_ids(people),
         areas=_concatenate_known([samples.areas for samples in people], people),
@@ -194,6 +195,15 @@ def _concatenate_ids(people: Sequence[Samples]) -> Int[np.ndarray, " all"] | Non
     return np.concatenate(ids) if len(ids) == len(people) else None
 
 
+def _concatenate_weights(spread: Sequence[Samples]) -> Float[np.ndarray, "all keypoints"] | None:
+    """The weights of all keypoints, 1 in data that have none; None where no data have any."""
+    if all(samples.weights is None for samples in spread):
+        return None
+    full = [np.ones(samples.visible.shape, dtype=np.float32) for samples in spread]
+    own = [samples.weights for samples in spread]
+    return np.concatenate([ones if known is None else known for known, ones in zip(own, full, strict=True)])
+
+
 def _concatenate_origins(people: Sequence[Samples]) -> Int[np.ndarray, " images"]:
     """Which origin each image has, in the list of all origins."""
     starts = np.cumsum([0, *(len(samples.origins) for samples in people)])
@@ -210,7 +220,11 @@ def _spread(samples: Samples, skeleton: Skeleton) -> Samples:
     keypoints = np.zeros((len(samples), len(skeleton), 2), dtype=np.float32)
     visible = np.zeros((len(samples), len(skeleton)), dtype=bool)
     keypoints[:, columns], visible[:, columns] = samples.keypoints, samples.visible
-    return replace(samples, skeleton=skeleton, keypoints=keypoints, visible=visible)
+    weights = None
+    if samples.weights is not None:
+        weights = np.ones((len(samples), len(skeleton)), dtype=np.float32)
+        weights[:, columns] = samples.weights
+    return replace(samples, skeleton=skeleton, keypoints=keypoints, visible=visible, weights=weights)
 
 
 def _concatenate_known(

@@ -22,6 +22,8 @@ class Samples:
     visible: Bool[np.ndarray, "people keypoints"]
     skipped: dict[str, int]
     """How many annotations are left out, by reason."""
+    weights: Float[np.ndarray, "people keypoints"] | None = None
+    """How much each keypoint counts in training, from 0 to 1; None: each labeled one counts fully."""
     annotation_ids: Int[np.ndarray, " people"] | None = None
     """The records' ids in their file; None where they are not whole numbers."""
     areas: Float[np.ndarray, " people"] | None = None
@@ -76,6 +78,7 @@ class Samples:
             boxes=self.boxes[rows],
             keypoints=self.keypoints[rows],
             visible=self.visible[rows],
+            weights=None if self.weights is None else self.weights[rows],
             annotation_ids=None if self.annotation_ids is None else self.annotation_ids[rows],
             areas=None if self.areas is None else self.areas[rows],
             head_sizes=None if self.head_sizes is None else self.head_sizes[rows],

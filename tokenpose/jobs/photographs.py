@@ -234,15 +234,21 @@ def write_poses(photograph: Photograph, poses: Poses, threshold: float, draw_box
 
 
 def _coco_file(image: Mapping[str, Any], poses: Poses) -> dict[str, Any]:
-    """One image's poses as a COCO keypoint file, with scores in place of visibility flags."""
+    """One image's poses as a COCO keypoint file that can be trained on: every keypoint has v = 2, and a score beside.
+
+    Scores of people are as in `Poses.to_coco`. Those of keypoints are clipped to 0..1, as training expects them.
+    """
     skeleton = poses.skeleton
     limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]  # COCO counts from 1
-    records = poses.to_coco(image["id"])
+    annotations = []
+    for index, (record, scores) in enumerate(zip(poses.to_coco(image["id"]), poses.scores, strict=True), 1):
+        keypoints = [2 if place % 3 == 2 else value for place, value in enumerate(record["keypoints"])]
+        clipped = [round(score, 4) for score in scores.clip(0, 1).tolist()]
+        labels = {"keypoints": keypoints, "num_keypoints": len(skeleton), "scores": clipped}
+        area = record["bbox"][2] * record["bbox"][3]
+        annotations.append({"id": index, **record, **labels, "area": area, "iscrowd": 0})
     return {
         "images": [dict(image)],
         "categories": [{"id": 1, "name": "person", "keypoints": list(skeleton.keypoints), "skeleton": limbs}],
-        "annotations": [
-            {"id": index, **record, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
-            for index, record in enumerate(records, 1)
-        ],
+        "annotations": annotations,
     }

@@ -127,7 +127,7 @@ def train_model(
     batches = make_batches(data, model.spec, settings, accelerator)
     settings = _stretch(settings, batches.batch_count)
     labels = {"pck": f"PCK@0.2 of the {choose_unit(data.held_out).name}, %", "ap": "AP, %"}
-    folder = RunFolder(output, settings, _identity(model, data, start), _made_of(data, start), labels)
+    folder = RunFolder(output, settings, _identity(model, data, start, batches), _made_of(data, start), labels)
     if model.calibration is not None:
         logger.info("training changes the heatmaps: the calibration is dropped")
         model.calibration = None
@@ -224,13 +224,17 @@ def _origin(model: TokenPose, data: TrainingData) -> dict[str, Any]:
     return {**made, **({"started_from": model.card} if model.card else {})}
 
 
-def _identity(model: TokenPose, data: TrainingData, start: Mapping[str, Any] | None) -> dict[str, Any]:
+def _identity(
+    model: TokenPose, data: TrainingData, start: Mapping[str, Any] | None, batches: TrainingBatches
+) -> dict[str, Any]:
     """What a run must have in common with the one that it resumes."""
+    is_smaller = batches.people_at_last < batches.people_a_step  # earlier versions left the last batch out
     return {
         "spec": model.spec.to_json(),
         "data": digest(data.people),
         "validation data": digest(data.held_out),
         **{name: (start or {}).get(name) for name in ("pretrained", "weights", "backbone_pretrained")},
+        **({"people in the last batch of an epoch": batches.people_at_last} if is_smaller else {}),
     }
 
 

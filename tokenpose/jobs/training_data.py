@@ -161,7 +161,8 @@ def digest(samples: Samples) -> str:
     if samples.origin_index is not None:  # datasets may have different images of one name
         files = tuple(f"{number}:{file}" for number, file in zip(samples.origin_index, files, strict=True))
     whole = hashlib.sha256("\n".join((*files, *samples.skeleton.keypoints)).encode())
-    for values in (samples.image_index, samples.boxes, samples.keypoints, samples.visible):
+    weights = [] if samples.weights is None else [samples.weights]
+    for values in (samples.image_index, samples.boxes, samples.keypoints, samples.visible, *weights):
         whole.update(np.ascontiguousarray(values).tobytes())
     return whole.hexdigest()
 

@@ -13,7 +13,8 @@ Losses = dict[str, Tensor]
 
 
 class RecordedStep:
-    """A step for batches of one size: ``losses_of`` computes losses and gradients, then ``update`` changes the weights.
+    """A step for batches of one size, the largest of the first steps: ``losses_of`` computes losses and gradients, then
+    ``update`` changes the weights. Batches of another size, such as the last of an epoch, run eagerly.
 
     ``optimizer``: PyTorch's Adam or AdamW, fused. The first steps run eagerly, which fixes the memory layout and the
     choice of kernels; `step` then records one. If the loss of a replay isn't finite, the replay leaves the weights
@@ -32,18 +33,25 @@ class RecordedStep:
         self.broken: Tensor | None = None
         self.stream = torch.cuda.Stream()
         self.warmed_up = 0
+        self.people = 0
+        """People of a batch that the recording takes."""
 
     @property
     def is_cold(self) -> bool:
         """Whether the next step still runs eagerly."""
         return self.warmed_up < self.WARM_UP
 
-    def warm_up(self, step: Callable[[], Losses]) -> Losses:
+    def fits(self, batch: Batch) -> bool:
+        """Whether `step` can take this batch."""
+        return len(batch.crops) == self.people
+
+    def warm_up(self, batch: Batch, step: Callable[[Batch], Losses]) -> Losses:
         """Run a step eagerly, on a side stream, as PyTorch requires before a recording."""
         self.warmed_up += 1
+        self.people = max(self.people, len(batch.crops))
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
-            losses = step()
+            losses = step(batch)
         torch.cuda.current_stream().wait_stream(self.stream)
         return losses
 

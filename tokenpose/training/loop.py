@@ -175,7 +175,7 @@ class Trainer:
         line: dict[str, Any] = {
             "epoch": epoch + 1,
             "step": self.step.number,
-            "samples": self.step.number * self.batches.people_a_step,
+            "samples": self.batches.people_until(self.step.number),
             "seconds": round(self.seconds, 1),
             "waiting": round(losses.waited, 1),
             **({"resumed_at": losses.since} if losses.since % self.batches.batch_count or not means else {}),

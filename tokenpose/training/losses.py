@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from tokenpose.shapes import Heatmaps, Scalar, TargetWeights
 
+LEAST = 1e-6
+"""In place of a sum of weights that is 0: then all that is divided by it is 0, too."""
+
 
 def squared_error(predicted: Heatmaps, target: Heatmaps, weights: TargetWeights) -> Scalar:
     """The published loss: half the mean squared error, averaged over keypoints; weights are squared."""
@@ -21,11 +24,11 @@ def hard_keypoint_error(predicted: Heatmaps, target: Heatmaps, weights: TargetWe
 
 def cross_entropy(logits: Heatmaps, target: Heatmaps, weights: TargetWeights) -> Scalar:
     """Cross-entropy between softmax(logits) over the cells and the target Gaussian as a distribution, averaged over
-    the keypoints with nonzero weight."""
+    the keypoints by their weights."""
     wanted = target.flatten(2)
     wanted = wanted / wanted.sum(dim=-1, keepdim=True).clamp(min=1e-6)
     entropy = -(wanted * logits.float().flatten(2).log_softmax(dim=-1)).sum(dim=-1)
-    return (entropy * weights).sum() / weights.sum().clamp(min=1)
+    return (entropy * weights).sum() / weights.sum().clamp(min=LEAST)
 
 
 def attention_guidance(
@@ -35,8 +38,8 @@ def attention_guidance(
     grid: tuple[int, int],
 ) -> Scalar:
     """Cross-entropy between attention over the visual tokens and the target pooled to patches (rows, columns), averaged
-    over blocks and the keypoints with nonzero weight."""
+    over blocks, and over the keypoints by their weights."""
     wanted = functional.adaptive_avg_pool2d(target, grid).flatten(2)
     wanted = wanted / wanted.sum(dim=-1, keepdim=True).clamp(min=1e-6)
     entropy = -(wanted * attention.clamp(min=1e-8).log()).sum(dim=-1).mean(dim=0)
-    return (entropy * weights).sum() / weights.sum().clamp(min=1)
+    return (entropy * weights).sum() / weights.sum().clamp(min=LEAST)

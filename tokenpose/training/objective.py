@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tokenpose.data.augment import Batch
-from tokenpose.training.losses import attention_guidance, cross_entropy, hard_keypoint_error, squared_error
+from tokenpose.training.losses import LEAST, attention_guidance, cross_entropy, hard_keypoint_error, squared_error
 from tokenpose.training.settings import TrainingSettings
 
 
@@ -42,7 +42,7 @@ def total_loss(
     """The parts of the loss, weighted, and their sum as "loss".
 
     ``totals``: those of the step that this batch is a part of; None: the batch is the whole step. The losses of the
-    parts add up to the loss of the whole step.
+    parts add up to the loss of the whole step. A keypoint with the weight 0.5 counts half in each of them.
     """
     measures: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         "squared_error": squared_error,
@@ -53,11 +53,13 @@ def total_loss(
     of_people = of_weights = batch.weights.new_ones(())
     if totals is not None:
         of_people = len(batch.weights) / totals.people
-        of_weights = batch.weights.sum() / totals.weights.clamp(min=1)
-    share = of_people if measure is not cross_entropy else of_weights
-    parts = {"heatmaps": share * measure(predictions.logits, batch.heatmaps, batch.weights)}
+        of_weights = batch.weights.sum() / totals.weights.clamp(min=LEAST)
+    share, weights = of_weights, batch.weights
+    if measure is not cross_entropy:
+        share, weights = of_people, batch.weights.sqrt()  # the published losses square weights, which were 0 or 1
+    parts = {"heatmaps": share * measure(predictions.logits, batch.heatmaps, weights)}
     if predictions.patches is not None:
-        blocks = [measure(maps, batch.heatmaps, batch.weights) for maps in predictions.patches]
+        blocks = [measure(maps, batch.heatmaps, weights) for maps in predictions.patches]
         parts["patches"] = share * settings.patches * torch.stack(blocks).mean()
     if predictions.attention is not None:
         guidance = attention_guidance(predictions.attention, batch.heatmaps, batch.weights, predictions.grid)

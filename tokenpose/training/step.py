@@ -52,7 +52,7 @@ class TrainingStep:
         self.average: Any = MovingAverage(network, settings.average).to(accelerator.device)
         if settings.compile:
             for module in network.compilable():
-                module.compile(dynamic=False)  # all batches have one size
+                module.compile(dynamic=False)  # once for all batches, once more for a smaller last one
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.schedule = make_schedule(self.optimizer, settings, self.annealings)
         self.recorded = self._record() if settings.graph else None
@@ -137,7 +137,7 @@ class TrainingStep:
     def _gradients(self, batch: Batch) -> tuple[Losses, Callable[[], bool]]:
         """Compute the step's gradients. Returns its losses, and a function that says whether they are finite."""
         totals = self.agreement.totals(batch)
-        parts = _split(batch, self.settings.accumulate)
+        parts = _split(batch, self._count_parts(batch, totals))
         losses: Losses = {}
         are_finite = []
         for number, part in enumerate(parts, 1):
@@ -147,6 +147,12 @@ class TrainingStep:
             are_finite.append(is_finite)
             losses = {name: losses[name] + value if losses else value for name, value in of_part.items()}
         return losses, lambda: all(is_finite() for is_finite in are_finite)
+
+    def _count_parts(self, batch: Batch, totals: Totals) -> int:
+        """Into how many parts each process splits this batch: a small last batch may fill fewer, and all agree."""
+        processes = self.accelerator.num_processes
+        fewest = len(batch.crops) if processes == 1 else int(totals.people) // processes
+        return min(self.settings.accumulate, fewest)
 
     def _backward(self, part: Batch, totals: Totals) -> tuple[Losses, Callable[[], bool]]:
         """Add the gradients of a part of the step. Returns its losses, and a function: whether they are finite."""
@@ -184,7 +190,9 @@ class TrainingStep:
     def _replay(self, recorded: RecordedStep, batch: Batch) -> Losses:
         """The same as a CUDA graph. `settle` checks its loss once the next batch is ready."""
         if recorded.is_cold:
-            return recorded.warm_up(lambda: self._learn(batch))
+            return recorded.warm_up(batch, self._learn)
+        if not recorded.fits(batch):
+            return self._learn(batch)
         losses = recorded.step(batch)
         is_finite, number = ask_finite(losses["loss"]), self.number
         self._check_latest = lambda: self._check_finite(recorded.batch, losses, is_finite(), number)
@@ -205,11 +213,10 @@ class TrainingStep:
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:
-    """Split the people of a batch into parts of nearly equal size, without empty ones."""
+    """Split the people of a batch into parts of nearly equal size."""
     if parts == 1:
         return [batch]
-    split = zip(*(values.tensor_split(parts) for values in batch), strict=True)
-    return [Batch(*values) for values in split if len(values[0])]
+    return [Batch(*values) for values in zip(*(values.tensor_split(parts) for values in batch), strict=True)]
 
 
 def synchronize_batch_norms(network: nn.Module, device: torch.device) -> Any:
