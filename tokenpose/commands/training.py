@@ -28,9 +28,9 @@ def train_command(
         list[str],
         typer.Option(
             "--train",
-            metavar="JSON[=PLACE]",
-            help="COCO or MPII file of the people to train on. PLACE: where its images are, if not in --images. "
-            "Repeatable.",
+            metavar="JSON[=PLACE][@SHARE]",
+            help="COCO or MPII file of the people to train on. PLACE: where its images are, if not in --images. SHARE: "
+            "how much of every batch is from this file, 0.5 for example; files without one share the rest. Repeatable.",
         ),
     ],
     val: Annotated[

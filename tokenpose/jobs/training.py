@@ -187,7 +187,7 @@ def make_batches(
     return TrainingBatches(
         dataset, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed,
         device=accelerator.device, workers=settings.workers, process=accelerator.process_index,
-        processes=accelerator.num_processes,
+        processes=accelerator.num_processes, mixture=data.mixture,
     )  # fmt: skip
 
 
@@ -234,6 +234,7 @@ def _identity(
         "data": digest(data.people),
         "validation data": digest(data.held_out),
         **{name: (start or {}).get(name) for name in ("pretrained", "weights", "backbone_pretrained")},
+        **({"shares": list(data.shares)} if any(data.shares) else {}),
         **({"people in the last batch of an epoch": batches.people_at_last} if is_smaller else {}),
     }
 
