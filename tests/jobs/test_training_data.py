@@ -92,3 +92,29 @@ def test_validation_that_counts_nobody_is_refused_at_the_start(people, tmp_path)
     ):
         train_model(model, data, tmp_path / "run", replace(SETTINGS, augmentation=Augmentation(flip=0.0)))
     assert not (tmp_path / "run").exists()
+
+
+def test_shares_of_training_files_become_a_mixture(people, tmp_path):
+    few = tmp_path / "a@b=c.json"
+    content = json.loads(people.read_text())
+    few.write_text(json.dumps(content | {"annotations": content["annotations"][:2]}))
+    data = read_training_data([f"{few}={people.parent}@0.5", people], people, people.parent)
+    assert [group.tolist() for group in data.mixture.groups] == [[0, 1], list(range(2, 10))]
+    assert data.mixture.shares == (0.5, 0.5)
+    assert read_training_data([few, people], people, people.parent).mixture is None
+    with pytest.raises(ValueError, match=r"only people to train on can have a share of every batch; got .*@0\.5"):
+        read_training_data(people, f"{people}@0.5", people.parent)
+    with pytest.raises(ValueError, match=r"the shares of .* must add up to 1, and they add up to 0\.5"):
+        read_training_data(f"{people}@0.5", people, people.parent)
+
+
+def test_run_is_not_resumed_with_other_shares(people, tmp_path):
+    settings = replace(SETTINGS, epochs=1, predictions=0)
+
+    def data(share: str):
+        return read_training_data([f"{people}@{share}", people], people, people.parent)
+
+    train_model(TokenPose(TINY), data("0.5"), tmp_path / "run", settings)
+    train_model(TokenPose(TINY), data("0.5"), tmp_path / "run", settings, resume=True)
+    with pytest.raises(ValueError, match=r"shares \[0\.5, None\], not \[0\.25, None\]"):
+        train_model(TokenPose(TINY), data("0.25"), tmp_path / "run", settings, resume=True)

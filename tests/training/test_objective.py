@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from tokenpose.data.augment import Batch
+from tokenpose.training.distillation import Taught
 from tokenpose.training.losses import attention_guidance, cross_entropy, hard_keypoint_error, squared_error
 from tokenpose.training.objective import Predictions, Totals, total_loss
 from tokenpose.training.settings import TrainingSettings
@@ -18,6 +19,7 @@ class Outputs:
     patches: Tensor | None = None
     attention: Tensor | None = None
     grid: tuple[int, int] = GRID
+    tokens: Tensor | None = None
 
     def take(self, rows: slice) -> "Outputs":
         return Outputs(self.logits[rows], self.patches[:, rows], self.attention[:, rows])
@@ -119,3 +121,35 @@ def test_parts_with_small_weights_add_up_to_the_whole(batch, outputs, loss):
     ]
     for name, value in whole.items():
         assert sum(part[name].item() for part in parts) == pytest.approx(value.item(), rel=1e-5), name
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error", "hard_keypoints"])
+def test_distillation_of_parts_adds_up_to_that_of_the_whole(batch, outputs, loss, generator):
+    settings = TrainingSettings(loss=loss, hardest=2, distillation=0.5)
+    known = torch.tensor([True, False, True])
+    taught = Taught(torch.rand(5, 3, 8, 8, generator=generator), torch.rand(5, 3, generator=generator) * known, known)
+    totals = Totals(people=torch.tensor(5.0), weights=batch.weights.sum())
+    whole = total_loss(outputs, batch, settings, taught=taught)
+    assert list(whole) == ["loss", "heatmaps", "patches", "guidance", "distillation"]
+    parts = [
+        total_loss(
+            outputs.take(rows), Batch(*(values[rows] for values in batch)), settings, totals,
+            Taught(taught.heatmaps[rows], taught.mass[rows], known),
+        )
+        for rows in (slice(2), slice(2, None))
+    ]  # fmt: skip
+    for name, value in whole.items():
+        assert sum(part[name].item() for part in parts) == pytest.approx(value.item(), rel=1e-5), name
+    twice = total_loss(outputs, batch, TrainingSettings(loss=loss, hardest=2, distillation=1.0), taught=taught)
+    assert twice["distillation"].item() == pytest.approx(2 * whole["distillation"].item())
+
+
+def test_unlabeled_people_are_taught_all_the_same(batch, outputs):
+    batch = batch._replace(weights=torch.zeros(5, 3))
+    known = torch.ones(3, dtype=torch.bool)
+    taught = Taught(batch.heatmaps, torch.ones(5, 3), known, tokens=torch.zeros(5, 3, 4))
+    outputs.tokens = torch.ones(5, 3, 4)
+    found = total_loss(outputs, batch, TrainingSettings(token_distillation=0.1), taught=taught)
+    assert found["heatmaps"].item() == found["guidance"].item() == 0
+    assert found["distillation"].item() > 0
+    assert found["tokens"].item() > 0

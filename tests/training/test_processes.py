@@ -76,6 +76,19 @@ def test_two_processes_have_the_losses_of_one(people, alone, tmp_path, launcher)
 
 
 @pytest.mark.slow
+def test_two_processes_learn_from_a_teacher_and_from_shares_as_one_does(people, tmp_path):
+    train(people, tmp_path, "teacher", "--epochs", "1")
+    data = ("--train", f"{people}@0.5", "--teacher", "teacher/model.safetensors", "--epochs", "2")
+    process, alone = train(people, tmp_path, "alone", *data)
+    assert "shares of every batch" in process.stderr
+    _, together = train(people, tmp_path, "together", *data, launcher=LAUNCHERS["torchrun"])
+    for line, its in zip(alone, together, strict=True):
+        for name in ("loss", "heatmaps", "distillation"):
+            assert line[name] == pytest.approx(its[name], abs=1e-5), (line["epoch"], name)
+        assert line["samples"] == its["samples"] == 24 * line["epoch"]
+
+
+@pytest.mark.slow
 def test_run_of_two_processes_is_resumed_by_one(people, alone, tmp_path):
     train(people, tmp_path, "run", "--checkpoint-seconds", "0", launcher=LAUNCHERS["torchrun"])
     log = tmp_path / "run" / "log.jsonl"

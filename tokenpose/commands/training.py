@@ -14,7 +14,7 @@ from tokenpose.training.settings import TrainingSettings
 
 PANELS = {
     "Data": ("train", "val", "images", "rename", "flip_pairs", "category"),
-    "Model": ("model", "weights", "pretrained", "image_size", "spec"),
+    "Model": ("model", "weights", "pretrained", "teacher", "image_size", "spec"),
     "Optimization": (),
     "Augmentation": (),
     "Run": ("output", "recipe", "preview", "resume", "extend"),
@@ -28,9 +28,9 @@ def train_command(
         list[str],
         typer.Option(
             "--train",
-            metavar="JSON[=PLACE]",
-            help="COCO or MPII file of the people to train on. PLACE: where its images are, if not in --images. "
-            "Repeatable.",
+            metavar="JSON[=PLACE][@SHARE]",
+            help="COCO or MPII file of the people to train on. PLACE: where its images are, if not in --images. SHARE: "
+            "how much of every batch is from this file, 0.5 for example; files without one share the rest. Repeatable.",
         ),
     ],
     val: Annotated[
@@ -84,6 +84,15 @@ def train_command(
     ] = None,
     pretrained: Annotated[
         bool | None, typer.Option(help="Start from the bundled weights of the model. Default: as the recipe says.")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            metavar="FILE|NAME",
+            help="Learn the heatmaps of this trained model beside the labels: a weights file or a name that `tokenpose "
+            "list` shows. People without a labeled keypoint are then trained on too.",
+        ),
     ] = None,
     image_size: Annotated[
         str | None, typer.Option("--image-size", metavar="HEIGHTxWIDTH", help="Crop size, for example 256x192.")
@@ -139,6 +148,7 @@ def train_command(
     if weights is not None and pretrained:
         raise typer.BadParameter("give --weights or --pretrained, not both", param_hint="--weights")
 
+    from tokenpose.jobs.teaching import read_teacher
     from tokenpose.jobs.training import train_model
     from tokenpose.jobs.training_data import choose_reading, read_training_data
     from tokenpose.jobs.training_model import choose_start, make_trainee
@@ -150,7 +160,8 @@ def train_command(
     if preview is None:
         check_output(output, resume)
     of_data = choose_reading(chosen, rename=names or None, flip_pairs=flip_pairs, category=category)
-    data = read_training_data(train, val, images, **of_data)
+    taught_by = None if teacher is None else read_teacher(teacher)
+    data = read_training_data(train, val, images, **of_data, unlabeled=teacher is not None)
     given: dict[str, Any] = {"name": model, "pretrained": pretrained, "weights": weights, **model_changes}
     network, complete = make_trainee(chosen, settings, data.skeleton, **given)
     if preview is not None:
@@ -162,7 +173,7 @@ def train_command(
         return
     card = {"recipe": chosen.name} if chosen.name else {}
     start = choose_start(chosen, **given)
-    written = train_model(network, data, output, complete, resume, card, start, extend)
+    written = train_model(network, data, output, complete, resume, card, start, extend, taught_by)
     if is_main_process():
         typer.echo(written)
 

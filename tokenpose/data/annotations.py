@@ -9,17 +9,25 @@ from tokenpose.data.mpii import read_mpii
 from tokenpose.data.samples import Samples
 
 
-def read_annotations(path: str | Path, category: str | None = None, ground_truth: str | Path | None = None) -> Samples:
+def read_annotations(
+    path: str | Path, category: str | None = None, ground_truth: str | Path | None = None, *, unlabeled: bool = False
+) -> Samples:
     """The people of a COCO keypoint file (a JSON object) or of an MPII file (a JSON list).
 
     ``category`` is for COCO files, see `read_coco`, and ``ground_truth`` for MPII's, see `read_mpii`; each is refused
-    for a file of the other format. Raises FileNotFoundError, and ValueError that names file and record.
+    for a file of the other format. ``unlabeled``: with people of a COCO file who have no labeled keypoint (an MPII
+    file always gives them). Raises FileNotFoundError, and ValueError that names file and record.
     """
-    return read_with_columns(path, category, ground_truth)[0]
+    return read_with_columns(path, category, ground_truth, unlabeled=unlabeled)[0]
 
 
 def read_with_columns(
-    path: str | Path, category: str | None = None, ground_truth: str | Path | None = None, *, annotated: bool = True
+    path: str | Path,
+    category: str | None = None,
+    ground_truth: str | Path | None = None,
+    *,
+    annotated: bool = True,
+    unlabeled: bool = False,
 ) -> tuple[Samples, CocoColumns | None]:
     """The people as `read_annotations` gives them, and the columns that they come from; None for an MPII file.
 
@@ -33,7 +41,7 @@ def read_with_columns(
     if ground_truth is not None:
         raise ValueError(f"{path} is a COCO file; {ground_truth} goes with MPII's JSON files, which are lists")
     columns = read_columns(path, category, annotated=annotated)
-    return to_samples(columns), columns
+    return to_samples(columns, unlabeled=unlabeled), columns
 
 
 def is_mpii(path: Path) -> bool:

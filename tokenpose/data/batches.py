@@ -24,8 +24,9 @@ from tokenpose.data.augment import (
     recolor,
     weigh_keypoints,
 )
-from tokenpose.data.order import ShuffledBatches, process_rows
+from tokenpose.data.order import MixedBatches, ShuffledBatches, process_rows
 from tokenpose.data.settings import Augmentation
+from tokenpose.data.shares import Mixture
 from tokenpose.data.windows import WindowDataset, crop_windows, usable_cores
 from tokenpose.geometry.affine import compose
 
@@ -38,7 +39,8 @@ class TrainingBatches:
     An epoch has ``batch_count`` batches, and shows each person once: the last batch has the people who are left.
     ``batch_size`` people are split over ``processes``, of which this is number ``process``. ``workers`` processes read
     images, at most one per core. Each batch has the crop size of one of the dataset's framings, drawn with equal
-    chances.
+    chances. ``mixture``: each of its groups of people has a share of every batch; an epoch then has as many people and
+    batches as without it, some of them perhaps several times and others not at all.
     Raises ValueError if a batch has fewer people than there are processes, and if the augmentation needs something that
     the skeleton's names don't tell.
     """
@@ -54,6 +56,7 @@ class TrainingBatches:
         workers: int = 0,
         process: int = 0,
         processes: int = 1,
+        mixture: Mixture | None = None,
     ) -> None:
         self.framings = dataset.framings
         check_skeleton(augmentation, self.framings[0].skeleton)
@@ -66,6 +69,7 @@ class TrainingBatches:
         self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
         self.workers = min(workers, usable_cores())
         self.process, self.processes = process, processes
+        self.mixture = mixture
         self.batch_count = math.ceil(len(dataset) / batch_size)
         self.people_a_step = min(batch_size, len(dataset))
         """People of each batch but the last, which may have fewer."""
@@ -91,8 +95,9 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from ``start`` on."""
-        order = ShuffledBatches(
-            len(self.dataset), self.batch_size, self.seed, epoch, start, self.process, self.processes
+        place = self.batch_size, self.seed, epoch, start, self.process, self.processes
+        order = (
+            ShuffledBatches(len(self.dataset), *place) if self.mixture is None else MixedBatches(self.mixture, *place)
         )
         generator = torch.Generator()
         for number, (windows, index) in enumerate(self._windows(order), start):
@@ -102,7 +107,9 @@ class TrainingBatches:
             size = int(torch.randint(len(self.framings), (), generator=generator))
             yield self._make(windows, index, drawn, self.framings[size])
 
-    def _windows(self, order: ShuffledBatches) -> Iterator[tuple[Sequence[Tensor], Int[Tensor, " people"]]]:
+    def _windows(
+        self, order: ShuffledBatches | MixedBatches
+    ) -> Iterator[tuple[Sequence[Tensor], Int[Tensor, " people"]]]:
         """The windows of each batch, where they are kept, and the indices of their people, on the CPU."""
         cached = self.dataset.windows
         if cached is not None:

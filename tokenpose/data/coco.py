@@ -42,11 +42,15 @@ def read_columns(path: str | Path, category: str | None = None, *, annotated: bo
     return replace(columns, faults=(*faults, *find_faults(images, annotations, categories, columns)))
 
 
-def to_samples(columns: CocoColumns) -> Samples:
-    """The people to train on, as `read_coco` says. Raises ValueError for the first fault that concerns them."""
-    raise_first(columns.faults, columns.path, "training")
-    labeled = columns.is_labeled & ~columns.is_crowd
-    rows = np.flatnonzero(labeled)
+def to_samples(columns: CocoColumns, *, unlabeled: bool = False) -> Samples:
+    """The people to train on, as `read_coco` says. ``unlabeled``: also those with a box and without a labeled keypoint.
+
+    Raises ValueError for the first fault that concerns them.
+    """
+    raise_first(columns.faults, columns.path, "evaluation" if unlabeled else "training")
+    has_box = ~np.isnan(columns.boxes).any(axis=1)
+    taken = (columns.is_labeled | (has_box if unlabeled else False)) & ~columns.is_crowd
+    rows = np.flatnonzero(taken)
     boxes, has_area = cut_boxes(columns.boxes[rows], columns.sizes[columns.image_index[rows]])
     rows = rows[has_area]
     index = columns.image_index[rows]
@@ -54,7 +58,7 @@ def to_samples(columns: CocoColumns) -> Samples:
     outside = ((keypoints < 0) | (keypoints >= columns.sizes[index][:, None])).any(axis=-1)
     skipped = {
         "crowd": int(columns.is_crowd.sum()),
-        "no labeled keypoint": int((~columns.is_labeled & ~columns.is_crowd).sum()),
+        "no labeled keypoint": int((~taken & ~columns.is_crowd).sum()),
         "box without area": int((~has_area).sum()),
         "other category": columns.other_categories,
     }

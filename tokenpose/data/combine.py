@@ -29,6 +29,7 @@ def read_datasets(
     rename: Mapping[str, str] | None = None,
     must_rename: bool = True,
     category: str | None = None,
+    unlabeled: bool = False,
 ) -> tuple[Samples, Source]:
     """Read one annotation file, or several as one, with the source of their images; logs a line for each file.
 
@@ -37,14 +38,15 @@ def read_datasets(
     names for keypoints, {"upper_neck": "neck"}, in each file that has them. A name that no file has is refused, unless
     ``must_rename`` is off. ``category``: the name of the one to read, where several have keypoints.
 
-    People without a visible keypoint are left out. Raises FileNotFoundError, LookupError for names to rename that no
-    file has, and ValueError.
+    People without a visible keypoint are left out, unless ``unlabeled`` people are wanted too. Raises
+    FileNotFoundError, LookupError for names to rename that no file has, and ValueError.
     """
     given = [annotations] if isinstance(annotations, str | Path) else list(annotations)
     shared = None if images is None else ImageSource(images)
     parts: list[tuple[Samples, Source]] = []
     for path, places in map(split_places, given):
-        samples = _labeled(read_annotations(path, category))
+        samples = read_annotations(path, category, unlabeled=unlabeled)
+        samples = samples if unlabeled else _labeled(samples)
         source = ImageSource(places) if places else shared
         if source is None:
             raise ValueError(f"where are the images of {path}? give images, or {path}=PLACE")

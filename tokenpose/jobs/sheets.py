@@ -87,7 +87,9 @@ def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSett
     """Draw the first people of a run's first batch, augmented, with the targets as heat and the labels as a pose."""
     check_skeleton(settings.augmentation, spec.skeleton)
     dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, cache="none")
-    batches = TrainingBatches(dataset, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed)
+    batches = TrainingBatches(
+        dataset, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed, mixture=data.mixture
+    )
     return draw_batch(next(batches.epoch(0)), spec)
 
 
@@ -103,7 +105,9 @@ def draw_batch(batch: Batch, spec: ModelSpec) -> Picture:
     pictures = shown.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     keypoints = transform_points(batch.keypoints, to_crop)
     drawn = [
-        draw_poses(picture, _pose(points, weights, spec), 0.5, scale=max(1.0, SHOWN_HEIGHT / spec.image_size[0]))
+        draw_poses(
+            picture, _pose(points, (weights > 0).float(), spec), 0.5, scale=max(1.0, SHOWN_HEIGHT / spec.image_size[0])
+        )
         for picture, points, weights in zip(pictures, keypoints, batch.weights, strict=True)
     ]
     return contact_sheet(drawn, columns=8, size=drawn[0].shape[:2])

@@ -16,6 +16,7 @@ from tokenpose.data.windows import WindowDataset
 from tokenpose.deploy.comparison import require_plain
 from tokenpose.evaluation.units import choose_unit
 from tokenpose.jobs.evaluation import measure_validation
+from tokenpose.jobs.teaching import Teacher, digest_model, read_teacher
 from tokenpose.jobs.training_data import Annotations, TrainingData, choose_reading, digest, read_training_data
 from tokenpose.jobs.training_model import choose_start, complete_settings, make_trainee
 from tokenpose.models.create import read_model
@@ -54,6 +55,7 @@ def finetune(
     category: str | None = None,
     resume: bool = False,
     extend: int = 0,
+    teacher: TokenPose | str | Path | None = None,
     **model_changes: Any,
 ) -> TokenPose:
     """Fine-tune a model by name on the keypoints of annotation files, and return it with the averaged weights.
@@ -68,6 +70,8 @@ def finetune(
     ``recipe``: as in `tokenpose.training.recipes.read_recipe`; its ``rename``, ``flip_pairs`` and ``category`` are used
     if none are given. ``epochs``, ``learning_rate``, ``batch_size`` and ``settings`` (fields of TrainingSettings and
     Augmentation by name) override the recipe. ``resume`` and ``extend``: as in `tokenpose.jobs.training.train_model`.
+    ``teacher``: a model, a weights file, or a name as of `tokenpose.create_model`, whose heatmaps are learned beside
+    the labels; people without a labeled keypoint are then trained on too.
     Raises what `create_model` and `tokenpose.jobs.training.train_model` raise.
     """
     if "skeleton" in model_changes:
@@ -78,11 +82,13 @@ def finetune(
     changes = {**{key: value for key, value in given.items() if value is not None}, **(settings or {})}
     chosen = read_recipe(recipe)
     of_data = choose_reading(chosen, rename=rename, flip_pairs=flip_pairs, category=category)
-    data = read_training_data(train, val, images, **of_data)
+    taught_by = None if teacher is None else read_teacher(teacher)
+    data = read_training_data(train, val, images, **of_data, unlabeled=teacher is not None)
     choice: dict[str, Any] = {"name": name, "pretrained": pretrained, **model_changes}
     model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)
+    start = choose_start(chosen, **choice)
     trained = read_model(
-        train_model(model, data, output, resolved, resume, start=choose_start(chosen, **choice), extend=extend)
+        train_model(model, data, output, resolved, resume, start=start, extend=extend, teacher=taught_by)
     )
     trained.newly_initialized = model.newly_initialized
     return trained
@@ -97,6 +103,7 @@ def train_model(
     card: Mapping[str, Any] | None = None,
     start: Mapping[str, Any] | None = None,
     extend: int = 0,
+    teacher: TokenPose | None = None,
 ) -> Path:
     """Train a model, and return the weights file: ``output``/model.safetensors, or best.safetensors with ``keep``
     "best".
@@ -105,7 +112,8 @@ def train_model(
     of them to ``output``/predictions. The weights file holds the moving average of the latest validation in float32,
     with spec and card. ``resume``: continue from the checkpoint in ``output``. ``extend``: if that run is finished,
     continue for so many epochs, from the full learning rate again. ``start``: the arguments that made the model
-    (`choose_start`), for settings.json. Under ``accelerate launch`` or ``torchrun`` every process calls this with the
+    (`choose_start`), for settings.json. ``teacher``: its heatmaps are learned beside the labels, as the setting
+    ``distillation`` says. Under ``accelerate launch`` or ``torchrun`` every process calls this with the
     same arguments, and the main one writes.
 
     Raises ModuleNotFoundError without the `train` extra; ValueError for a model that is optimized, compiled or being
@@ -127,13 +135,18 @@ def train_model(
     batches = make_batches(data, model.spec, settings, accelerator)
     settings = _stretch(settings, batches.batch_count)
     labels = {"pck": f"PCK@0.2 of the {choose_unit(data.held_out).name}, %", "ap": "AP, %"}
-    folder = RunFolder(output, settings, _identity(model, data, start, batches), _made_of(data, start), labels)
+    identity = _identity(model, data, start, batches)
+    teach = None
+    if teacher is not None:
+        teach = Teacher(teacher, model.spec, settings, accelerator.device)
+        identity["teacher"] = digest_model(teacher)
+    folder = RunFolder(output, settings, identity, _made_of(data, start), labels)
     if model.calibration is not None:
         logger.info("training changes the heatmaps: the calibration is dropped")
         model.calibration = None
-    network = _supervise(model, settings)
+    network = _supervise(model, settings, has_teacher=teacher is not None)
     steps = settings.epochs * batches.batch_count
-    step = TrainingStep(network, settings, accelerator, steps, folder.advise)
+    step = TrainingStep(network, settings, accelerator, steps, folder.advise, teach)
     truth = data.coco_truth(model) if settings.keep == "best" else None
 
     def validate(averaged: Any) -> dict[str, float]:
@@ -187,7 +200,7 @@ def make_batches(
     return TrainingBatches(
         dataset, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed,
         device=accelerator.device, workers=settings.workers, process=accelerator.process_index,
-        processes=accelerator.num_processes,
+        processes=accelerator.num_processes, mixture=data.mixture,
     )  # fmt: skip
 
 
@@ -201,14 +214,17 @@ def _draw_predictions(model: TokenPose, data: TrainingData, settings: TrainingSe
         write_image(draw_sheet(predictor, data.held_out, data.held_out_source, settings.predictions, 0.0), path)
 
 
-def _supervise(model: TokenPose, settings: TrainingSettings) -> Supervised:
+def _supervise(model: TokenPose, settings: TrainingSettings, has_teacher: bool) -> Supervised:
     """The model with its auxiliary losses: guidance in all blocks except the first third, patches halfway and before
     the last block."""
     depth = model.spec.groups * model.spec.depth
     guided_blocks = tuple(range(depth // 3, depth)) if settings.guidance else ()
     patch_blocks = (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patches and depth > 1 else ()
     sizes = _choose_sizes(settings, model.spec)[1:]
-    return Supervised(model, patch_blocks=patch_blocks, guided_blocks=guided_blocks, sizes=sizes)
+    return Supervised(
+        model, patch_blocks=patch_blocks, guided_blocks=guided_blocks, sizes=sizes,
+        keeps_tokens=has_teacher and settings.token_distillation > 0,
+    )  # fmt: skip
 
 
 def _choose_sizes(settings: TrainingSettings, spec: ModelSpec) -> list[tuple[int, int]]:
@@ -234,6 +250,7 @@ def _identity(
         "data": digest(data.people),
         "validation data": digest(data.held_out),
         **{name: (start or {}).get(name) for name in ("pretrained", "weights", "backbone_pretrained")},
+        **({"shares": list(data.shares)} if any(data.shares) else {}),
         **({"people in the last batch of an epoch": batches.people_at_last} if is_smaller else {}),
     }
 

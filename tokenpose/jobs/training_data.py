@@ -15,6 +15,7 @@ from tokenpose.data.annotations import read_with_columns
 from tokenpose.data.coco_columns import CocoColumns
 from tokenpose.data.combine import Places, check_image_of, read_datasets
 from tokenpose.data.samples import Samples
+from tokenpose.data.shares import Mixture, check_shares, mix, split_share
 from tokenpose.data.sources import CheckedSource, Source
 from tokenpose.evaluation.ground_truth import GroundTruth, make_ground_truth
 from tokenpose.evaluation.units import choose_unit
@@ -35,6 +36,8 @@ class TrainingData:
     source: Source
     held_out: Samples
     held_out_source: Source
+    shares: Sequence[float | None] = ()
+    """Of every batch, for each of the files of ``people``; empty: no file has one."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """What the data was read from, as plain values, for settings.json."""
 
@@ -42,6 +45,11 @@ class TrainingData:
         for samples in (self.people, self.held_out):
             if not len(samples):
                 raise ValueError(f"{samples.origin} has no labeled people; left out: {samples.left_out}")
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The shares of the people's files; None if no file has one. Raises what `tokenpose.data.shares.mix` raises."""
+        return mix(self.people, self.shares)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -117,14 +125,18 @@ def read_training_data(
     rename: Mapping[str, str] | None = None,
     flip_pairs: str | None = None,
     category: str | None = None,
+    unlabeled: bool = False,
 ) -> TrainingData:
     """Read one or several annotation files each for training and validation. Images are opened when they are needed.
 
-    A file can name its own images, "FILE=PLACE"; ``images`` holds those of the other files. Keypoints with the same
-    name are the same keypoint; ``rename`` gives keypoints of the training files other names, and also those of the
-    validation files if they have them. ``flip_pairs``: left and right keypoints, "left_a:right_a,left_b:right_b" or
-    "none", needed if the names don't tell. ``category``: required if several categories of a COCO file have keypoints.
-    Raises what `tokenpose.data.combine.read_datasets` raises.
+    A file can name its own images, "FILE=PLACE"; ``images`` holds those of the other files. A training file can take a
+    share of every batch, "FILE@0.5" or "FILE=PLACE@0.5"; those without one divide the rest by their people. Keypoints
+    with the same name are the same keypoint; ``rename`` gives keypoints of the training files other names, and also
+    those of the validation files if they have them. ``flip_pairs``: left and right keypoints,
+    "left_a:right_a,left_b:right_b" or "none", needed if the names don't tell. ``category``: required if several
+    categories of a COCO file have keypoints. ``unlabeled``: people without a labeled keypoint are trained on too, as a
+    teacher allows.
+    Raises ValueError for shares that don't add up, and what `tokenpose.data.combine.read_datasets` raises.
     """
     if images is not None:
         images = [images] if isinstance(images, str | Path) else list(images)  # an iterator can be read only once
@@ -136,7 +148,9 @@ def read_training_data(
         "flip_pairs": flip_pairs,
         "category": category,
     }
-    people, source = read_datasets(train, images, rename=rename, category=category)
+    files, shares = _split_shares(train)
+    _refuse_shares(val)
+    people, source = read_datasets(files, images, rename=rename, category=category, unlabeled=unlabeled)
     held_out, held_out_source = read_datasets(val, images, rename=rename, must_rename=False, category=category)
     if flip_pairs is not None:
         pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)
@@ -146,8 +160,31 @@ def read_training_data(
         source=source,
         held_out=held_out,
         held_out_source=held_out_source,
+        shares=shares,
         given=given,
     )
+
+
+def _split_shares(train: Annotations) -> tuple[list[str | Path], list[float | None]]:
+    """The training files without their shares, and the shares. Raises ValueError for shares that don't add up."""
+    texts = [train] if isinstance(train, str | Path) else list(train)
+    files, shares = zip(*map(split_share, texts), strict=True) if texts else ((), ())
+    if any(share is not None for share in shares):
+        check_shares(list(map(str, files)), shares)
+        _log_shares(files, shares)
+    return list(files), list(shares)
+
+
+def _log_shares(files: Sequence[str | Path], shares: Sequence[float | None]) -> None:
+    known = [f"{file} {share:.3g}" for file, share in zip(files, shares, strict=True) if share is not None]
+    rest = " and the others the rest" if None in shares else ""
+    logger.info("shares of every batch: %s%s", ", ".join(known), rest)
+
+
+def _refuse_shares(val: Annotations) -> None:
+    for text in [val] if isinstance(val, str | Path) else val:
+        if split_share(text)[1] is not None:
+            raise ValueError(f"only people to train on can have a share of every batch; got {text} to validate on")
 
 
 def choose_reading(recipe: Recipe, **given: Any) -> dict[str, Any]:

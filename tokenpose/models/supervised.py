@@ -28,6 +28,8 @@ class SupervisedOutputs:
     """Heatmap logits read off the visual tokens after some blocks."""
     attention: Float[Tensor, "guided_blocks people keypoints visual"] | None = None
     """Each keypoint's attention over the visual tokens in some blocks, mean over heads, as a distribution."""
+    tokens: Float[Tensor, "people keypoints features"] | None = None
+    """The keypoint tokens that enter the head."""
 
 
 class Supervised(nn.Module):
@@ -36,7 +38,8 @@ class Supervised(nn.Module):
 
     ``patch_blocks``: the blocks after which a linear layer reads heatmaps off the visual tokens; not the last, which
     gives none. ``guided_blocks``: the blocks whose attention is returned. ``sizes``: other sizes of crops that it
-    takes too (`tokenpose.models.sizes`). Raises ValueError for blocks that don't exist, and for sizes that don't fit.
+    takes too (`tokenpose.models.sizes`). ``keeps_tokens``: the keypoint tokens that enter the
+    head are returned. Raises ValueError for blocks that don't exist, and for sizes that don't fit.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Supervised(nn.Module):
         patch_blocks: Sequence[int] = (),
         guided_blocks: Sequence[int] = (),
         sizes: Sequence[Size] = (),
+        keeps_tokens: bool = False,
     ) -> None:
         super().__init__()
         last = model.encoder.depth - 1
@@ -55,7 +59,7 @@ class Supervised(nn.Module):
                 f"the model has blocks 0 to {last}, and the last gives no visual tokens; "
                 f"got patch_blocks {tuple(patch_blocks)} and guided_blocks {tuple(guided_blocks)}"
             )
-        self.model = model
+        self.model, self.keeps_tokens = model, keeps_tokens
         of_blocks = attentions_of(model)
         self.guided = [attention for block in sorted(set(guided_blocks)) for attention in of_blocks[block]]
         if guided_blocks and not self.guided:
@@ -86,8 +90,11 @@ class Supervised(nn.Module):
             raise ValueError(f"this network takes crops of {', '.join(map(str, self.specs))}; got {size}")
         features, spec = self.model.backbone(crops), self.specs[size]
         patches = []
+        exits = TokenExits(self.model.spec)
 
         def watch(block: int, tokens: Tensor) -> None:
+            if self.keeps_tokens:
+                exits(block, tokens)
             if str(block) in self.patch_heads:
                 patches.append(self.patch_heads[str(block)](tokens, spec.grid_size))
 
@@ -104,6 +111,7 @@ class Supervised(nn.Module):
             grid=spec.grid_size,
             patches=torch.stack(patches) if patches else None,
             attention=_visual_attention(keepers) if keepers else None,
+            tokens=exits.tokens if self.keeps_tokens else None,
         )
 
     def _read(self, features: Tensor, spec: ModelSpec, watch: Callable[[int, Tensor], None]) -> Heatmaps:
@@ -113,6 +121,24 @@ class Supervised(nn.Module):
         return read_at_size(
             self.model, features, spec, positions_of(self.model, spec) if table is None else table, watch
         )
+
+
+class TokenExits:
+    """Watches an encoder's blocks, and keeps the keypoint tokens that leave each group, which enter the head."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.depth, self.keypoints = spec.depth, len(spec.skeleton)
+        self._exits: list[Tensor] = []
+
+    def __call__(self, block: int, tokens: Tensor) -> None:
+        """Take the tokens that leave a block, counted from 0 through all groups."""
+        if (block + 1) % self.depth == 0:
+            self._exits.append(tokens[:, : self.keypoints])
+
+    @property
+    def tokens(self) -> Float[Tensor, "people keypoints features"]:
+        """Of all groups, concatenated as the head gets them."""
+        return torch.cat(self._exits, dim=-1)
 
 
 def _table_name(size: Size) -> str:

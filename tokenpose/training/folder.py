@@ -17,7 +17,7 @@ from tokenpose.training.settings import WITHOUT_EFFECT, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
-_HASHED = {"spec", "data", "validation data"}
+_HASHED = {"spec", "data", "validation data", "teacher"}
 """Entries of a run's identity that errors only name: their values are hashes or long JSON."""
 
 

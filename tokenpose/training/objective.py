@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tokenpose.data.augment import Batch
+from tokenpose.training.distillation import Taught, heatmap_distillation, token_distillation
 from tokenpose.training.losses import LEAST, attention_guidance, cross_entropy, hard_keypoint_error, squared_error
 from tokenpose.training.settings import TrainingSettings
 
@@ -24,6 +25,8 @@ class Predictions(Protocol):
     def patches(self) -> Tensor | None: ...
     @property
     def attention(self) -> Tensor | None: ...
+    @property
+    def tokens(self) -> Tensor | None: ...
 
 
 class Totals(NamedTuple):
@@ -38,11 +41,13 @@ def total_loss(
     batch: Batch,
     settings: TrainingSettings,
     totals: Totals | None = None,
+    taught: Taught | None = None,
 ) -> dict[str, Tensor]:
     """The parts of the loss, weighted, and their sum as "loss".
 
     ``totals``: those of the step that this batch is a part of; None: the batch is the whole step. The losses of the
-    parts add up to the loss of the whole step. A keypoint with the weight 0.5 counts half in each of them.
+    parts add up to the loss of the whole step. A keypoint with the weight 0.5 counts half in each of them. ``taught``:
+    what a teacher says about the batch, a target beside the labels.
     """
     measures: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         "squared_error": squared_error,
@@ -64,4 +69,10 @@ def total_loss(
     if predictions.attention is not None:
         guidance = attention_guidance(predictions.attention, batch.heatmaps, batch.weights, predictions.grid)
         parts["guidance"] = of_weights * settings.guidance * guidance
+    if taught is not None:
+        distillation = heatmap_distillation(predictions.logits, taught, settings)
+        parts["distillation"] = of_people * settings.distillation * distillation
+        if taught.tokens is not None and predictions.tokens is not None:
+            error = token_distillation(predictions.tokens, taught.tokens, taught.known)
+            parts["tokens"] = of_people * settings.token_distillation * error
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}

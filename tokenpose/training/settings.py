@@ -116,6 +116,17 @@ class TrainingSettings:
         "visual tokens halfway and before the last block; 0 turns it off.",
         panel="Optimization", at_least=0,
     )  # fmt: skip
+    distillation: float = setting(
+        1.0,
+        help="Weight of the loss against the heatmaps of --teacher, relative to that against the labels.",
+        panel="Optimization", above=0,
+    )  # fmt: skip
+    token_distillation: float = setting(
+        0.0,
+        help="Weight of the loss against the keypoint tokens that enter the head of --teacher, which must be as wide "
+        "as the model's.",
+        panel="Optimization", at_least=0,
+    )  # fmt: skip
     precision: Precision = setting("fp32", help="Precision of the forward and backward pass.", panel="Run")
     compile: bool = setting(False, help="Compile backbone, blocks and heads with torch.compile.", panel="Run")
     graph: bool = setting(

@@ -10,6 +10,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from tokenpose.data.augment import Batch
+from tokenpose.shapes import Crops
 from tokenpose.training.agreement import Agreement
 from tokenpose.training.diagnosis import find_nonfinite
 from tokenpose.training.graphs import Losses, RecordedStep, ask_finite
@@ -22,7 +23,8 @@ class TrainingStep:
     """A network with its optimizer, schedule and moving average; `take` learns from one batch.
 
     ``network`` needs an attribute ``backbone`` and a method ``compilable``, which returns its parts. ``steps``: the
-    steps of the run, without extensions. ``advise`` says what to do about a loss that isn't finite. With several
+    steps of the run, without extensions. ``advise`` says what to do about a loss that isn't finite. ``teach`` gives
+    the targets of a teacher, under the network's precision and without gradients; ``objective`` gets them. With several
     processes, each takes its part of every batch.
 
     Raises ValueError for settings that don't work on this device or with this number of processes.
@@ -35,7 +37,10 @@ class TrainingStep:
         accelerator: Accelerator,
         steps: int,
         advise: Callable[[], str],
+        teach: Callable[[Crops, tuple[int, int]], Any] | None = None,
+        objective: Callable[..., Losses] = total_loss,
     ) -> None:
+        self.teach, self.objective = teach, objective
         self.settings, self.accelerator, self.advise = settings, accelerator, advise
         self.annealings = [steps]
         """Steps of the run, and of each extension."""
@@ -161,7 +166,8 @@ class TrainingStep:
             crops = crops.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             predictions = self.network(crops)
-        losses = total_loss(predictions, part, self.settings, totals)
+            taught = None if self.teach is None else self.teach(crops, (*part.heatmaps.shape[-2:],))
+        losses = self.objective(predictions, part, self.settings, totals, taught)
         is_recording = losses["loss"].is_cuda and torch.cuda.is_current_stream_capturing()
         is_finite = (lambda: True) if is_recording else ask_finite(losses["loss"])  # the recording checks it
         # gradients are averaged over processes, and the losses of the processes add up
