@@ -201,6 +201,14 @@ def test_best_validation_is_remembered_when_a_run_is_resumed(people, tmp_path):
     assert second.folder.best.read_text() == "of epoch 2"
 
 
+def test_second_score_decides_where_the_first_is_the_same(people, tmp_path):
+    trainer = scored(make_trainer(people, tmp_path, KEPT), [1, 1, 1, 1])
+    validate = trainer.validate
+    trainer.validate = lambda network: {**validate(network), "other": [1.0, 3.0, 2.0, 0.0][trainer.epochs_done]}
+    trainer.train()
+    assert trainer.folder.best.read_text() == "of epoch 2"
+
+
 def test_only_the_last_is_kept_if_nothing_else_is_asked_for(people, tmp_path):
     trainer = scored(make_trainer(people, tmp_path), [4, 3, 2, 1])
     trainer.train()

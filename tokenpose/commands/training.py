@@ -125,9 +125,9 @@ def train_command(
     """Train or fine-tune a model on COCO keypoint files. It learns the keypoints of the files.
 
     Options override the recipe, and the recipe overrides the defaults below. The output folder gets model.safetensors
-    (weights with their spec, for `--weights` of every command), log.jsonl, curve.png, predictions/, settings.json and
-    checkpoint.pt. Under `torchrun -m tokenpose train` or `accelerate launch -m tokenpose train` all processes train
-    together. Requires: pip install "tokenpose[train]".
+    (weights with their spec, for `--weights` of every command), with --keep best also best.safetensors, log.jsonl,
+    curve.png, predictions/, settings.json and checkpoint.pt. Under `torchrun -m tokenpose train` or `accelerate launch
+    -m tokenpose train` all processes train together. Requires: pip install "tokenpose[train]".
 
     \b
     Examples:

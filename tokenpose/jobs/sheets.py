@@ -18,6 +18,7 @@ from tokenpose.geometry.affine import resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_images
 from tokenpose.images import write_image
 from tokenpose.jobs.training_data import TrainingData
+from tokenpose.models.sizes import specs_of_sizes
 from tokenpose.models.spec import ModelSpec
 from tokenpose.poses import Poses
 from tokenpose.predictor import PosePredictor
@@ -86,11 +87,13 @@ def write_sheet(
 def draw_first_batch(data: TrainingData, spec: ModelSpec, settings: TrainingSettings) -> Picture:
     """Draw the first people of a run's first batch, augmented, with the targets as heat and the labels as a pose."""
     check_skeleton(settings.augmentation, spec.skeleton)
-    dataset = WindowDataset(data.people, data.source, spec, settings.augmentation, cache="none")
+    specs = specs_of_sizes(spec, settings.sizes)
+    dataset = WindowDataset(data.people, data.source, specs, settings.augmentation, cache="none")
     batches = TrainingBatches(
         dataset, settings.augmentation, batch_size=settings.people_a_step, seed=settings.seed, mixture=data.mixture
     )
-    return draw_batch(next(batches.epoch(0)), spec)
+    batch = next(batches.epoch(0))
+    return draw_batch(batch, next(spec for spec in specs if spec.image_size == tuple(batch.crops.shape[2:])))
 
 
 def draw_batch(batch: Batch, spec: ModelSpec) -> Picture:

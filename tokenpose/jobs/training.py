@@ -20,7 +20,7 @@ from tokenpose.jobs.teaching import Teacher, digest_model, read_teacher
 from tokenpose.jobs.training_data import Annotations, TrainingData, choose_reading, digest, read_training_data
 from tokenpose.jobs.training_model import choose_start, complete_settings, make_trainee
 from tokenpose.models.create import read_model
-from tokenpose.models.sizes import spec_of_size
+from tokenpose.models.sizes import specs_of_sizes
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import Supervised
 from tokenpose.models.tokenpose import TokenPose
@@ -59,6 +59,8 @@ def finetune(
     **model_changes: Any,
 ) -> TokenPose:
     """Fine-tune a model by name on the keypoints of annotation files, and return it with the averaged weights.
+
+    These are those of the last validation, or of the best one with the setting ``keep`` "best".
 
     ``train`` and ``val``: one or several COCO keypoint files or MPII files. ``images``: folders, tar and zip files,
     globs. ``rename``, ``flip_pairs`` and ``category``: as in `tokenpose.jobs.training_data.read_training_data`.
@@ -192,8 +194,7 @@ def make_batches(
 ) -> TrainingBatches:
     """The batches of this process."""
     check_skeleton(settings.augmentation, spec.skeleton)  # before images are decoded
-    sizes = _choose_sizes(settings, spec)
-    framings = [spec_of_size(spec, size) for size in sizes]
+    framings = specs_of_sizes(spec, settings.sizes)
     dataset = WindowDataset(
         data.people, data.source, framings, settings.augmentation, settings.cache, accelerator.device
     )
@@ -220,18 +221,11 @@ def _supervise(model: TokenPose, settings: TrainingSettings, has_teacher: bool) 
     depth = model.spec.groups * model.spec.depth
     guided_blocks = tuple(range(depth // 3, depth)) if settings.guidance else ()
     patch_blocks = (*sorted({max(0, depth // 2 - 1), depth - 2}),) if settings.patches and depth > 1 else ()
-    sizes = _choose_sizes(settings, model.spec)[1:]
+    sizes = [spec.image_size for spec in specs_of_sizes(model.spec, settings.sizes)[1:]]
     return Supervised(
         model, patch_blocks=patch_blocks, guided_blocks=guided_blocks, sizes=sizes,
         keeps_tokens=has_teacher and settings.token_distillation > 0,
     )  # fmt: skip
-
-
-def _choose_sizes(settings: TrainingSettings, spec: ModelSpec) -> list[tuple[int, int]]:
-    """The sizes of crops, the model's first. Raises ValueError if the settings have sizes without the model's."""
-    if settings.sizes and spec.image_size not in settings.sizes:
-        raise ValueError(f"sizes must have the model's image_size {spec.image_size}; got {settings.sizes}")
-    return [spec.image_size, *sorted({*settings.sizes} - {spec.image_size})]
 
 
 def _origin(model: TokenPose, data: TrainingData) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Other sizes of crops: a model reads them with its own weights, as `create_model(..., image_size=...)` would."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -36,6 +36,14 @@ def spec_of_size(spec: ModelSpec, image_size: Size) -> ModelSpec:
         heatmap_size = int(rows), int(columns)
     resized = spec.replace(image_size=image_size, heatmap_size=heatmap_size)
     return resized.replace(sigma=spec.sigma * resized.output_size[1] / spec.output_size[1])
+
+
+def specs_of_sizes(spec: ModelSpec, sizes: Iterable[Size]) -> list[ModelSpec]:
+    """The spec, and one for each other size. No sizes: the spec's alone. Raises ValueError for sizes without it."""
+    sizes = set(sizes)
+    if sizes and spec.image_size not in sizes:
+        raise ValueError(f"sizes must have the model's image_size {spec.image_size}; got {sorted(sizes)}")
+    return [spec, *(spec_of_size(spec, size) for size in sorted(sizes - {spec.image_size}))]
 
 
 def positions_of(model: TokenPose, spec: ModelSpec) -> Float[Tensor, "1 tokens width"] | None:

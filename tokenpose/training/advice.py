@@ -1,5 +1,6 @@
 """What to do after a run, judged by its validations."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,24 +15,33 @@ class Validated(NamedTuple):
 
     epoch: int
     """The number of epochs done."""
-    score: float
+    scores: tuple[float, ...]
+    """The first decides which validation is best; the others, where those before are equal."""
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """What orders validations: the scores, an unknown one below all others."""
+        return tuple(-math.inf if math.isnan(score) else score for score in self.scores)
 
 
-def advise_next(validated: Sequence[Validated], name: str, epochs: int) -> str:
+def advise_next(validated: Sequence[Validated], names: Sequence[str], epochs: int) -> str:
     """One line: how the run's score ended, and what to do next.
 
-    ``name``: of the score, which is in percent. ``epochs``: of the latest annealing.
+    ``names``: of the scores, which are in percent. It judges by the first that has changed at all. ``epochs``: of the
+    latest annealing.
     """
-    last = validated[-1]
-    best = max(validated, key=lambda each: each.score)
-    earlier = [each.score for each in validated[:-1] if each.epoch <= last.epoch - epochs / 4]
-    ended = f"{name} {last.score:.4g} after {last.epoch} epochs"
-    if best.score - last.score >= FALL:
+    column = next((place for place in range(len(names)) if len({each.rank[place] for each in validated}) > 1), 0)
+    scores = [(each.epoch, each.rank[column]) for each in validated]
+    last, score = scores[-1]
+    best_epoch, best = max(scores, key=lambda pair: pair[1])
+    earlier = [value for epoch, value in scores[:-1] if epoch <= last - epochs / 4]
+    ended = f"{names[column]} {score:.4g} after {last} epochs"
+    if best - score >= FALL:
         return (
-            f"{ended}: validation fell from {best.score:.4g} after {best.epoch} epochs: train fewer epochs, or with "
-            'more augmentation or people; keep "best" (--keep best) keeps the best weights'
+            f"{ended}: validation fell from {best:.4g} after {best_epoch} epochs: train fewer epochs, or with more "
+            'augmentation or people; keep "best" (--keep best) keeps the best weights'
         )
-    if earlier and last.score - max(earlier) >= RISE:
+    if earlier and score - max(earlier) >= RISE:
         return f"{ended}: validation still rising: --resume --extend {2 * epochs} continues"
     if not earlier:
         return f"{ended}: too few validations to tell whether more epochs would help (--validate-every)"

@@ -16,7 +16,7 @@ from tokenpose.training.step import TrainingStep
 logger = logging.getLogger(__name__)
 
 Validate = Callable[[nn.Module], dict[str, float]]
-"""The averaged network -> its scores, first the one that says which validation is best."""
+"""The averaged network -> its scores in percent, first the one that says which validation is best."""
 
 
 class Trainer:
@@ -132,14 +132,14 @@ class Trainer:
                     self._save()
         if figures and self.accelerator.is_main_process:
             latest = [self.settings.epochs, *self.extensions][-1]
-            logger.info("%s", advise_next(self.validated, next(iter(figures)), latest))
+            logger.info("%s", advise_next(self.validated, tuple(figures), latest))
         return figures
 
     def _note(self, epoch: int, figures: dict[str, float]) -> None:
         """Remember a validation, and keep its weights if it is the best one and the settings ask for that."""
-        score = next(iter(figures.values()))
-        is_best = all(score > validated.score for validated in self.validated)
-        self.validated.append(Validated(epoch + 1, score))
+        latest = Validated(epoch + 1, tuple(figures.values()))
+        is_best = all(latest.rank > validated.rank for validated in self.validated)
+        self.validated.append(latest)
         if is_best and self.settings.keep == "best" and self.accelerator.is_main_process:
             self.folder.keep_best()
 

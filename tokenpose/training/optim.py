@@ -14,8 +14,8 @@ from tokenpose.training.settings import TrainingSettings
 
 def make_optimizer(network: nn.Module, backbone: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW with weight decay on matrices and kernels only (not on norms, biases, tokens, positions), or Adam with
-    weight decay on everything, as published. Backbone and keypoint tokens have their own learning rates; frozen
-    parameters are left out."""
+    weight decay on everything. Backbone and keypoint tokens have their own learning rates; frozen parameters are left
+    out."""
     its_own = {id(parameter) for parameter in backbone.parameters()}
     modules = dict(network.named_modules())
     shares = {"": 1.0, "backbone": settings.backbone_rate, "tokens": settings.token_rate}
