@@ -27,7 +27,7 @@ def write(tmp_path):
 
 def test_format_is_told_by_the_content(write):
     assert read_annotations(write(COCO_FILE)).skeleton.keypoints == ("head", "tail")
-    assert read_annotations(str(write(COCO_FILE)), category="fly").boxes.tolist() == [[5, 6, 20, 30]]
+    assert read_annotations(str(write(COCO_FILE)), category="fly").boxes.tolist() == [[5, 6, 21, 31]]
     assert read_annotations(write(MPII_FILE)).skeleton == MPII
 
 

@@ -120,7 +120,7 @@ def unlabeled(people, tmp_path):
 def test_people_without_labels_are_kept_for_a_teacher(people, tmp_path):
     path = unlabeled(people, tmp_path)
     assert len(read_training_data(path, people, people.parent).people) == 2
-    data = read_training_data(path, people, people.parent, unlabeled=True)
+    data = read_training_data(path, people, people.parent, teacher="some.safetensors")
     assert len(data.people) == 7
     assert data.people.skipped == {"no labeled keypoint": 1}
     assert data.people.visible.any(axis=1).tolist() == [True, True] + [False] * 5
@@ -129,7 +129,7 @@ def test_people_without_labels_are_kept_for_a_teacher(people, tmp_path):
     path.write_text(json.dumps(content))
     read_training_data(path, people, people.parent)
     with pytest.raises(ValueError, match="bbox must be 4 finite numbers"):
-        read_training_data(path, people, people.parent, unlabeled=True)
+        read_training_data(path, people, people.parent, teacher="some.safetensors")
 
 
 def test_student_of_another_architecture_learns_from_a_teacher_and_resumes_only_with_it(people, tmp_path, model):

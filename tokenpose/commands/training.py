@@ -14,7 +14,7 @@ from tokenpose.training.settings import TrainingSettings
 
 PANELS = {
     "Data": ("train", "val", "images", "rename", "flip_pairs", "category"),
-    "Model": ("model", "weights", "pretrained", "teacher", "image_size", "spec"),
+    "Model": ("model", "weights", "pretrained", "grow", "teacher", "image_size", "spec"),
     "Optimization": (),
     "Augmentation": (),
     "Run": ("output", "recipe", "preview", "resume", "extend"),
@@ -85,6 +85,15 @@ def train_command(
     pretrained: Annotated[
         bool | None, typer.Option(help="Start from the bundled weights of the model. Default: as the recipe says.")
     ] = None,
+    grow: Annotated[
+        Path | None,
+        typer.Option(
+            "--grow",
+            metavar="FILE",
+            help="Start from the weights file of a smaller model: what fits is copied, and the new backbone first "
+            "learns its visual tokens.",
+        ),
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(
@@ -147,7 +156,10 @@ def train_command(
         raise typer.BadParameter("it continues a finished run, and needs --resume", param_hint="--extend")
     if weights is not None and pretrained:
         raise typer.BadParameter("give --weights or --pretrained, not both", param_hint="--weights")
+    if grow is not None and (weights is not None or pretrained):
+        raise typer.BadParameter("give neither --weights nor --pretrained with it", param_hint="--grow")
 
+    from tokenpose.jobs.growing import learn_trunk_first
     from tokenpose.jobs.teaching import read_teacher
     from tokenpose.jobs.training import train_model
     from tokenpose.jobs.training_data import choose_reading, read_training_data
@@ -161,8 +173,9 @@ def train_command(
         check_output(output, resume)
     of_data = choose_reading(chosen, rename=names or None, flip_pairs=flip_pairs, category=category)
     taught_by = None if teacher is None else read_teacher(teacher)
-    data = read_training_data(train, val, images, **of_data, unlabeled=teacher is not None)
-    given: dict[str, Any] = {"name": model, "pretrained": pretrained, "weights": weights, **model_changes}
+    data = read_training_data(train, val, images, **of_data, teacher=teacher)
+    own = {"name": model, "pretrained": pretrained, "weights": weights, "grow": grow}
+    given: dict[str, Any] = {**own, **model_changes}
     network, complete = make_trainee(chosen, settings, data.skeleton, **given)
     if preview is not None:
         from tokenpose.images import write_image
@@ -173,6 +186,7 @@ def train_command(
         return
     card = {"recipe": chosen.name} if chosen.name else {}
     start = choose_start(chosen, **given)
+    learn_trunk_first(network, data, output, complete, resume, start)
     written = train_model(network, data, output, complete, resume, card, start, extend, taught_by)
     if is_main_process():
         typer.echo(written)
@@ -181,6 +195,7 @@ def train_command(
 INSTEAD_OF_SPEC = {
     "name": "use --model",
     "pretrained": "use --pretrained",
+    "grow": "use --grow",
     "weights": "use --weights",
     "skeleton": "the keypoints are those of the files; --rename gives them other names",
     "keypoints": "the keypoints are those of the files; --rename gives them other names",

@@ -36,6 +36,11 @@ def read_teacher(teacher: TokenPose | str | Path) -> TokenPose:
     return read_model(teacher)
 
 
+def name_teacher(teacher: TokenPose | str | Path | None) -> str | None:
+    """What settings.json calls a teacher; None without one."""
+    return teacher if teacher is None else "a model" if isinstance(teacher, TokenPose) else str(teacher)
+
+
 def digest_model(model: TokenPose) -> str:
     """A hash of a model's spec and weights."""
     sizes = {"heatmap_size": model.spec.output_size, "head_hidden": model.spec.hidden_width}  # which may be left open

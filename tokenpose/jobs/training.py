@@ -16,7 +16,8 @@ from tokenpose.data.windows import WindowDataset
 from tokenpose.deploy.comparison import require_plain
 from tokenpose.evaluation.units import choose_unit
 from tokenpose.jobs.evaluation import measure_validation
-from tokenpose.jobs.teaching import Teacher, digest_model, read_teacher
+from tokenpose.jobs.growing import learn_trunk_first
+from tokenpose.jobs.teaching import Teacher, digest_model, name_teacher, read_teacher
 from tokenpose.jobs.training_data import Annotations, TrainingData, choose_reading, digest, read_training_data
 from tokenpose.jobs.training_model import choose_start, complete_settings, make_trainee
 from tokenpose.models.create import read_model
@@ -27,7 +28,7 @@ from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights
 from tokenpose.predictor import PosePredictor
 from tokenpose.training.accelerator import make_accelerator
-from tokenpose.training.folder import RunFolder, check_output
+from tokenpose.training.folder import GROWTH, RunFolder, check_output
 from tokenpose.training.recipes import read_recipe
 from tokenpose.training.settings import MOST_EPOCHS, TrainingSettings
 
@@ -56,6 +57,7 @@ def finetune(
     resume: bool = False,
     extend: int = 0,
     teacher: TokenPose | str | Path | None = None,
+    grow: str | Path | None = None,
     **model_changes: Any,
 ) -> TokenPose:
     """Fine-tune a model by name on the keypoints of annotation files, and return it with the averaged weights.
@@ -73,7 +75,9 @@ def finetune(
     if none are given. ``epochs``, ``learning_rate``, ``batch_size`` and ``settings`` (fields of TrainingSettings and
     Augmentation by name) override the recipe. ``resume`` and ``extend``: as in `tokenpose.jobs.training.train_model`.
     ``teacher``: a model, a weights file, or a name as of `tokenpose.create_model`, whose heatmaps are learned beside
-    the labels; people without a labeled keypoint are then trained on too.
+    the labels; people without a labeled keypoint are then trained on too. ``grow``: the weights file of a smaller model
+    from which this one starts, in place of ``pretrained``; its new backbone first learns the smaller one's visual
+    tokens, in ``output``/growth.
     Raises what `create_model` and `tokenpose.jobs.training.train_model` raise.
     """
     if "skeleton" in model_changes:
@@ -85,10 +89,11 @@ def finetune(
     chosen = read_recipe(recipe)
     of_data = choose_reading(chosen, rename=rename, flip_pairs=flip_pairs, category=category)
     taught_by = None if teacher is None else read_teacher(teacher)
-    data = read_training_data(train, val, images, **of_data, unlabeled=teacher is not None)
-    choice: dict[str, Any] = {"name": name, "pretrained": pretrained, **model_changes}
+    data = read_training_data(train, val, images, **of_data, teacher=name_teacher(teacher))
+    choice: dict[str, Any] = {"name": name, "pretrained": pretrained and grow is None, "grow": grow, **model_changes}
     model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)
     start = choose_start(chosen, **choice)
+    learn_trunk_first(model, data, Path(output), resolved, resume, start)
     trained = read_model(
         train_model(model, data, output, resolved, resume, start=start, extend=extend, teacher=taught_by)
     )
@@ -122,10 +127,11 @@ def train_model(
     recorded, and if the data's keypoints or the loss don't fit the model; BlockingIOError if another run uses
     ``output``; and what `tokenpose.training.loop.Trainer` raises. Images are decoded after all other checks.
     """
+    output = Path(output)
+    resume = resume and not _is_only_grown(output)
     if extend and not resume:
         raise ValueError("extend continues a finished run: it needs resume")
     require_plain(model, "train", "trained")
-    output = Path(output)
     check_output(output, resume)
     accelerator = make_accelerator(settings, output)
     from tokenpose.training.loop import Trainer
@@ -156,7 +162,8 @@ def train_model(
         scores = {**({} if ap is None else {"ap": 100 * ap}), "pck": pck.mean}
         if accelerator.is_main_process:
             figures = {"steps": step.number, **scores, "pck_unit": pck.unit}
-            write_weights(averaged.model, folder.weights, {**_origin(model, data), **(card or {}), **figures})
+            origin = _origin(model, data, teacher)
+            write_weights(averaged.model, folder.weights, {**origin, **(card or {}), **figures})
         return scores
 
     def draw(averaged: Any) -> None:
@@ -175,6 +182,11 @@ def train_model(
             logger.info("%s is missing: validating again to write it", folder.weights)
             validate(step.average.module)
     return folder.best if settings.keep == "best" and folder.best.exists() else folder.weights
+
+
+def _is_only_grown(output: Path) -> bool:
+    """Whether a run has trained a trunk and nothing else: there is nothing to resume but that."""
+    return (output / GROWTH / "checkpoint.pt").exists() and not (output / "checkpoint.pt").exists()
 
 
 def _stretch(settings: TrainingSettings, steps_an_epoch: int) -> TrainingSettings:
@@ -228,10 +240,12 @@ def _supervise(model: TokenPose, settings: TrainingSettings, has_teacher: bool) 
     )  # fmt: skip
 
 
-def _origin(model: TokenPose, data: TrainingData) -> dict[str, Any]:
-    """What a weights file says about its data, and about the weights that it started from, whose terms still apply."""
+def _origin(model: TokenPose, data: TrainingData, teacher: TokenPose | None) -> dict[str, Any]:
+    """What a weights file says about its data, and about the weights that it started or learned from, whose terms still
+    apply."""
+    taught = {} if teacher is None else {"taught_by": teacher.card}
     made = {"train": _file_name(data.people), "val": _file_name(data.held_out), "people": len(data.people)}
-    return {**made, **({"started_from": model.card} if model.card else {})}
+    return {**made, **({"started_from": model.card} if model.card else {}), **taught}
 
 
 def _identity(
@@ -244,6 +258,7 @@ def _identity(
         "data": digest(data.people),
         "validation data": digest(data.held_out),
         **{name: (start or {}).get(name) for name in ("pretrained", "weights", "backbone_pretrained")},
+        **{name: value for name, value in (start or {}).items() if name == "grow"},
         **({"shares": list(data.shares)} if any(data.shares) else {}),
         **({"people in the last batch of an epoch": batches.people_at_last} if is_smaller else {}),
     }

@@ -125,7 +125,7 @@ def read_training_data(
     rename: Mapping[str, str] | None = None,
     flip_pairs: str | None = None,
     category: str | None = None,
-    unlabeled: bool = False,
+    teacher: str | None = None,
 ) -> TrainingData:
     """Read one or several annotation files each for training and validation. Images are opened when they are needed.
 
@@ -134,8 +134,8 @@ def read_training_data(
     with the same name are the same keypoint; ``rename`` gives keypoints of the training files other names, and also
     those of the validation files if they have them. ``flip_pairs``: left and right keypoints,
     "left_a:right_a,left_b:right_b" or "none", needed if the names don't tell. ``category``: required if several
-    categories of a COCO file have keypoints. ``unlabeled``: people without a labeled keypoint are trained on too, as a
-    teacher allows.
+    categories of a COCO file have keypoints. ``teacher``: what a teacher was read from: with one, people
+    without a labeled keypoint are trained on too.
     Raises ValueError for shares that don't add up, and what `tokenpose.data.combine.read_datasets` raises.
     """
     if images is not None:
@@ -147,10 +147,11 @@ def read_training_data(
         "rename": dict(rename or {}),
         "flip_pairs": flip_pairs,
         "category": category,
+        **({} if teacher is None else {"teacher": teacher}),
     }
     files, shares = _split_shares(train)
     _refuse_shares(val)
-    people, source = read_datasets(files, images, rename=rename, category=category, unlabeled=unlabeled)
+    people, source = read_datasets(files, images, rename=rename, category=category, unlabeled=teacher is not None)
     held_out, held_out_source = read_datasets(val, images, rename=rename, must_rename=False, category=category)
     if flip_pairs is not None:
         pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from tokenpose.models.create import create_model
+from tokenpose.models.create import create_model, read_model
+from tokenpose.models.growth import grow_from
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import start_as_published, widen_start
 from tokenpose.models.tokenpose import TokenPose
@@ -17,10 +18,11 @@ from tokenpose.skeletons import Skeleton
 from tokenpose.training.recipes import Recipe
 from tokenpose.training.settings import USUAL_BATCH_SIZE, Loss, TrainingSettings
 
-_MODEL = {"name", "pretrained", "weights", "backbone_pretrained"} | {entry.name for entry in fields(ModelSpec)} - {
-    "skeleton"
-}
+_MODEL = {entry.name for entry in fields(ModelSpec)} - {"skeleton"}
+_MODEL |= {"name", "pretrained", "weights", "grow", "backbone_pretrained"}
 """What a recipe's table ``model`` can hold."""
+_OF_SMALLER = ("heatmap_activation", "box_padding", "crop_filter", "mean", "std")
+"""What a model that grows takes from the smaller one, unless it is given: the head that is copied was trained so."""
 
 
 def make_trainee(
@@ -31,18 +33,26 @@ def make_trainee(
     *,
     pretrained: bool | None = None,
     weights: str | Path | None = None,
+    grow: str | Path | None = None,
     **model_changes: Any,
 ) -> tuple[TokenPose, TrainingSettings]:
     """The model that training starts from, and the settings of the training.
 
     ``changes`` override the recipe's settings. ``name``, ``pretrained``, ``weights`` and ``model_changes`` are as in
     `tokenpose.create_model`, and override the recipe's model. The seed determines random weights. A batch size that
-    neither the recipe nor ``changes`` name is that of the model's published training.
+    neither the recipe nor ``changes`` name is that of the model's published training. ``grow``: the weights file of a
+    smaller model from which a new one starts (`tokenpose.models.growth.grow_from`).
     """
     settings = recipe.settings(changes)
-    start = choose_start(recipe, name, pretrained=pretrained, weights=weights, **model_changes)
-    given = {"name": name, "pretrained": pretrained, "weights": weights, **model_changes}
+    start = choose_start(recipe, name, pretrained=pretrained, weights=weights, grow=grow, **model_changes)
+    given = {"name": name, "pretrained": pretrained, "weights": weights, "grow": grow, **model_changes}
     name, pretrained, weights = start.pop("name"), start.pop("pretrained"), start.pop("weights", None)
+    smaller = read_model(start.pop("grow")) if "grow" in start else None
+    if smaller is not None:
+        if ":" in name:
+            raise ValueError(f"{name} has weights of its own: only a new model can grow; give an architecture's name")
+        of_smaller = {field: getattr(smaller.spec, field) for field in _OF_SMALLER}
+        start = {**of_smaller, **start}
     is_new = not pretrained and weights is None and ":" not in name
     if settings.loss is not None or is_new:  # cross-entropy makes the outputs logits, and the spec has to say so
         fitting = "softmax" if settings.loss in (None, "cross_entropy") else "identity"
@@ -55,6 +65,8 @@ def make_trainee(
         model.spec = model.spec.replace(skeleton=skeleton)
     if is_new:
         {"wide": widen_start, "published": start_as_published}[settings.start](model)
+    if smaller is not None:
+        grow_from(model, smaller)
     published = None if ":" in name else published_batch_size(name)
     return model, replace(settings, batch_size=settings.batch_size or published or USUAL_BATCH_SIZE)
 
@@ -80,9 +92,13 @@ def choose_start(
     *,
     pretrained: bool | None = None,
     weights: str | Path | None = None,
+    grow: str | Path | None = None,
     **model_changes: Any,
 ) -> dict[str, Any]:
-    """The arguments of `create_model`: the recipe's model, with changes. All but ``keypoints`` are plain values."""
+    """The arguments of `create_model`, and ``grow``: the recipe's model, with changes. All but ``keypoints`` are plain
+    values. ``grow`` takes the place of a recipe's weights. Raises ValueError if both are given."""
+    if grow is not None and (weights is not None or pretrained):
+        raise ValueError("a model grows from the weights of grow alone: give neither weights nor pretrained")
     if unknown := sorted(recipe.model.keys() - _MODEL):
         raise ValueError(f"recipe {recipe.name}: model has no fields {', '.join(unknown)}")
     chosen: dict[str, Any] = {"name": "tokenpose_s_v1", "pretrained": False, **recipe.model}
@@ -90,10 +106,14 @@ def choose_start(
     chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
     given = {"name": name, "pretrained": pretrained, "weights": None if weights is None else str(weights)}
     chosen |= {key: value for key, value in given.items() if value is not None} | model_changes
-    if weights is not None:
+    if grow is not None:
+        chosen = {key: value for key, value in chosen.items() if key != "weights"} | {"grow": str(grow)}
+    if weights is not None or grow is not None:
         chosen["pretrained"] = False
     elif pretrained:
         chosen.pop("weights", None)
+    if weights is not None or chosen["pretrained"]:
+        chosen.pop("grow", None)
     return chosen
 
 

@@ -57,14 +57,20 @@ class Tokenizer(nn.Module):
     ) -> Float[Tensor, "people tokens width"]:
         """(batch, channels, rows, columns) -> (batch, keypoints + visual, width). ``positions``: in place of its own,
         for features of another size than the spec's."""
-        height, width = self.spec.patch_size
-        patches = rearrange(features, "b c (h ph) (w pw) -> b (h w) (ph pw c)", ph=height, pw=width)
-        visual = self.patch_embedding(patches)
+        visual = self.visual(features)
         batch = features.shape[0]  # len() would fix it in torch.export
         tokens = torch.cat((self.keypoint_tokens.expand(batch, -1, -1), visual), dim=1)
         if self.spec.positions == "none":
             return tokens
         return tokens + (self.positions if positions is None else positions)
+
+    def visual(
+        self, features: Float[Tensor, "people channels rows columns"]
+    ) -> Float[Tensor, "people visual features"]:
+        """The visual tokens, without positions."""
+        height, width = self.spec.patch_size
+        patches = rearrange(features, "b c (h ph) (w pw) -> b (h w) (ph pw c)", ph=height, pw=width)
+        return self.patch_embedding(patches)
 
     @property
     def block_positions(self) -> Float[Tensor, "1 tokens width"] | None:

@@ -17,7 +17,10 @@ from tokenpose.training.settings import WITHOUT_EFFECT, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
-_HASHED = {"spec", "data", "validation data", "teacher"}
+GROWTH = "growth"
+"""The folder, in that of a run, of the stage in which a grown model's trunk learns."""
+
+_HASHED = {"spec", "data", "validation data", "teacher", "grown from"}
 """Entries of a run's identity that errors only name: their values are hashes or long JSON."""
 
 
@@ -160,5 +163,5 @@ def check_output(output: Path, resume: bool = False) -> None:
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"the output {output} is a file, but a run needs a folder: give another output")
     checkpoint = output / "checkpoint.pt"
-    if resume and not checkpoint.exists():
+    if resume and not checkpoint.exists() and not (output / GROWTH / "checkpoint.pt").exists():
         raise FileNotFoundError(f"there is no checkpoint {checkpoint} to resume from")

@@ -24,7 +24,7 @@ class Trainer:
 
     ``step`` learns, ``folder`` holds the run's files, ``batches`` are those of this process. ``validate`` is called
     with the averaged network in every process, and returns its scores; ``draw`` is called with it in the main process
-    after each epoch. Only the main process writes files.
+    after each epoch. ``advises``: the last line says what to do next. Only the main process writes files.
 
     Raises ValueError if ``accumulate`` splits a step into more parts than a process has people.
     """
@@ -36,9 +36,11 @@ class Trainer:
         batches: TrainingBatches,
         validate: Validate,
         draw: Callable[[nn.Module], None] | None = None,
+        advises: bool = True,
     ) -> None:
         _check_parts(batches, step.settings.accumulate)
         self.step, self.folder, self.batches, self.validate, self.draw = step, folder, batches, validate, draw
+        self.advises = advises
         self.settings, self.accelerator = step.settings, step.accelerator
         self.interruptions = step.agreement.interruptions
         self.epochs_done = 0
@@ -130,7 +132,7 @@ class Trainer:
                 self.epochs_done, self.losses = epoch + 1, Means(since=self.step.number)
                 if is_validated or self._save_is_due():
                     self._save()
-        if figures and self.accelerator.is_main_process:
+        if figures and self.advises and self.accelerator.is_main_process:
             latest = [self.settings.epochs, *self.extensions][-1]
             logger.info("%s", advise_next(self.validated, tuple(figures), latest))
         return figures

@@ -93,7 +93,7 @@ def _check_model(model: Any, path: Path) -> None:
     if not isinstance(model, dict):
         raise ValueError(f"{path}: model must be a table of name, pretrained and changes of the spec; got {model!r}")
     truth, text = (bool, "true or false"), (str, "text")
-    kinds = {"name": text, "weights": text, "pretrained": truth, "backbone_pretrained": truth}
+    kinds = {"name": text, "weights": text, "grow": text, "pretrained": truth, "backbone_pretrained": truth}
     for name, (kind, what) in kinds.items():
         if name in model and not isinstance(model[name], kind):
             raise ValueError(f"{path}: model: {name} must be {what}; got {model[name]!r}")

@@ -127,6 +127,15 @@ class TrainingSettings:
         "as the model's.",
         panel="Optimization", at_least=0,
     )  # fmt: skip
+    grow_epochs: int = setting(
+        5,
+        help="With --grow: number of epochs, before those of the run, in which the new backbone learns the visual "
+        "tokens of the smaller model; 0 skips this.",
+        panel="Optimization", at_least=0,
+    )  # fmt: skip
+    grow_rate: float = setting(
+        2e-3, help="With --grow: peak learning rate of those epochs.", panel="Optimization", above=0
+    )
     precision: Precision = setting("fp32", help="Precision of the forward and backward pass.", panel="Run")
     compile: bool = setting(False, help="Compile backbone, blocks and heads with torch.compile.", panel="Run")
     graph: bool = setting(
