@@ -206,7 +206,7 @@ def main() -> None:
 
 def print_command(left: int) -> None:
     print(
-        f"{left} runs to go; to continue after an interruption: {shlex.join([sys.executable, *sys.argv])}", flush=True
+        f"runs to go: {left}; to continue after an interruption: {shlex.join([sys.executable, *sys.argv])}", flush=True
     )
 
 
