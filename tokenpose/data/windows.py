@@ -17,8 +17,9 @@ from tokenpose.data.combine import read_image_of
 from tokenpose.data.samples import Samples
 from tokenpose.data.settings import Augmentation, Cache
 from tokenpose.data.sources import Source
+from tokenpose.geometry.averaging import crop_images_averaged
 from tokenpose.geometry.boxes import center_and_scale
-from tokenpose.geometry.crops import crop_images, crop_images_averaged
+from tokenpose.geometry.crops import crop_images
 from tokenpose.geometry.reduction import align, crop_levels, from_reduced, reduce_image
 from tokenpose.shapes import CropFilter, Crops, Matrices
 
