@@ -47,7 +47,7 @@ def digest_model(model: TokenPose) -> str:
     whole = hashlib.sha256(json.dumps({**model.spec.to_dict(), **sizes}, sort_keys=True).encode())
     for name, values in sorted(model.state_dict().items()):
         whole.update(name.encode())
-        whole.update(values.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        whole.update(values.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return whole.hexdigest()
 
 
