@@ -105,6 +105,14 @@ def test_growth_without_epochs_copies_only(given, tmp_path):
     assert not (tmp_path / "run" / "growth").exists()
 
 
+def test_model_of_the_same_backbone_has_no_first_stage(given, tmp_path, caplog):
+    same = {"backbone": "pixels", "backbone_stride": 1, "patch_size": (16, 12)}
+    caplog.set_level("INFO")
+    finetune("tiny", **given | same)
+    assert "there is nothing to learn before everything learns" in caplog.text
+    assert not (tmp_path / "run" / "growth").exists()
+
+
 def test_model_grows_from_one_file_alone(tmp_path):
     pretrained = Recipe(model={"name": "tiny", "pretrained": True})
     assert choose_start(pretrained, grow="s.safetensors") == {

@@ -89,6 +89,19 @@ def test_two_processes_learn_from_a_teacher_and_from_shares_as_one_does(people, 
 
 
 @pytest.mark.slow
+def test_two_processes_grow_a_model_in_both_stages(people, tmp_path):
+    train(people, tmp_path, "small", "--epochs", "1")
+    stem = ("--model", "tokenpose_s_v1", "--spec", "patch_size=[4,3]")
+    grow = (*stem, "--grow", "small/model.safetensors", "--grow-epochs", "2", "--epochs", "1")
+    process, log = train(people, tmp_path, "run", *grow, launcher=LAUNCHERS["torchrun"])
+    growth = [json.loads(line) for line in (tmp_path / "run" / "growth" / "log.jsonl").read_text().splitlines()]
+    assert [line["samples"] for line in growth] == [12, 24]
+    assert growth[1]["visual"] < growth[0]["visual"]
+    assert log[0]["samples"] == 12
+    assert process.stdout == "run/model.safetensors\n"
+
+
+@pytest.mark.slow
 def test_run_of_two_processes_is_resumed_by_one(people, alone, tmp_path):
     train(people, tmp_path, "run", "--checkpoint-seconds", "0", launcher=LAUNCHERS["torchrun"])
     log = tmp_path / "run" / "log.jsonl"

@@ -18,7 +18,7 @@ from tokenpose.jobs.teaching import digest_model
 from tokenpose.jobs.training_data import TrainingData, digest
 from tokenpose.jobs.training_model import complete_settings
 from tokenpose.models.create import read_model
-from tokenpose.models.growth import Growing, GrowthOutputs, fit_smaller
+from tokenpose.models.growth import Growing, GrowthOutputs, fit_smaller, has_new_trunk
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import write_weights
 from tokenpose.shapes import Crops
@@ -46,15 +46,27 @@ def learn_trunk_first(
     check_output(output, resume)
     if not resume:
         RunFolder(output, settings).refuse_earlier()
-    learn_trunk(model, read_model(start["grow"]), data, output, complete_settings(settings, model), resume)
+    source = read_model(start["grow"])
+    smaller = fit_smaller(source, model.spec)
+    if not has_new_trunk(model, smaller):
+        logger.info("the backbone is that of %s: there is nothing to learn before everything learns", start["grow"])
+        return
+    learn_trunk(model, smaller, data, output, complete_settings(settings, model), resume, digest_model(source))
 
 
 def learn_trunk(
-    model: TokenPose, smaller: TokenPose, data: TrainingData, output: Path, settings: TrainingSettings, resume: bool
+    model: TokenPose,
+    smaller: TokenPose,
+    data: TrainingData,
+    output: Path,
+    settings: TrainingSettings,
+    resume: bool,
+    source: str,
 ) -> None:
     """Train the new trunk of a model that has grown from a smaller one, and leave the averaged weights in it.
 
-    The run's folder is ``output``/growth.
+    ``smaller``: with the model's keypoints and sizes, as `tokenpose.models.growth.fit_smaller` gives it. ``source``: a
+    hash of the weights that it comes from. The run's folder is ``output``/growth.
     """
     from tokenpose.jobs.training import make_batches
     from tokenpose.training.loop import Trainer
@@ -64,13 +76,12 @@ def learn_trunk(
     accelerator = make_accelerator(settings, output / GROWTH)
     data.check_model(model)
     batches = make_batches(data, model.spec, settings, accelerator)
-    fitted = fit_smaller(smaller, model.spec)
-    identity = {"spec": model.spec.to_json(), "data": digest(data.people), "grown from": digest_model(smaller)}
+    identity = {"spec": model.spec.to_json(), "data": digest(data.people), "grown from": source}
     folder = RunFolder(output / GROWTH, settings, identity, labels={"pck": "PCK@0.2, %"})
-    network = Growing(model, fitted)
+    network = Growing(model, smaller)
     step = TrainingStep(
         network, settings, accelerator, settings.epochs * batches.batch_count, folder.advise,
-        VisualTeacher(fitted, accelerator.device), growth_loss,
+        VisualTeacher(smaller, accelerator.device), growth_loss,
     )  # fmt: skip
 
     def validate(averaged: Any) -> dict[str, float]:

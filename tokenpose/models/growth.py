@@ -79,6 +79,12 @@ def shared_with(model: TokenPose, smaller: TokenPose) -> list[nn.Parameter]:
     return [values for name, values in model.backbone.named_parameters() if known.get(name) == values.shape]
 
 
+def has_new_trunk(model: TokenPose, smaller: TokenPose) -> bool:
+    """Whether anything in the model's backbone or patch embedding doesn't come from the smaller one."""
+    of_both = [each.tokenizer.patch_embedding.weight.shape for each in (model, smaller)]
+    return len(shared_with(model, smaller)) < len(list(model.backbone.parameters())) or of_both[0] != of_both[1]
+
+
 @dataclass(frozen=True, kw_only=True)
 class GrowthOutputs:
     """What `Growing` returns."""
