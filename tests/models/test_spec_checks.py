@@ -4,6 +4,8 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokenpose import shapes
+from tokenpose.models import spec_checks
 from tokenpose.models.spec import ModelSpec
 
 SPEC = ModelSpec(backbone="stem")
@@ -87,3 +89,7 @@ def test_sizes_named_as_nearest_do_fit(height, width, patch):
             assert abs(named - size[side]) < 4 * patch[side]
             size[side] = named
     assert spec.replace(image_size=tuple(size)).image_size == tuple(size)
+
+
+def test_crop_filters_are_those_of_the_functions_that_crop():
+    assert spec_checks.CropFilter == shapes.CropFilter

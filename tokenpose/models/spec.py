@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from tokenpose.models.spec_checks import AttentionScale, HeatmapActivation, PositionMode, Size, check_spec
-from tokenpose.shapes import CropFilter
+from tokenpose.models.spec_checks import AttentionScale, CropFilter, HeatmapActivation, PositionMode, Size, check_spec
 from tokenpose.skeletons import COCO, Skeleton
 
 FORMAT_VERSION = 1  # of the JSON; raised when a reader of today could misread a file of tomorrow

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from tokenpose.shapes import CropFilter
 from tokenpose.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 PositionMode = Literal["sine_every_block", "sine", "learnable", "none"]
 AttentionScale = Literal["head", "model"]
 HeatmapActivation = Literal["identity", "softmax"]
+CropFilter = Literal["bilinear", "area"]  # as in shapes, which imports torch: help and lists of models must be fast
 Size = tuple[int, int]
 
 # Far above any sensible value, and low enough that a mistyped or a hostile spec doesn't fill the memory.
