@@ -1,5 +1,6 @@
 """The files that docs/data.md shows are read, and give what it says."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from tokenpose.data.annotations import read_annotations
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-COCO_FILE, MPII_FILE = re.findall(r"^```json\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+COCO_FILE, SCORED_RECORD, MPII_FILE = re.findall(r"^```json\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -25,6 +26,11 @@ def test_smallest_coco_file_of_the_page_is_read(write):
     assert samples.boxes.tolist() == [[100, 50, 200, 300]]
     assert samples.visible.tolist() == [[True, True, False]]
     assert (samples.skeleton.name, samples.skeleton.flip_pairs) == ("fly", ((1, 2),))
+
+
+def test_scores_of_the_page_weigh_its_keypoints(write):
+    content = {**json.loads(COCO_FILE), "annotations": [json.loads(SCORED_RECORD)]}
+    assert read_annotations(write(json.dumps(content))).weights.tolist() == [pytest.approx([0.9, 0.4, 0.0])]
 
 
 def test_mpii_file_of_the_page_is_read(write):
