@@ -26,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trials import print_table
+
 import tokenpose
 from tokenpose.models.create import find_bundled_file
 
@@ -75,7 +77,7 @@ def main() -> None:
                     with log.open("a") as file:
                         file.write(json.dumps(line) + "\n")
                     print(line, flush=True)
-    print_tables(read(log))
+    print_table(read(log))
 
 
 def read(log: Path) -> list[dict[str, Any]]:
@@ -153,15 +155,6 @@ def write_first(source: Path, path: Path, count: int, change: Callable[[int, dic
     images = [image for image in content["images"] if image["id"] in used]
     path.write_text(json.dumps({**content, "images": images, "annotations": people}))
     return path
-
-
-def print_tables(lines: list[dict[str, Any]]) -> None:
-    for kind in dict.fromkeys(line["kind"] for line in lines):
-        print(f"\n| {kind} | PCK@0.2, seed by seed | mean |\n|---|---|---|")
-        of_kind = [line for line in lines if line["kind"] == kind]
-        for name in dict.fromkeys(line["trial"] for line in of_kind):
-            scores = [line["pck"] for line in of_kind if line["trial"] == name]
-            print(f"| {name} | {', '.join(map(str, scores))} | {sum(scores) / len(scores):.2f} |")
 
 
 if __name__ == "__main__":
