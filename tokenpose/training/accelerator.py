@@ -1,10 +1,12 @@
 """Set up accelerate for a training run."""
 
+import atexit
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import distributed
 
 from tokenpose.training.settings import TrainingSettings
 
@@ -38,6 +40,7 @@ def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
             f"accelerate was launched with mixed precision {launched}, but the settings say {settings.precision}: "
             f"set precision {launched}, or launch accelerate without mixed precision"
         )
+    was_joined = distributed.is_available() and distributed.is_initialized()
     AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     try:
         accelerator = Accelerator(
@@ -48,6 +51,8 @@ def make_accelerator(settings: TrainingSettings, output: Path) -> "Accelerator":
         )
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"training in precision {settings.precision} can't start here: {error}") from error
+    if several and not was_joined:  # a group that is still there at exit may abort its process
+        atexit.register(accelerator.state.destroy_process_group)
     if settings.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would train in float32
         raise ValueError("precision fp16 needs a GPU, and this run is on a CPU: use fp32 or bf16")
     return accelerator
