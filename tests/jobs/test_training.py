@@ -273,7 +273,8 @@ def test_tensorboard_has_the_curve(people, tmp_path):
     assert [event.value for event in losses] == pytest.approx([line["loss"] for line in log])
 
 
-def test_same_people_are_drawn_after_each_epoch_and_the_curve_is_a_picture(people, tmp_path):
+def test_same_people_are_drawn_after_each_epoch_and_the_curve_is_a_picture(people, tmp_path, monkeypatch):
+    monkeypatch.setattr("tokenpose.training.progress.PICTURE_SECONDS", 0.0)
     train_model(TokenPose(TINY), data_of(people), tmp_path, replace(SETTINGS, predictions=2))
     names = sorted(path.name for path in (tmp_path / "predictions").iterdir())
     assert names == ["step-000002.jpg", "step-000004.jpg", "step-000006.jpg"]  # epochs of 2 steps

@@ -29,7 +29,7 @@ def begun(folder) -> RunFolder:
     """A run that got as far as a checkpoint and two epochs."""
     folder.start(epochs_done=0)
     for epoch in (1, 2):
-        folder.write_epoch({"epoch": epoch, "step": 3 * epoch, "loss": 2.0 / epoch, "rate": 0.1}, draw=False)
+        folder.write_epoch({"epoch": epoch, "step": 3 * epoch, "loss": 2.0 / epoch, "rate": 0.1})
     folder.write_state(STATE)
     return folder
 
@@ -175,10 +175,11 @@ def test_damaged_line_of_the_log_is_refused_by_its_number(begun, line):
         begun.read_state()
 
 
-def test_epochs_are_appended_and_drawn_when_asked(begun):
+def test_epochs_are_appended_and_drawn(begun):
     assert [line["loss"] for line in log_of(begun.path)] == [2.0, 1.0]
     assert not begun.curve.exists()
-    begun.write_epoch({"epoch": 3, "step": 9, "loss": 0.5, "rate": 0.1, "pck": 50.0}, draw=True)
+    begun.write_epoch({"epoch": 3, "step": 9, "loss": 0.5, "rate": 0.1, "pck": 50.0})
+    begun.draw_curve()
     assert begun.curve.read_bytes().startswith(b"\x89PNG")
     assert len(log_of(begun.path)) == 3
 
@@ -187,10 +188,11 @@ def test_missing_matplotlib_and_damaged_logs_cost_the_curve_alone(begun, monkeyp
     line = {"epoch": 3, "step": 9, "loss": 0.5, "rate": 0.1}
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with caplog.at_level(logging.INFO, logger="tokenpose"):
-        begun.write_epoch(line, draw=True)
+        begun.draw_curve()
     assert 'no curve.png: it needs matplotlib, pip install "tokenpose[plot]"' in caplog.text
     begun.log.write_text("damaged\n")
-    begun.write_epoch(line, draw=True)
+    begun.write_epoch(line)
+    begun.draw_curve()
     assert "line 1 is damaged" in caplog.text
     assert log_of_last(begun.log) == line
     assert not begun.curve.exists()
@@ -205,7 +207,7 @@ def test_full_disk_is_reported_with_the_logs_name(folder):
     folder.start(epochs_done=0)
     folder.log.symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"log\.jsonl can't be written \(No space left on device\)"):
-        folder.write_epoch({"epoch": 1}, draw=False)
+        folder.write_epoch({"epoch": 1})
 
 
 # What it tells

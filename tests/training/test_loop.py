@@ -82,6 +82,18 @@ def test_losses_fall_and_every_epoch_is_logged(people, tmp_path):
     assert log[0]["seconds"] <= log[-1]["seconds"]
 
 
+@pytest.mark.parametrize(("seconds", "drawn"), [(0.0, [1, 2, 3, 4]), (1000.0, [1, 4])])
+def test_pictures_are_drawn_first_last_and_not_too_often(people, tmp_path, monkeypatch, seconds, drawn):
+    monkeypatch.setattr("tokenpose.training.progress.PICTURE_SECONDS", seconds)
+    settings = TrainingSettings(**{**vars(SETTINGS), "epochs": 4, "validate_every": 1})
+    trainer = make_trainer(people, tmp_path / "run", settings)
+    curves, predictions = [], []
+    monkeypatch.setattr(trainer.folder, "draw_curve", lambda: curves.append(len(log_of(tmp_path / "run"))))
+    trainer.draw = lambda network: predictions.append(trainer.step.number // trainer.batches.batch_count)
+    trainer.train()
+    assert curves == predictions == drawn
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 11])  # in an epoch, at its end, in the next, before the last step
 def test_resumed_run_equals_an_uninterrupted_one_to_the_bit(people, whole, tmp_path, stop_after):
     # every step is saved

@@ -102,13 +102,13 @@ def people(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_runs_killed_at_twenty_random_moments_end_as_one_that_was_not(people, tmp_path):
+def test_runs_killed_at_ten_random_moments_end_as_one_that_was_not(people, tmp_path):
     process = subprocess.run(
-        [sys.executable, "-c", LIVES, str(people), "20"], cwd=tmp_path, env=environment(), text=True,
+        [sys.executable, "-c", LIVES, str(people), "10"], cwd=tmp_path, env=environment(), text=True,
         capture_output=True, timeout=500,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
-    assert re.search(r"^killed 20 times, [1-9]\d* runs ended alike$", process.stdout, re.MULTILINE), process.stdout
+    assert re.search(r"^killed 10 times, [1-9]\d* runs ended alike$", process.stdout, re.MULTILINE), process.stdout
 
 
 def environment() -> dict[str, str]:
@@ -143,24 +143,24 @@ def wait_for_epoch(process: subprocess.Popen[str], folder: Path, epoch: int) -> 
 def test_signal_ends_the_run_after_its_step_with_a_line_and_resuming_completes_it(
     people, tmp_path, number, exit_code, reason
 ):
-    options = ("--epochs", "150", "--validate-every", "1000", "--checkpoint-seconds", "1000", "--predictions", "0")
+    options = ("--epochs", "60", "--validate-every", "1000", "--checkpoint-seconds", "1000", "--predictions", "0")
     process = start(people, tmp_path, *options)
     wait_for_epoch(process, tmp_path, 3)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == exit_code
     step = read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"]
-    assert 9 <= step < 450
+    assert 9 <= step < 180
     assert errors.splitlines()[-1] == (
-        f"warning: stopped by {reason} at step {step} of 450; the checkpoint has step {step}: the same "
+        f"warning: stopped by {reason} at step {step} of 180; the checkpoint has step {step}: the same "
         "command with --resume continues"
     )
     process = start(people, tmp_path, *options, "--resume")
     output, errors = process.communicate(timeout=300)
     assert (process.returncode, output) == (0, "run/model.safetensors\n")
-    assert f"resumed at step {step} of 450" in errors
+    assert f"resumed at step {step} of 180" in errors
     assert "warning" not in errors
-    assert [line["epoch"] for line in read_log(tmp_path / "run" / "log.jsonl")] == list(range(1, 151))
+    assert [line["epoch"] for line in read_log(tmp_path / "run" / "log.jsonl")] == list(range(1, 61))
 
 
 def test_checkpoint_that_finds_no_room_leaves_the_older_one_and_no_remains(tmp_path):
@@ -213,7 +213,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells the children of a process")
 @pytest.mark.parametrize("whom", ["everybody", "the worker"])
 def test_killed_reading_process_ends_the_run_with_a_checkpoint_and_a_line(people, tmp_path, whom):
-    options = ("--epochs", "150", "--validate-every", "1000", "--checkpoint-seconds", "1000", "--predictions", "0")
+    options = ("--epochs", "60", "--validate-every", "1000", "--checkpoint-seconds", "1000", "--predictions", "0")
     process = start(people, tmp_path, *options, "--cache", "none", "--workers", "1", start_new_session=True)
     wait_for_epoch(process, tmp_path, 3)
     if whom == "everybody":
@@ -224,9 +224,9 @@ def test_killed_reading_process_ends_the_run_with_a_checkpoint_and_a_line(people
         os.kill(workers_of(process)[-1], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     step = read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"]
-    assert 9 <= step < 450
+    assert 9 <= step < 180
     reason = {"everybody": "a signal", "the worker": "an error"}[whom]
-    assert f"stopped by {reason} at step {step} of 450; the checkpoint has step {step}: the same command" in errors
+    assert f"stopped by {reason} at step {step} of 180; the checkpoint has step {step}: the same command" in errors
     assert "Traceback" not in errors
     if whom == "everybody":
         assert process.returncode == 143

@@ -28,7 +28,8 @@ class RunFolder:
     """The files of a run: settings.json, log.jsonl (a line per epoch), curve.png, checkpoint.pt, `weights` and `best`.
 
     ``identity``: plain values, besides the settings, that must be the same when the run is resumed. ``made_of``: other
-    entries of settings.json. ``labels``: what the curve calls the scores of the log. No file is written before `start`.
+    entries of settings.json. ``labels``: the scores of the log, and what the curve calls them. No file is written before
+    `start`.
     """
 
     def __init__(
@@ -121,12 +122,13 @@ class RunFolder:
         with written_whole(self.best) as partial:
             shutil.copyfile(self.weights, partial)
 
-    def write_epoch(self, line: Mapping[str, Any], draw: bool) -> None:
-        """Append an epoch's figures to the log. ``draw``: also draw the curve of all epochs."""
+    def write_epoch(self, line: Mapping[str, Any]) -> None:
+        """Append an epoch's figures to the log."""
         with named(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if not draw:
-            return
+
+    def draw_curve(self) -> None:
+        """Draw the curve of all epochs, or log why that can't be done."""
         try:
             draw_curve(read_log(self.log), self.curve, self.labels)
         except ModuleNotFoundError:

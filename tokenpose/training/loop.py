@@ -10,7 +10,7 @@ from torch import nn
 from tokenpose.data.batches import TrainingBatches
 from tokenpose.training.advice import Validated, advise_next
 from tokenpose.training.folder import RunFolder
-from tokenpose.training.progress import Means, ProgressBar, timed
+from tokenpose.training.progress import Means, PictureClock, ProgressBar, timed
 from tokenpose.training.step import TrainingStep
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class Trainer:
         self.extensions: list[int] = []
         """Epochs of each extension of the run."""
         self.saved_step, self.saved_at = 0, 0.0
+        self.predictions_clock, self.curve_clock = PictureClock(), PictureClock()
 
     @property
     def epochs(self) -> int:
@@ -119,9 +120,11 @@ class Trainer:
         self.saved_at = time.monotonic()
         for epoch in range(self.epochs_done, self.epochs):
             self._train_epoch(epoch, advance)
-            is_validated = (epoch + 1) % self.settings.validate_every == 0 or epoch + 1 == self.epochs
+            is_last = epoch + 1 == self.epochs
+            is_validated = (epoch + 1) % self.settings.validate_every == 0 or is_last
             self.step.check_weights()
-            if self.draw is not None and self.accelerator.is_main_process:
+            is_drawn = self.accelerator.is_main_process and self.predictions_clock.is_due(is_last)
+            if self.draw is not None and is_drawn:
                 self.draw(self.step.average.module)
             if is_validated:
                 figures = self.validate(self.step.average.module)
@@ -184,7 +187,9 @@ class Trainer:
             "rate": self.step.rate,
             **{name: float(f"{value:.8g}") for name, value in (means | figures).items()},
         }
-        self.folder.write_epoch(line, draw=bool(figures))
+        self.folder.write_epoch(line)
+        if figures and self.curve_clock.is_due(is_last=epoch + 1 == self.epochs):
+            self.folder.draw_curve()
         self.accelerator.log({name: value for name, value in line.items() if name != "step"}, step=self.step.number)
         logger.info("%s", ", ".join(f"{name} {value:.5g}" for name, value in line.items()))
 

@@ -1,6 +1,7 @@
 """Progress of a run: the lines of its log, means over an epoch's steps, waiting times, the progress bar."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -74,6 +75,27 @@ class Means:
             return {}
         sums = accelerator.reduce(torch.stack(list(self.sums.values())), "sum")
         return {name: value / self.count for name, value in zip(self.sums, sums.tolist(), strict=True)}
+
+
+PICTURE_SECONDS = 20.0
+
+
+class PictureClock:
+    """Says when a picture is due: the first time, the last time, and every `PICTURE_SECONDS` in between.
+
+    Drawing takes longer than an epoch of a few people.
+    """
+
+    def __init__(self) -> None:
+        self._drawn_at = -math.inf
+
+    def is_due(self, is_last: bool) -> bool:
+        """Whether to draw now; if so, the next interval starts."""
+        now = time.monotonic()
+        if not is_last and now - self._drawn_at < PICTURE_SECONDS:
+            return False
+        self._drawn_at = now
+        return True
 
 
 class ProgressBar:

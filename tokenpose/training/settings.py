@@ -178,7 +178,7 @@ class TrainingSettings:
     )
     predictions: int = setting(
         8,
-        help="Number of validation people whose predictions are drawn to predictions/ after each epoch.",
+        help="Number of validation people whose predictions are drawn to predictions/, at most every 20 seconds.",
         panel="Run", at_least=0,
     )  # fmt: skip
     trackers: tuple[str, ...] = setting(
