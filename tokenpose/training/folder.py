@@ -28,8 +28,8 @@ class RunFolder:
     """The files of a run: settings.json, log.jsonl (a line per epoch), curve.png, checkpoint.pt, `weights` and `best`.
 
     ``identity``: plain values, besides the settings, that must be the same when the run is resumed. ``made_of``: other
-    entries of settings.json. ``labels``: the scores of the log, and what the curve calls them. No file is written before
-    `start`.
+    entries of settings.json. ``labels``: the scores of the log, and what the curve calls them. No file is written
+    before `start`.
     """
 
     def __init__(
