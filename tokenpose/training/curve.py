@@ -21,7 +21,7 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, scores: Mapping[s
 
     measured = list(dict.fromkeys(name for line in lines for name in line if name not in _OTHERS))
     figure = Figure(figsize=(10, 3.2))
-    margins = {"left": 0.06, "right": 0.98, "bottom": 0.16, "top": 0.9}  # a computed layout takes twice the time
+    margins = {"left": 0.06, "right": 0.98, "bottom": 0.16, "top": 0.9, "wspace": 0.25}  # a computed layout takes twice the time
     for axes, (title, names) in zip(
         figure.subplots(1, 3, gridspec_kw=margins),
         {
@@ -37,6 +37,7 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, scores: Mapping[s
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.ticklabel_format(axis="y", scilimits=(-2, 4))
         axes.grid(alpha=0.3)
         if names and names != ["rate"]:
             axes.legend(fontsize=8)
