@@ -195,8 +195,9 @@ def test_weights_of_every_architecture_serve_other_keypoints_at_another_size(tmp
     assert torch.equal(new.tokenizer.keypoint_tokens[0, 0], tokens[0, coco.index("nose")])
     assert torch.equal(named.tokenizer.keypoint_tokens[0, 1], tokens[0, coco.index("left_hip")])
     changed = {"tokenizer.keypoint_tokens", *head_tensors(model.spec)}
+    tensors = named.state_dict()
     for key, tensor in model.state_dict().items():
-        assert key in changed or torch.equal(named.state_dict()[key], tensor)
+        assert key in changed or torch.equal(tensors[key], tensor)
     heatmaps = named(torch.zeros(1, 3, 192, 144))
     assert heatmaps.shape == (1, 4, 48, 36)
     maps, larger = (m.state_dict()[bias].view(1, 1, *m.spec.output_size) for m in (model, named))

@@ -69,7 +69,8 @@ class Tokenizer(nn.Module):
     ) -> Float[Tensor, "people visual features"]:
         """The visual tokens, without positions."""
         height, width = self.spec.patch_size
-        patches = rearrange(features, "b c (h ph) (w pw) -> b (h w) (ph pw c)", ph=height, pw=width)
+        cells = features.permute(0, 2, 3, 1)  # channels last, so that their gradient is in that order too
+        patches = rearrange(cells, "b (h ph) (w pw) c -> b (h w) (ph pw c)", ph=height, pw=width)
         return self.patch_embedding(patches)
 
     @property
