@@ -21,6 +21,7 @@ from tokenpose.jobs.evaluation import evaluate, measure_pck
 from tokenpose.jobs.training import finetune, make_batches, train_model
 from tokenpose.jobs.training_data import read_training_data
 from tokenpose.jobs.training_model import make_trainee
+from tokenpose.models.attention import Attention
 from tokenpose.models.create import create_model
 from tokenpose.models.recording import record_attention
 from tokenpose.models.supervised import Supervised
@@ -56,6 +57,20 @@ def test_training_gives_a_weights_file_that_loads_and_measures_the_same(people, 
     assert result.mean == pytest.approx(card["pck"]) == pytest.approx(log[-1]["pck"], abs=1e-4)
     assert evaluate(model, people, people.parent, metrics=["pck"]).pck[0.2] == result
     assert str(result).startswith("PCK@0.2 (torso), 8 people, 112 keypoints\nright_ankle ")
+
+
+def test_narrow_heads_are_padded_on_a_cpu_without_another_result(people, tmp_path, monkeypatch):
+    weights = []
+    for name in ("padded", "as they are"):
+        if name == "as they are":
+            monkeypatch.setattr("tokenpose.jobs.training._pad_heads", lambda model: None)
+        torch.manual_seed(0)
+        model = TokenPose(TINY.replace(width=48, heads=4))  # 12 wide
+        weights.append(read_weights(train_model(model, data_of(people), tmp_path / name, SETTINGS)).tensors)
+        paths = {module.path for module in model.modules() if isinstance(module, Attention)}
+        assert paths == {"padded" if name == "padded" else "fused"}
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][name], rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, scores: Mapping[s
 
     measured = list(dict.fromkeys(name for line in lines for name in line if name not in _OTHERS))
     figure = Figure(figsize=(10, 3.2))
-    margins = {"left": 0.06, "right": 0.98, "bottom": 0.16, "top": 0.9, "wspace": 0.25}  # a computed layout takes twice the time
+    # a computed layout takes twice the time
+    margins = {"left": 0.06, "right": 0.98, "bottom": 0.16, "top": 0.9, "wspace": 0.25}
     for axes, (title, names) in zip(
         figure.subplots(1, 3, gridspec_kw=margins),
         {
