@@ -29,6 +29,7 @@ ROWS = {
         {"cache": "none", "workers": 0},
         {"cache": "none", "workers": 1},
         {"cache": "ram", "workers": 0},
+        {"cache": "ram", "workers": 0, "precision": "bf16"},
     ],
     "cuda": [
         {"cache": "none", "workers": 1, "precision": "bf16"},
