@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from tokenpose.files import shown
 from tokenpose.models.carry_over import NEW, load_weights
 from tokenpose.models.hub import find_folder, is_location
 from tokenpose.models.official import read_published_checkpoint
@@ -67,7 +68,7 @@ def create_model(
     `tokenpose.models.hub.find_folder` raises.
     """
     if not isinstance(name, str):
-        raise TypeError(f"a model's name must be a string, see tokenpose.list_models(); got {name!r:.80}")
+        raise TypeError(f"a model's name must be a string, see tokenpose.list_models(); got {shown(name)}")
     if pretrained and weights is not None:
         raise ValueError("give pretrained=True or weights=..., not both")
     if "skeleton" in spec_changes:
@@ -102,9 +103,9 @@ def _check_placement(device: Any, dtype: Any) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device {device!r} can't be used here: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"device {shown(device)} can't be used here: {str(error).splitlines()[0]}") from error
     if dtype is not None and not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype is one of torch's, torch.float16 for example; got {dtype!r}")
+        raise TypeError(f"dtype is one of torch's, torch.float16 for example; got {shown(dtype)}")
 
 
 def _check_meaning(source: Weights, spec: ModelSpec) -> None:
@@ -113,7 +114,8 @@ def _check_meaning(source: Weights, spec: ModelSpec) -> None:
         made, wanted = getattr(source.spec, name), getattr(spec, name)
         if made != wanted:
             raise ValueError(
-                f"{source.origin}: the weights were trained with {name}={made!r} and don't work with {wanted!r}"
+                f"{source.origin}: the weights were trained with {name}={shown(made)} and don't work with "
+                f"{shown(wanted)}"
             )
     for name in ("heatmap_activation", "mean", "std"):
         made, wanted = getattr(source.spec, name), getattr(spec, name)
@@ -157,7 +159,7 @@ def _refuse_paths(name: str) -> None:
     """Raise LookupError, with the right call, for a file or folder in place of a name."""
     if name.endswith((".safetensors", *CHECKPOINT_SUFFIXES)) or "/" in name or "\\" in name:
         raise LookupError(
-            f"{name!r} is not a model's name: for a folder, use 'local-dir:{name}'; for a model on a hub, "
+            f"{shown(name)} is not a model's name: for a folder, use 'local-dir:{name}'; for a model on a hub, "
             "'hf-hub:user/name'; for a file, its model's name and the file, create_model(name, weights=file)"
         )
 
@@ -198,7 +200,7 @@ def _check_agreement(name: str, named: ModelSpec, found: ModelSpec, checked: set
         for spec in (named, found)
     )
     differing = [
-        f"{field} {found_values[field]!r} instead of {named_values[field]!r}"
+        f"{field} {shown(found_values[field])} instead of {shown(named_values[field])}"
         for field in named_values
         if field in checked and found_values[field] != named_values[field]
     ]
@@ -223,7 +225,7 @@ def _skeleton(keypoints: KeypointChoice | None, named: Skeleton) -> tuple[Skelet
     if isinstance(keypoints, Skeleton):
         return keypoints, None
     if isinstance(keypoints, bool | str) or not isinstance(keypoints, Integral | Mapping | Sequence):
-        raise TypeError(f"keypoints must be a count, a list of names, a dict or a Skeleton; got {keypoints!r}")
+        raise TypeError(f"keypoints must be a count, a list of names, a dict or a Skeleton; got {shown(keypoints)}")
     if isinstance(keypoints, Integral):
         return Skeleton.from_count(int(keypoints)), None
     if not isinstance(keypoints, Mapping):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from tokenpose.files import shown
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.weights import CONFIG_FILE, WEIGHTS_FILE, write_folder
 
@@ -38,7 +39,7 @@ def find_folder(name: str) -> Path:
         folder = Path(name.removeprefix(LOCAL)).expanduser()
         if not name.removeprefix(LOCAL) or not folder.is_dir():
             raise FileNotFoundError(
-                f"{name!r} is not an existing folder: give local-dir: and a folder that save_pretrained wrote"
+                f"{shown(name)} is not an existing folder: give local-dir: and a folder that save_pretrained wrote"
             )
         return folder
     return _download(name)
@@ -69,7 +70,7 @@ def push_to_hub(
 
     if create_pr and revision is not None:
         raise ValueError(
-            f"a pull request is for the main branch: give create_pr=True or revision={revision!r}, not both"
+            f"a pull request is for the main branch: give create_pr=True or revision={shown(revision)}, not both"
         )
     api = HfApi(token=token, library_name="tokenpose")
     with _errors_of_the_hub("upload", HUB + repo_id):
@@ -92,7 +93,7 @@ def push_to_hub(
 def _download(name: str) -> Path:
     repo_id, separator, revision = name.removeprefix(HUB).partition("@")
     if separator and not revision:
-        raise ValueError(f"{name!r} names no revision: give hf-hub:user/name@revision, or leave the @ out")
+        raise ValueError(f"{shown(name)} names no revision: give hf-hub:user/name@revision, or leave the @ out")
     config = _download_file(name, repo_id, CONFIG_FILE, revision or None)
     try:  # before the weights, which may be large and somebody else's
         ModelSpec.from_json(config.read_text(encoding="utf-8"))
@@ -122,7 +123,7 @@ def _errors_of_the_hub(work: Literal["download", "upload"], name: str) -> Iterat
         yield
     except errors.HFValidationError as error:
         raise ValueError(
-            f"{name!r} is not a model on a hub: give hf-hub:user/name or hf-hub:user/name@revision"
+            f"{shown(name)} is not a model on a hub: give hf-hub:user/name or hf-hub:user/name@revision"
         ) from error
     except errors.GatedRepoError as error:
         raise PermissionError(f"{name} is gated: ask for access on its page, then {_LOG_IN}") from error
@@ -130,7 +131,7 @@ def _errors_of_the_hub(work: Literal["download", "upload"], name: str) -> Iterat
         raise LookupError(f"the hub has no model {repo_id}, or it is private: check the name, or {_LOG_IN}") from error
     except errors.RevisionNotFoundError as error:
         raise LookupError(
-            f"{HUB}{repo_id} has no branch, tag or commit {revision or 'main'!r}: its page lists those it has"
+            f"{HUB}{repo_id} has no branch, tag or commit {shown(revision or 'main')}: its page lists those it has"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise OSError(

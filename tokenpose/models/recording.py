@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from tokenpose.files import shown
 from tokenpose.models.attention import Attention, softmax_rows
 from tokenpose.shapes import AttentionRows
 
@@ -39,7 +40,7 @@ def record_attention(
     or it is being recorded already; TypeError if ``model`` isn't a module or ``blocks`` and ``heads`` aren't lists.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {model!r:.80}")
+        raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {shown(model)}")
     keypoints = len(cast(Any, model).spec.skeleton)
     with observe_attention(model, keypoints, blocks, heads) as recording:
         yield recording
@@ -79,7 +80,7 @@ def _choose_attentions(model: Any, blocks: Sequence[int] | None, heads: Sequence
     """The Attention modules to record, in the network's order. Raises TypeError and ValueError where they can't be."""
     for name, chosen in (("blocks", blocks), ("heads", heads)):
         if chosen is not None and not isinstance(chosen, Sequence):
-            raise TypeError(f"{name} is a list of numbers; got {chosen!r:.80}")
+            raise TypeError(f"{name} is a list of numbers; got {shown(chosen)}")
     if isinstance(model, torch._dynamo.eval_frame.OptimizedModule) or model._compiled_call_impl is not None:
         raise ValueError("a compiled model can't be recorded: record the model that was given to torch.compile")
     of_blocks = attentions_of(model)

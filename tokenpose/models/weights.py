@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tokenpose.files import write_text, written_whole
+from tokenpose.files import shown, write_text, written_whole
 from tokenpose.models.calibration import Calibration
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
@@ -211,7 +211,7 @@ def _read_folder(folder: Path) -> Weights:
     except ValueError as error:
         raise ValueError(f"{config}: {error}") from error
     found, said = weights.spec.to_dict(), claimed.to_dict()
-    differing = [f"{name} {said[name]!r}" for name in said if said[name] != found[name]]
+    differing = [f"{name} {shown(said[name])}" for name in said if said[name] != found[name]]
     if differing:
         raise ValueError(f"{config} is not the spec of the weights beside it: it says {'; '.join(differing)[:300]}")
     return weights
