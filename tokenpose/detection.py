@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tokenpose.files import shown
 from tokenpose.images import read_image
+from tokenpose.pickles import check_pickles
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +115,10 @@ def _load(name: str, device: str) -> Detector:
     if not path.exists():
         _download(weights.url, path)
     try:
+        check_pickles(path)
         torch.load(path, map_location="cpu", weights_only=True)  # torchvision would execute code in the file
         module = get_model(name, weights=weights)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError) as error:
         raise OSError(
             f"{path} does not hold the weights of {name}; delete it to download it again: {_shorten(error)}"
         ) from error

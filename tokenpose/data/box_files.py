@@ -9,9 +9,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tokenpose.boxes import Box
-from tokenpose.files import is_number, shown
+from tokenpose.files import foreign, is_number, read_bytes, shown
 
 logger = logging.getLogger(__name__)
+
+MOST_BYTES = 1_000_000_000
+"""How large a boxes file can be; it is read as a whole."""
 
 
 @dataclass(kw_only=True)
@@ -80,10 +83,9 @@ def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFi
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no boxes file {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    written = read_bytes(path, "a boxes file", MOST_BYTES)
+    with foreign(f"{path} is not JSON"):
+        content = json.loads(written)
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return _from_annotations(content, category_id, path)
     if isinstance(content, list):

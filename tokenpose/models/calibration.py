@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tokenpose.files import is_number, shown
+from tokenpose.files import foreign, is_number, listed, shown
 
 FORMAT_VERSION = 1  # of the JSON; raised when a reader of today could misread a file of tomorrow
 MOST_CHARACTERS, MOST_MAPS, MOST_KNOTS, LARGEST_SIDE, LARGEST_NUMBER = 1_000_000, 64, 64, 100_000, 1e6
@@ -134,10 +134,8 @@ class Calibration:
         """The inverse of `to_json`. Raises ValueError for anything but a calibration of just these keypoints."""
         if len(text) > MOST_CHARACTERS:
             raise ValueError(f"a calibration has at most {MOST_CHARACTERS} characters; got {len(text)}")
-        try:
+        with foreign(f"a calibration must be JSON; got {shown(text)}"):
             values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"a calibration must be JSON; got {shown(text)}: {error}") from error
         if not isinstance(values, dict) or not isinstance(values.get("maps"), list):
             raise ValueError(f"a calibration must be a JSON object with a list of maps; got {shown(text)}")
         version = values.get("format_version")
@@ -151,7 +149,7 @@ class Calibration:
             if entry.lines.keys() != set(keypoints):
                 raise ValueError(
                     f"a calibration must have the keypoints of the model and no others; it has "
-                    f"{', '.join(entry.lines)[:200]}"
+                    f"{listed(entry.lines, most=200)}"
                 )
         return found
 

@@ -136,7 +136,7 @@ def _find_named(
     if not isinstance(weights, str | Path):
         raise TypeError(f"weights is a file's or folder's path; got {type(weights).__name__}")
     if Path(weights).suffix.lower() in CHECKPOINT_SUFFIXES:
-        built = {field: value for field, value in spec_changes.items() if field not in _DATA_FIELDS}
+        built = {field: value for field, value in spec_changes.items() if field not in _DATA_FIELDS - {"patch_size"}}
         return _weights_from_checkpoint(weights, spec.replace(**built), full_name), spec, created
     source = read_weights(weights)
     checked = {field for field in spec.to_dict() if "." in name or field not in _DATA_FIELDS} - spec_changes.keys()

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from tokenpose.files import shown
-from tokenpose.models.spec import ModelSpec
-from tokenpose.models.weights import CONFIG_FILE, WEIGHTS_FILE, write_folder
+from tokenpose.files import expand, shown
+from tokenpose.models.weights import CONFIG_FILE, WEIGHTS_FILE, read_config, write_folder
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def find_folder(name: str) -> Path:
     refuses, and OSError where it can't be reached.
     """
     if name.startswith(LOCAL):
-        folder = Path(name.removeprefix(LOCAL)).expanduser()
+        folder = expand(name.removeprefix(LOCAL))
         if not name.removeprefix(LOCAL) or not folder.is_dir():
             raise FileNotFoundError(
                 f"{shown(name)} is not an existing folder: give local-dir: and a folder that save_pretrained wrote"
@@ -96,7 +95,7 @@ def _download(name: str) -> Path:
         raise ValueError(f"{shown(name)} names no revision: give hf-hub:user/name@revision, or leave the @ out")
     config = _download_file(name, repo_id, CONFIG_FILE, revision or None)
     try:  # before the weights, which may be large and somebody else's
-        ModelSpec.from_json(config.read_text(encoding="utf-8"))
+        read_config(config)
     except ValueError as error:
         raise ValueError(
             f"{name} is not a model that this version of tokenpose reads; its {CONFIG_FILE}: {error}"

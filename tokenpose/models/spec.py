@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from tokenpose.files import shown
+from tokenpose.files import foreign, shown
 from tokenpose.models.spec_checks import AttentionScale, CropFilter, HeatmapActivation, PositionMode, Size, check_spec
 from tokenpose.skeletons import COCO, Skeleton
 
@@ -90,10 +90,8 @@ class ModelSpec:
     @classmethod
     def from_json(cls, text: str) -> "ModelSpec":
         """The inverse of `to_json`. Raises ValueError for anything that is not a spec this version can read."""
-        try:
+        with foreign(f"a model spec must be JSON; got {shown(text)}"):
             values = _tuples(json.loads(text))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"a model spec must be JSON; got {shown(text)}: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"a model spec must be a JSON object; got {shown(text)}")
         version = values.pop("format_version", None)

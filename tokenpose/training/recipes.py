@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tokenpose.data.settings import Augmentation
-from tokenpose.files import shown
+from tokenpose.files import foreign, listed, read_bytes, shown
 from tokenpose.training.settings import TrainingSettings
+
+MOST_BYTES = 1_000_000
+"""How large a recipe's file can be."""
 
 _TRAINING = frozenset(entry.name for entry in fields(TrainingSettings)) - {"augmentation"}
 _AUGMENTATION = frozenset(entry.name for entry in fields(Augmentation))
@@ -76,7 +79,7 @@ def read_recipe(name: str | Path) -> Recipe:
         if not isinstance(given, dict):
             raise ValueError(f"{path}: augmentation must be a table of settings; got {shown(given)}")
         if unknown := sorted(given.keys() - known):
-            raise ValueError(f"{path}: {place}there are no settings {', '.join(unknown)}")
+            raise ValueError(f"{path}: {place}there are no settings {listed(unknown)}")
     _check_model(model, path)
     _check_data(data, path)
     recipe = Recipe(name=str(name), training=content, augmentation=augmentation, model=model, data=data)
@@ -115,11 +118,10 @@ def _check_data(data: Any, path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:  # ValueError includes the errors of tomllib and json
-        raise ValueError(f"{path} is not {path.suffix[1:].upper()}: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold settings by name; it holds {shown(content)}")
-    return content
+    content = read_bytes(path, "a recipe", MOST_BYTES)
+    with foreign(f"{path} is not {path.suffix[1:].upper()}"):
+        text = content.decode("utf-8-sig")
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold settings by name; it holds {shown(values)}")
+    return values
