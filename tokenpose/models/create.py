@@ -76,14 +76,40 @@ def create_model(
             raise ValueError("keypoints=... and skeleton=... mean the same: give one")
         keypoints = spec_changes.pop("skeleton")
     _check_placement(device, dtype)
+    source: Weights | None
     if is_location(name):
         if weights is not None:
             raise ValueError(f"{name} has its own weights; give weights=... with an architecture's name")
-        found = read_weights(find_folder(name))
-        source: Weights | None = found
-        spec, created = found.spec, name
+        source = read_weights(find_folder(name))
+        spec, created = source.spec, name
     else:
         source, spec, created = _find_named(name, pretrained, weights, spec_changes)
+    model = _build(source, spec, keypoints, device, backbone_pretrained, spec_changes)
+    model = model.to(device=device, dtype=dtype).eval()
+    logger.info("created %s: %.2f M parameters", created, sum(p.numel() for p in model.parameters()) / 1e6)
+    return model
+
+
+def create_from_weights(
+    path: str | Path, *, keypoints: KeypointChoice | None = None, backbone_pretrained: bool = False, **spec_changes: Any
+) -> TokenPose:
+    """The model of a weights file or of a folder, whose spec says what it is, in eval mode. ``keypoints`` and
+    ``spec_changes`` are as in `create_model`. Raises what `create_model` raises."""
+    source = read_weights(path)
+    model = _build(source, source.spec, keypoints, None, backbone_pretrained, spec_changes).eval()
+    logger.info("created the model of %s: %.2f M parameters", path, sum(p.numel() for p in model.parameters()) / 1e6)
+    return model
+
+
+def _build(
+    source: Weights | None,
+    spec: ModelSpec,
+    keypoints: KeypointChoice | None,
+    device: torch.device | str | None,
+    backbone_pretrained: bool,
+    spec_changes: Mapping[str, Any],
+) -> TokenPose:
+    """The model of a spec with changes, and with the weights of the source if there is one, whose spec then counts."""
     if source is not None:
         spec = source.spec.replace(head_hidden=source.spec.hidden_width if source.spec.head_layers == 2 else None)
     skeleton, sources = _skeleton(keypoints, spec.skeleton)
@@ -94,8 +120,6 @@ def create_model(
         model = TokenPose(spec, backbone_pretrained)
     if source is not None:
         load_weights(model, source, sources)
-    model = model.to(device=device, dtype=dtype).eval()
-    logger.info("created %s: %.2f M parameters", created, sum(p.numel() for p in model.parameters()) / 1e6)
     return model
 
 
