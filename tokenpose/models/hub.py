@@ -2,19 +2,25 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 
 from torch import nn
 
 from tokenpose.files import expand, shown
-from tokenpose.models.weights import CONFIG_FILE, WEIGHTS_FILE, read_config, write_folder
+from tokenpose.models.weights import CONFIG_FILE, MOST_CONFIG, MOST_WEIGHTS, WEIGHTS_FILE, read_config, write_folder
 
 logger = logging.getLogger(__name__)
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
+PATIENCE, SLOWEST = 120, 20_000
+"""A file has so many seconds to arrive, and one more for so many bytes."""
+
 _LOG_IN = "log in (hf auth login, or HF_TOKEN)"
 _ADVICE = ("For more information check", "This is usually due")  # a page about the status code; force_download=True
 
@@ -32,7 +38,7 @@ def find_folder(name: str) -> Path:
 
     Raises FileNotFoundError for a folder that isn't there, LookupError where the hub has no such model or revision,
     ValueError for a malformed name and a model that tokenpose didn't write, PermissionError where the hub
-    refuses, and OSError where it can't be reached.
+    refuses, TimeoutError where it sends too slowly, and OSError where it can't be reached.
     """
     if name.startswith(LOCAL):
         folder = expand(name.removeprefix(LOCAL))
@@ -105,11 +111,77 @@ def _download(name: str) -> Path:
 
 
 def _download_file(name: str, repo_id: str, file: str, revision: str | None) -> Path:
-    """The file in huggingface_hub's cache, which has a folder for each commit; downloaded if it isn't there."""
+    """The file in huggingface_hub's cache, which has a folder for each commit; downloaded if it isn't there.
+
+    Raises ValueError for a file that is larger than its kind can be, TimeoutError for a hub that sends it too slowly.
+    """
     from huggingface_hub import hf_hub_download
 
-    with _errors_of_the_hub("download", name):
-        return Path(hf_hub_download(repo_id, file, revision=revision, library_name="tokenpose"))
+    limits = _Limits(f"{name}: its {file}", MOST_CONFIG if file == CONFIG_FILE else MOST_WEIGHTS)
+
+    def download() -> Path:
+        with _errors_of_the_hub("download", name):
+            path = hf_hub_download(
+                repo_id, file, revision=revision, library_name="tokenpose", tqdm_class=_watched_by(limits)
+            )
+        return Path(path)
+
+    return limits.run(download)
+
+
+class _Limits:
+    """How much a hub may send, and for how long: huggingface_hub waits for as much as a hub likes to send."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self.what, self.most = what, most
+        self.size, self.received = 0, 0
+        self.is_over = False
+
+    def check(self) -> None:
+        """Raise OSError, which ends the download, for too much or too late."""
+        if self.is_over or max(self.size, self.received) > self.most:
+            raise OSError(f"{self.what} exceeds the limits")
+
+    def run(self, download: Callable[[], Path]) -> Path:
+        """Download in a thread, since nothing else ends the wait for a hub that sends a byte now and then."""
+        outcome: Future[Path] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(download())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        start = time.monotonic()
+        Thread(target=work, name="tokenpose-download", daemon=True).start()
+        while not outcome.done():
+            if time.monotonic() - start > PATIENCE + self.size / SLOWEST:
+                self.is_over = True
+                raise TimeoutError(f"{self.what} came too slowly, {self.received:,} bytes so far: try again later")
+            wait((outcome,), timeout=0.1)
+        if max(self.size, self.received) > self.most:
+            raise ValueError(
+                f"{self.what} is larger than such a file can be ({self.most:,} bytes): tokenpose didn't write it"
+            )
+        return outcome.result()
+
+
+def _watched_by(limits: _Limits) -> Any:
+    """A progress bar for huggingface_hub, which checks the limits: it is called with each piece that arrives."""
+    from huggingface_hub.utils import tqdm
+
+    class Watched(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            limits.size = options.get("total") or 0
+            limits.check()
+            super().__init__(*arguments, **options)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            limits.received += int(n or 0)
+            limits.check()
+            return super().update(n)
+
+    return Watched
 
 
 @contextmanager
