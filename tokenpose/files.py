@@ -125,7 +125,7 @@ def is_number(value: Any) -> bool:
 LONGEST_VALUE = 80
 """How many characters of a foreign value an error shows."""
 
-_FOREIGN_ERRORS = (
+FOREIGN_ERRORS = (
     ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, RuntimeError, MemoryError,
     AssertionError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError,
 )  # fmt: skip
@@ -139,12 +139,16 @@ def shown(value: Any, most: int = LONGEST_VALUE) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # ValueError: an int of more digits than Python prints
         text = f"<{type(value).__name__}>"
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return cut(text, most)
 
 
 def listed(names: Iterable[str], most: int = 800) -> str:
     """Foreign names with commas between them, cut after ``most`` characters."""
-    text = ", ".join(names)
+    return cut(", ".join(names), most)
+
+
+def cut(text: str, most: int = LONGEST_VALUE) -> str:
+    """A foreign text, of which the end is left out after ``most`` characters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
@@ -155,13 +159,13 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it claims more than the memory holds"
     text = " ".join(str(error).split())
-    plain = text if isinstance(error, ValueError | RuntimeError | OSError | zlib.error) else ""
-    return (plain or f"{type(error).__name__}{text and f': {text}'}")[:200]
+    is_code = not text or isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError | struct.error)
+    return cut(f"{type(error).__name__}{text and f': {text}'}" if is_code else text, 200)
 
 
 @contextmanager
 def foreign(
-    refusal: str, errors: tuple[type[Exception], ...] = _FOREIGN_ERRORS, raises: type[Exception] = ValueError
+    refusal: str, errors: tuple[type[Exception], ...] = FOREIGN_ERRORS, raises: type[Exception] = ValueError
 ) -> Iterator[None]:
     """Turn whatever a reader of Python's or another library raises in the block into one line: ``refusal``, which names
     the file (and the record), and the reason.
