@@ -1,14 +1,32 @@
 """Files are there whole, or as they were."""
 
+import lzma
 import os
+import re
+import struct
 import subprocess
 import sys
+import tarfile
 import threading
+import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
 
-from tokenpose.files import locked, make_folder, write_text, written_whole
+from tokenpose.files import (
+    expand,
+    explain,
+    foreign,
+    listed,
+    locked,
+    make_folder,
+    read_bytes,
+    read_pieces,
+    shown,
+    write_text,
+    written_whole,
+)  # fmt: skip
 
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
 
@@ -133,3 +151,103 @@ def test_file_in_the_way_of_a_folder_is_named(tmp_path, below):
     (tmp_path / "a").touch()
     with pytest.raises(OSError, match=r"a is a file, where a folder is needed; choose another output$"):
         make_folder(tmp_path / "a" / below)
+
+
+# Foreign files
+
+
+def nested(depth: int) -> list:
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (["a"] * 5000, "['a', " + "'a', " * 14 + "'..."),
+        ({"b": 1, "a": None}, "{'b': 1, 'a': None}"),
+        ("x" * 200, "'" + "x" * 76 + "..."),
+        (10**5000, "<int>"),
+        (nested(100_000), "<list>"),
+        (float("nan"), "nan"),
+    ],
+    ids=["long", "dict", "text", "digits", "nested", "nan"],
+)
+def test_foreign_value_is_shown_in_80_characters_at_most(value, text):
+    assert shown(value) == text
+    assert len(shown(value)) <= 80
+
+
+def test_names_are_listed_up_to_a_length():
+    assert listed(["nose", "tail"]) == "nose, tail"
+    assert listed(["nose"] * 1000, most=20) == "nose, nose, nose,..."
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        (lzma.LZMAError("Corrupt input data"), "Corrupt input data"),
+        (b"\xff".decode, "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (IndexError("list index out of range"), "IndexError: list index out of range"),
+        (OverflowError("too large"), "OverflowError: too large"),
+        (tarfile.ReadError("empty file"), "empty file"),
+        (zipfile.BadZipFile("Bad CRC-32"), "Bad CRC-32"),
+        (struct.error("unpack requires a buffer of 4 bytes"), "error: unpack requires a buffer of 4 bytes"),
+        (zlib.error("Error -3"), "Error -3"),
+        (MemoryError(), "it claims more than the memory holds"),
+        (EOFError(), "EOFError"),
+        (KeyError("size"), "KeyError: 'size'"),
+        (NotImplementedError("compression type 97\n(unknown)"), "compression type 97 (unknown)"),
+        (OSError("no TIFF"), "no TIFF"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_whatever_a_reader_raises_becomes_one_line_that_names_the_file(error, reason):
+    def read() -> None:
+        if isinstance(error, Exception):
+            raise error
+        error()
+
+    with (
+        pytest.raises(ValueError, match=rf"^a\.zip is broken at b\.jpg: {re.escape(reason)}$") as refusal,
+        foreign("a.zip is broken at b.jpg"),
+    ):
+        read()
+    assert explain(refusal.value.__cause__) == reason
+
+
+def test_errors_of_the_system_and_of_the_user_pass():
+    with pytest.raises(FileNotFoundError, match="No such file"), foreign("a.zip is broken"):
+        Path("/nowhere/a.zip").read_bytes()
+    with pytest.raises(KeyboardInterrupt), foreign("a.zip is broken"):
+        raise KeyboardInterrupt
+    with pytest.raises(OSError, match=r"^b is broken: 3$"), foreign("b is broken", raises=OSError):
+        raise ValueError("3")
+
+
+def test_unknown_home_folder_is_refused():
+    with pytest.raises(FileNotFoundError, match="'~nobody_here/a' starts with a home folder that is not known"):
+        expand("~nobody_here/a")
+    assert expand("~") == Path.home()
+
+
+def test_file_larger_than_its_kind_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.toml").open("wb") as file:
+        file.truncate(10**11)  # takes no room
+    with pytest.raises(
+        ValueError, match=r"a\.toml has 100,000,000,000 bytes, more than a recipe can have \(1,000\); is"
+    ):
+        read_bytes(tmp_path / "a.toml", "a recipe", 1000)
+    (tmp_path / "b.toml").write_bytes(b"x" * 1000)
+    assert len(read_bytes(tmp_path / "b.toml", "a recipe", 1000)) == 1000
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+def test_file_without_an_end_is_refused():
+    with pytest.raises(ValueError, match="/dev/zero has more bytes than a recipe can have"):
+        read_bytes(Path("/dev/zero"), "a recipe", 1000)
+    with open("/dev/zero", "rb") as zeros, pytest.raises(ValueError, match="it unpacks to more than 1,000 bytes"):
+        read_pieces(zeros, 1000, 64)

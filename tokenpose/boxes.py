@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tokenpose.files import shown
 from tokenpose.geometry.boxes import center_and_scale, xywh_to_xyxy, xyxy_to_xywh
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def read_boxes(
     swapped corners or a side under one pixel, reaches beyond a million pixels, or lies entirely outside the image.
     """
     if box_format not in ("xyxy", "xywh"):
-        raise ValueError(f'box_format must be "xyxy" or "xywh"; got {box_format!r}')
+        raise ValueError(f'box_format must be "xyxy" or "xywh"; got {shown(box_format)}')
     array = read_numbers(boxes, "boxes must be numbers of shape (people, 4)")
     if array.numel() == 0:
         return array.new_zeros(0, 4)
@@ -100,4 +101,4 @@ def read_numbers(values: Any, expected: str) -> Tensor:
         values = values.detach().cpu().float().numpy() if isinstance(values, Tensor) else values
         return torch.from_numpy(np.array(values, dtype=np.float32))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{expected}; got {values!r:.200}") from error
+        raise ValueError(f"{expected}; got {shown(values)}") from error

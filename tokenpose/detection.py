@@ -16,7 +16,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from tokenpose.files import shown
 from tokenpose.images import read_image
+from tokenpose.pickles import check_pickles
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,9 @@ def _as_detector(detector: str | nn.Module, device: torch.device | str | None) -
     if not isinstance(detector, nn.Module):
         raise TypeError(f"a detector is a name or a torch.nn.Module; got {type(detector).__name__}")
     if device is not None:
-        raise ValueError(f"device={str(device)!r} is for a detector's name; move the module itself: detector.to(...)")
+        raise ValueError(
+            f"device={shown(str(device))} is for a detector's name; move the module itself: detector.to(...)"
+        )
     return Detector(detector.eval(), COCO_PERSON)
 
 
@@ -93,7 +97,7 @@ def _read_answer(
             return boxes.float(), labels, scores.float()
     raise ValueError(
         "for a list of one image a detector answers with a list of one dict, of the tensors boxes (found, 4), labels "
-        f"(found,) and scores (found,); got {answer!r:.200}"
+        f"(found,) and scores (found,); got {shown(answer)}"
     )
 
 
@@ -105,15 +109,16 @@ def _load(name: str, device: str) -> Detector:
     if name not in names:
         longer = [known for known in names if name and known.startswith(name)]
         closest = longer or get_close_matches(name, names, n=3, cutoff=0.4) or names
-        raise LookupError(f"torchvision has no detector named {name!r}; did you mean {', '.join(closest)}?")
+        raise LookupError(f"torchvision has no detector named {shown(name)}; did you mean {', '.join(closest)}?")
     weights = get_model_weights(name).DEFAULT
     path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
     if not path.exists():
         _download(weights.url, path)
     try:
+        check_pickles(path)
         torch.load(path, map_location="cpu", weights_only=True)  # torchvision would execute code in the file
         module = get_model(name, weights=weights)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError) as error:
         raise OSError(
             f"{path} does not hold the weights of {name}; delete it to download it again: {_shorten(error)}"
         ) from error

@@ -1,12 +1,17 @@
-"""Files: written whole or not at all, held by one process at a time; checks of the values in them."""
+"""Files: written whole or not at all, held by one process at a time; foreign ones read within bounds."""
 
 import errno
+import lzma
 import math
 import os
-from collections.abc import Iterator
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 try:
     import fcntl
@@ -113,3 +118,103 @@ def is_number(value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
         return False
+
+
+# Foreign files: by anybody, perhaps broken, perhaps made to do harm
+
+LONGEST_VALUE = 80
+"""How many characters of a foreign value an error shows."""
+
+FOREIGN_ERRORS = (
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, RuntimeError, MemoryError,
+    AssertionError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError,
+)  # fmt: skip
+"""What Python's readers raise for broken files, besides OSError. RuntimeError includes RecursionError and
+NotImplementedError, ValueError includes UnicodeDecodeError, ArithmeticError includes OverflowError."""
+
+
+def shown(value: Any, most: int = LONGEST_VALUE) -> str:
+    """A foreign value as an error shows it: its repr in one line, cut after ``most`` characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # ValueError: an int of more digits than Python prints
+        text = f"<{type(value).__name__}>"
+    return cut(text, most)
+
+
+def listed(names: Iterable[str], most: int = 800) -> str:
+    """Foreign names with commas between them, cut after ``most`` characters."""
+    return cut(", ".join(names), most)
+
+
+def cut(text: str, most: int = LONGEST_VALUE) -> str:
+    """A foreign text, of which the end is left out after ``most`` characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def explain(error: BaseException) -> str:
+    """Why reading failed, in one line of at most 200 characters."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it claims more than the memory holds"
+    text = " ".join(str(error).split())
+    is_code = not text or isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError | struct.error)
+    return cut(f"{type(error).__name__}{text and f': {text}'}" if is_code else text, 200)
+
+
+@contextmanager
+def foreign(
+    refusal: str, errors: tuple[type[Exception], ...] = FOREIGN_ERRORS, raises: type[Exception] = ValueError
+) -> Iterator[None]:
+    """Turn whatever a reader of Python's or another library raises in the block into one line: ``refusal``, which names
+    the file (and the record), and the reason.
+
+    OSErrors pass, except those without a number, which are a reader's own. To be put around calls of such readers only:
+    the library's own errors name the file already.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise raises(f"{refusal}: {explain(error)}") from error
+    except errors as error:
+        raise raises(f"{refusal}: {explain(error)}") from error
+
+
+def expand(path: str | Path) -> Path:
+    """The path, with a leading ~ as the home folder it stands for. Raises FileNotFoundError for an unknown user's."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{shown(str(path))} starts with a home folder that is not known") from error
+
+
+def check_size(path: Path, what: str, most: int) -> None:
+    """Raise ValueError for a file that is larger than ``what`` ("a recipe", say) can be, in bytes."""
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size:,} bytes, more than {what} can have ({most:,}); is it another file?")
+
+
+def read_bytes(path: Path, what: str, most: int) -> bytes:
+    """A file's content. Raises OSError, and ValueError where it has more bytes than ``what`` can have."""
+    check_size(path, what, most)
+    with path.open("rb") as opened:
+        content = opened.read(most + 1)  # a pipe or a growing file has no size
+    if len(content) > most:
+        raise ValueError(f"{path} has more bytes than {what} can have ({most:,}); is it another file?")
+    return content
+
+
+def read_pieces(opened: BinaryIO | Any, most: int, piece: int) -> bytes:
+    """What a decompressing reader gives, asked for piece by piece, so that it never holds much more than ``most``.
+
+    Raises ValueError if there is more.
+    """
+    content = bytearray()
+    while part := opened.read(piece):
+        content += part
+        if len(content) > most:
+            raise ValueError(f"it unpacks to more than {most:,} bytes")
+    return bytes(content)

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from tokenpose.files import written_whole
+from tokenpose.files import expand, written_whole
 from tokenpose.shapes import RgbImage
 
 _TWO_STEPS = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
@@ -74,7 +74,7 @@ def write_image(image: UInt8[np.ndarray, "height width 3"], path: str | Path) ->
 
 
 def _read_file(name: str) -> RgbImage:
-    path = Path(name).expanduser()
+    path = expand(name)
     if not path.exists():
         hint = "; addresses are not fetched: download it first" if "://" in name else ""
         raise FileNotFoundError(f"there is no image {name}{hint}")

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokenpose.boxes import BoxFormat
+from tokenpose.files import shown
 from tokenpose.geometry.decode import DECODERS, Decoded, decode
 from tokenpose.geometry.flips import flip_heatmaps, flip_order
 from tokenpose.models.calibration import ScoreMap
@@ -34,9 +35,9 @@ class PosePredictor:
 
     def __init__(self, model: TokenPose, decoder: str = "dark", flip_test: bool = False) -> None:
         if not isinstance(model, nn.Module):
-            raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {model!r:.80}")
+            raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {shown(model)}")
         if decoder not in DECODERS:
-            raise LookupError(f"there is no decoder {decoder!r}; there are {', '.join(DECODERS)}")
+            raise LookupError(f"there is no decoder {shown(decoder)}; there are {', '.join(DECODERS)}")
         if flip_test:
             skeleton = model.spec.skeleton
             flip_order(len(skeleton), skeleton.flip_pairs, skeleton.keypoints)
@@ -150,7 +151,7 @@ class PosePredictor:
         Raises ValueError if there are fewer or more boxes than images, and for other values of ``on_error``.
         """
         if on_error not in ("raise", "skip"):
-            raise ValueError(f'on_error must be "raise" or "skip"; got {on_error!r}')
+            raise ValueError(f'on_error must be "raise" or "skip"; got {shown(on_error)}')
         if not isinstance(images, Iterable) or isinstance(images, str | np.ndarray | Tensor):
             raise TypeError("many takes a list of images, or an iterator; for one image call the predictor itself")
         if readers < 0:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tokenpose.files import listed, shown
+
 IndexPairs = tuple[tuple[int, int], ...]
 """Pairs of keypoints by their indices: limbs, and left with right."""
 
@@ -80,7 +82,7 @@ def read_flip_pairs(text: str, keypoints: Iterable[str]) -> IndexPairs:
     pairs = tuple(_find_both(pair, names) for pair in split_flip_pairs(text))
     repeated = [index for index, count in Counter(index for pair in pairs for index in pair).items() if count > 1]
     if repeated:
-        raise ValueError(f"flip pairs: {names[repeated[0]]!r} is in them twice")
+        raise ValueError(f"flip pairs: {shown(names[repeated[0]])} is in them twice")
     return pairs
 
 
@@ -90,7 +92,9 @@ def split_flip_pairs(text: str) -> list[tuple[str, str]]:
     for written in () if text.strip() == "none" else text.split(","):
         pair = [name.strip() for name in written.split(":")]
         if len(pair) != 2 or not all(pair):
-            raise ValueError(f"write flip pairs as left_eye:right_eye,left_ear:right_ear, or none; got {written!r}")
+            raise ValueError(
+                f"write flip pairs as left_eye:right_eye,left_ear:right_ear, or none; got {shown(written)}"
+            )
         pairs.append((pair[0], pair[1]))
     return pairs
 
@@ -98,7 +102,7 @@ def split_flip_pairs(text: str) -> list[tuple[str, str]]:
 def _find_both(pair: tuple[str, str], names: tuple[str, ...]) -> tuple[int, int]:
     unknown = [name for name in pair if name not in names]
     if unknown:
-        raise ValueError(f"flip pairs: there is no keypoint {unknown[0]!r}; there are {', '.join(names)}")
+        raise ValueError(f"flip pairs: there is no keypoint {shown(unknown[0])}; there are {listed(names)}")
     return names.index(pair[0]), names.index(pair[1])
 
 
@@ -106,14 +110,14 @@ def _find_flip_pairs(names: tuple[str, ...]) -> IndexPairs | str:
     """The pairs, left first, or why the names don't give them."""
     words = [_split_words(name) for name in names]
     if () in words:
-        return f"{names[words.index(())]!r} has no Latin letters or digits, so it can't be read"
+        return f"{shown(names[words.index(())])} has no Latin letters or digits, so it can't be read"
     mirrored = [_mirror_words(name) for name in words]
     for mirror, fewest in ((_mirror_trailing_side, 1), (_mirror_first_letter, 3), (_mirror_last_letter, 3)):
         joined = {name: mirror(name) for name, other in zip(words, mirrored, strict=True) if name == other}
         lefts = [name for name, other in joined.items() if name < other and other in joined]
         if lefts and len(lefts) < fewest:
             left, right = names[words.index(lefts[0])], names[words.index(joined[lefts[0]])]
-            return f"{left!r} and {right!r} may be left and right, or other words"
+            return f"{shown(left)} and {shown(right)} may be left and right, or other words"
         if lefts:
             mirrored = [joined.get(name, other) for name, other in zip(words, mirrored, strict=True)]
     return _pair(names, words, mirrored)
@@ -123,11 +127,11 @@ def _pair(names: tuple[str, ...], words: list[Words], mirrored: list[Words]) -> 
     position: dict[Words, int] = {}
     for index, name in enumerate(words):
         if name in position:
-            return f"{names[position[name]]!r} and {names[index]!r} differ only in spelling"
+            return f"{shown(names[position[name]])} and {shown(names[index])} differ only in spelling"
         position[name] = index
     for index, other in enumerate(mirrored):
         if other not in position:
-            return f"{names[index]!r} has no partner {_replace_words(names[index], other)!r}"
+            return f"{shown(names[index])} has no partner {shown(_replace_words(names[index], other))}"
     pairs = [(index, position[other]) for index, other in enumerate(mirrored) if words[index] < other]  # l before r
     return tuple(sorted(pairs)) or "no name has a side, left or right"
 
@@ -197,7 +201,9 @@ class Skeleton:
         if len(self.keypoints) > MOST_KEYPOINTS:
             raise ValueError(f"a skeleton has at most {MOST_KEYPOINTS} keypoints; got {len(self.keypoints)}")
         if not all(isinstance(name, str) for name in (self.name, *self.keypoints)):
-            raise TypeError(f"a skeleton's name and keypoint names must be text; got {self.name!r}, {self.keypoints!r}")
+            raise TypeError(
+                f"a skeleton's name and keypoint names must be text; got {shown(self.name)}, {shown(self.keypoints)}"
+            )
         set_field(self, "limbs", tuple((int(a), int(b)) for a, b in self.limbs))
         if self.flip_pairs is None:
             set_field(self, "flip_pairs", infer_flip_pairs(self.keypoints))
@@ -210,23 +216,24 @@ class Skeleton:
     def _check(self) -> None:
         count = len(self.keypoints)
         if count == 0:
-            raise ValueError(f"skeleton {self.name!r} needs at least one keypoint; got none")
+            raise ValueError(f"skeleton {shown(self.name)} needs at least one keypoint; got none")
         repeated = sorted(name for name, times in Counter(self.keypoints).items() if times > 1)
         if repeated:
-            raise ValueError(f"skeleton {self.name!r}: keypoint names must differ; repeated: {', '.join(repeated)}")
+            raise ValueError(f"skeleton {shown(self.name)}: keypoint names must differ; repeated: {listed(repeated)}")
         for field, pairs in (("limbs", self.limbs), ("flip_pairs", self.flip_pairs or ())):
             for pair in pairs:
                 if not all(0 <= index < count for index in pair) or pair[0] == pair[1]:
                     raise ValueError(
-                        f"skeleton {self.name!r}: {field} holds {pair}; both must be different and in 0..{count - 1}"
+                        f"skeleton {shown(self.name)}: {field} holds {shown(pair)}; both must be different and in "
+                        f"0..{count - 1}"
                     )
         flipped = [index for pair in self.flip_pairs or () for index in pair]
         if len(flipped) != len(set(flipped)):
-            raise ValueError(f"skeleton {self.name!r}: a keypoint is in two flip pairs: {self.flip_pairs}")
+            raise ValueError(f"skeleton {shown(self.name)}: a keypoint is in two flip pairs: {shown(self.flip_pairs)}")
         if self.sigmas is not None and (
             len(self.sigmas) != count or not all(0 < sigma < float("inf") for sigma in self.sigmas)
         ):
-            raise ValueError(f"skeleton {self.name!r} needs {count} positive sigmas; got {self.sigmas}")
+            raise ValueError(f"skeleton {shown(self.name)} needs {count} positive sigmas; got {shown(self.sigmas)}")
 
     @classmethod
     def from_names(cls, names: Iterable[str], name: str = "custom") -> "Skeleton":
@@ -247,13 +254,13 @@ class Skeleton:
         The keypoints of COCO, MPII and LSP get the sigmas and flip pairs that we know. Raises ValueError where the
         category has no names.
         """
-        label = f"category {category.get('name', category.get('id'))!r}"
+        label = f"category {shown(category.get('name', category.get('id')))}"
         if not category.get("keypoints"):
             raise ValueError(f"{label} lists no keypoint names")
         if not isinstance(category["keypoints"], list | tuple) or not all(
             isinstance(keypoint, str) for keypoint in category["keypoints"]
         ):
-            raise ValueError(f"{label}: keypoints must be a list of names; got {category['keypoints']!r:.60}")
+            raise ValueError(f"{label}: keypoints must be a list of names; got {shown(category['keypoints'])}")
         names, limbs = tuple(category["keypoints"]), category.get("skeleton") or ()
         limbs = _limbs_from_1(limbs, len(names), label)
         known = next((skeleton for skeleton in (COCO, MPII, LSP) if skeleton.keypoints == names), None)
@@ -269,7 +276,7 @@ class Skeleton:
     def from_dict(cls, values: Mapping[str, Any]) -> "Skeleton":
         """The inverse of `to_dict`, also for what was written as JSON and read again."""
         if not isinstance(values, Mapping):
-            raise TypeError(f"a skeleton is a mapping of its fields; got {values!r:.80}")
+            raise TypeError(f"a skeleton is a mapping of its fields; got {shown(values)}")
         return cls(**{name: _as_tuples(value) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -283,7 +290,7 @@ class Skeleton:
         """The keypoint's index. Raises LookupError that lists the names where there is no such keypoint."""
         if keypoint not in self.keypoints:
             raise LookupError(
-                f"skeleton {self.name!r} has no keypoint {keypoint!r}; it has {', '.join(self.keypoints)}"
+                f"skeleton {shown(self.name)} has no keypoint {shown(keypoint)}; it has {listed(self.keypoints)}"
             )
         return self.keypoints.index(keypoint)
 
@@ -295,7 +302,7 @@ class Skeleton:
         upper = tuple(_LOWER_BODY.isdisjoint(_split_words(name)) for name in self.keypoints)
         if all(upper) or not any(upper):
             raise ValueError(
-                f"half bodies need keypoints of both halves; skeleton {self.name!r} names none "
+                f"half bodies need keypoints of both halves; skeleton {shown(self.name)} names none "
                 f"{'below' if all(upper) else 'above'} the waist: turn half bodies off (half_body 0)"
             )
         return upper
@@ -316,7 +323,7 @@ def _limbs_from_1(limbs: Any, count: int, label: str) -> IndexPairs:
         is_pair = isinstance(limb, list | tuple) and len(limb) == 2 and limb[0] != limb[1]
         if not is_pair or not all(isinstance(end, int) and 1 <= end <= count for end in limb):
             raise ValueError(
-                f"{label}: skeleton holds {limb!r:.60}; a limb is two different keypoints, counted from 1 to {count}"
+                f"{label}: skeleton holds {shown(limb)}; a limb is two different keypoints, counted from 1 to {count}"
             )
     return tuple((first - 1, second - 1) for first, second in limbs)
 

@@ -9,6 +9,7 @@ from torch import nn
 from tokenpose.boxes import BoxFormat, padded_center_and_scale, read_boxes
 from tokenpose.data.augment import Augmentation, check_skeleton
 from tokenpose.data.training_transform import TrainingTransform
+from tokenpose.files import shown
 from tokenpose.geometry.affine import crop_matrices, invert, resize_matrices, transform_points
 from tokenpose.geometry.crops import crop_normalized
 from tokenpose.images import read_image
@@ -109,7 +110,7 @@ def create_transform(
     where the skeleton's flip pairs aren't known, and for ``half_body`` where its names don't tell upper from lower.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {model!r:.80}")
+        raise TypeError(f"a model is needed, as tokenpose.create_model makes; got {shown(model)}")
     if not training:
         if augmentation:
             raise TypeError(f"{', '.join(augmentation)}: augmentation goes with training=True")

@@ -1,6 +1,8 @@
 import io
+import struct
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,3 +258,75 @@ def test_truncated_image_is_refused_by_name(folder, generator):
 def test_real_images_are_read_from_their_tar_files(data_folder):
     source = ImageSource(str(data_folder / "lspet" / "*.tar"))
     assert source.read("00072.jpg").shape == (3, 256, 256)
+
+
+# Archives made to do harm
+
+
+def tar_of(path: Path, headers: dict[str, str], file: bytes = b"x") -> Path:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("a.jpg")
+        info.size, info.pax_headers = len(file), headers
+        archive.addfile(info, io.BytesIO(file))
+    return path
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"GNU.sparse.size": "nan"}, {"GNU.sparse.map": "1,2,3,x"}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}],
+    ids=str,
+)
+def test_tar_with_headers_that_are_no_numbers_is_refused_by_its_name(tmp_path, headers):
+    path = tar_of(tmp_path / "x.tar", headers)
+    with pytest.raises(ValueError, match=r"x\.tar is a tar file that is (cut off or )?broken at its start: "):
+        ImageSource(path)
+
+
+def test_tar_whose_size_is_negative_is_refused(tmp_path):
+    content = bytearray(tar_of(tmp_path / "x.tar", {}).read_bytes())
+    content[124:136] = b"\xff" * 12  # minus one, in binary
+    content[148:156] = b"%06o\0 " % (sum(content[:148]) + 8 * 32 + sum(content[156:512]))
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.tar is a tar file that is (cut off or )?broken"):
+        ImageSource(tmp_path / "x.tar")
+
+
+def test_tar_with_thousands_of_headers_for_each_file_is_refused(tmp_path):
+    path = tar_of(tmp_path / "x.tar", {f"key{index}": "v" for index in range(2000)})
+    with pytest.raises(ValueError, match=r"broken at a\.jpg: it has more than 1000 headers for a file"):
+        ImageSource(path)
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["deflate", "bz2", "lzma"]
+)
+def test_zip_whose_image_unpacks_to_more_than_an_image_has_is_refused(tmp_path, monkeypatch, method):
+    monkeypatch.setattr("tokenpose.data.sources.MOST_UNPACKED", 1_000_000)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
+        archive.writestr("a.jpg", bytes(2_000_000))
+    assert (tmp_path / "x.zip").stat().st_size < 10_000
+    with pytest.raises(
+        OSError, match=r"a\.jpg can't be read from .*x\.zip: it unpacks to 2,000,000 bytes; an image has 1,000"
+    ):
+        ImageSource(tmp_path / "x.zip").read("a.jpg")
+    content = (tmp_path / "x.zip").read_bytes()
+    stated = struct.pack("<I", 2_000_000)
+    (tmp_path / "y.zip").write_bytes(content.replace(stated, struct.pack("<I", 100)))
+    with pytest.raises(OSError, match=r"a\.jpg (can't be read from .*y\.zip: |is not an image)"):
+        ImageSource(tmp_path / "y.zip").read("a.jpg")
+
+
+def test_image_that_is_larger_than_images_are_is_refused_before_it_is_read(tmp_path):
+    for name in ("a.jpg", "x.tar"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(3_000_000_000)  # takes no room
+    with pytest.raises(OSError, match=r"a\.jpg has 3,000,000,000 bytes, more than an image can have"):
+        ImageSource(tmp_path).read("a.jpg")
+    info = tarfile.TarInfo("b.jpg")
+    info.size = 2_500_000_000
+    with (tmp_path / "x.tar").open("rb+") as file:
+        file.write(info.tobuf())
+    with pytest.raises(
+        OSError, match=r"x\.tar has an image of 2,500,000,000 bytes; an image has 2,000,000,000 at most"
+    ):
+        ImageSource(tmp_path / "x.tar").read("b.jpg")

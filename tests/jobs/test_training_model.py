@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tokenpose.data.coco import read_coco
-from tokenpose.jobs.training_model import complete_settings, make_trainee
+from tokenpose.jobs.training_model import choose_start, complete_settings, make_trainee
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import save_pretrained, write_weights
 from tokenpose.training.recipes import Recipe, read_recipe
@@ -122,3 +122,32 @@ def test_weights_or_a_place_win_over_the_recipes_pretraining(people, tmp_path):
     model, _ = make_trainee(read_recipe("finetune"), {}, read_coco(people).skeleton, f"local-dir:{tmp_path / 'folder'}")
     assert model.newly_initialized == ()
     assert model.spec.heatmap_activation == "softmax"
+
+
+@pytest.mark.parametrize("recipe", [None, "finetune", "lsp"])
+def test_weights_without_a_name_say_what_the_model_is(people, tmp_path, recipe):
+    torch.manual_seed(0)
+    model = TokenPose(TINY.replace(depth=2, image_size=(64, 48)))
+    write_weights(model, tmp_path / "model.safetensors")
+    skeleton = read_coco(people).skeleton
+    chosen = Recipe() if recipe is None else read_recipe(recipe)
+    again, settings = make_trainee(chosen, {}, skeleton, weights=tmp_path / "model.safetensors")
+    assert again.spec.replace(skeleton=model.spec.skeleton, head_hidden=None) == model.spec
+    assert torch.equal(again.head[1].weight, model.head[1].weight)
+    assert settings.batch_size > 0
+    start = choose_start(chosen, weights=tmp_path / "model.safetensors")
+    assert start == {"pretrained": False, "weights": str(tmp_path / "model.safetensors")}
+    third, _ = make_trainee(Recipe(model=start), {}, skeleton, mlp_ratio=TINY.mlp_ratio)  # settings.json of that run
+    assert third.spec == again.spec
+
+
+def test_a_name_beside_weights_still_has_to_fit_them(people, tmp_path):
+    write_weights(TokenPose(TINY), tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"is not a tokenpose_s_v1\..*: it has backbone"):
+        make_trainee(Recipe(), {}, read_coco(people).skeleton, "tokenpose_s_v1", weights=tmp_path / "model.safetensors")
+
+
+def test_checkpoints_without_a_name_ask_for_it(people, tmp_path):
+    torch.save({}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth is a PyTorch checkpoint, which has no spec: give the name"):
+        make_trainee(Recipe(), {}, read_coco(people).skeleton, weights=tmp_path / "a.pth")

@@ -104,6 +104,8 @@ class Hub:
         self.drop_hard = False  # by a reset instead of a close
         self.statuses: dict[str, int] = {}  # of all answers, by method
         self.delays: list[float] = []  # seconds, of the next answers
+        self.claims: int | None = None  # the size that it states for every file
+        self.pieces: tuple[bytes, float] | None = None  # sends this without an end, with pauses of so many seconds
 
     @property
     def endpoint(self) -> str:
@@ -310,8 +312,13 @@ class Handler(BaseHTTPRequestHandler):
         )
         answer = self.hub.answer(request)
         self.close_connection = True
+        if self.hub.pieces is not None and request.method == "GET" and answer.status == 200:
+            self._send_pieces(*self.hub.pieces)
+            return
         self.send_response(answer.status)
         headers = {"Content-Length": str(len(answer.content)), "Connection": "close", **answer.headers}
+        if self.hub.claims is not None and answer.status == 200:
+            headers["Content-Length"] = str(self.hub.claims)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -334,6 +341,17 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.rfile.close()
             self.connection.close()
+
+    def _send_pieces(self, piece: bytes, pause: float) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                time.sleep(pause)
+        except OSError:  # the client has gone
+            return
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -605,3 +606,41 @@ def test_command_says_in_a_line_what_is_wrong(hub, client, photo):
         "1 error: the hub has no model user/none, or it is private: check the name, or log in (hf auth login, or "
         "HF_TOKEN)"
     ]
+
+
+# Hubs that send too much, or too slowly
+
+
+def test_a_file_that_is_larger_than_its_kind_is_not_downloaded(uploaded, client):
+    uploaded.claims = 5_000_000
+    error = client.load_error("hf-hub:user/beast")
+    assert error == (
+        "ValueError: hf-hub:user/beast: its config.json is larger than such a file can be (1,000,000 bytes): tokenpose "
+        "didn't write it"
+    )
+
+
+def test_a_file_without_an_end_is_not_downloaded(uploaded, client):
+    uploaded.pieces = (b"x" * 1_000_000, 0)
+    error = client.load_error("hf-hub:user/beast")
+    assert "its config.json is larger than such a file can be (1,000,000 bytes)" in error
+    assert client.cache.exists()
+    assert sum(path.stat().st_size for path in client.cache.rglob("*") if path.is_file()) < 30_000_000
+
+
+def test_a_hub_that_sends_a_byte_now_and_then_is_left(uploaded, client):
+    uploaded.pieces = (b" ", 0.05)
+    code = "import tokenpose.models.hub as hub; hub.PATIENCE = 1; tokenpose.create_model('hf-hub:user/beast')"
+    began = time.monotonic()
+    error = client.error(code)
+    assert error == "TimeoutError: hf-hub:user/beast: its config.json came too slowly, 0 bytes so far: try again later"
+    assert time.monotonic() - began < 20
+    uploaded.pieces = None
+    client.run("import tokenpose.models.hub as hub; hub.PATIENCE = 120")
+
+
+def test_a_hub_that_does_not_answer_is_left(uploaded, client):
+    uploaded.delays = [3, 3, 3]
+    code = "import tokenpose.models.hub as hub; hub.PATIENCE = 1; tokenpose.create_model('hf-hub:user/beast')"
+    assert client.error(code).startswith("TimeoutError: hf-hub:user/beast: its config.json came too slowly, 0 bytes")
+    client.run("import tokenpose.models.hub as hub; hub.PATIENCE = 120")

@@ -1,3 +1,6 @@
+import threading
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -186,3 +189,56 @@ def test_recording_on_a_gpu_changes_no_output(tiny, build, images):
     with record_attention(model) as recording:
         assert torch.equal(model(images), before)
     assert recording.rows[0].is_cuda
+
+
+@torch.no_grad()
+def test_a_recording_has_the_rows_of_its_own_thread_while_others_predict(tiny, build, images):
+    model, others, stop, calls, failures = build(tiny), -images, threading.Event(), [], []
+    with record_attention(model) as alone:
+        expected = model(images)
+    of_others = model(others)
+
+    def predict() -> None:
+        with torch.no_grad():
+            while not stop.is_set():
+                calls.append(1)
+                if not torch.equal(model(others), of_others):
+                    failures.append("another prediction")
+
+    threads = [threading.Thread(target=predict) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(50):
+            before = len(calls)
+            with record_attention(model) as recording:
+                assert torch.equal(model(images), expected)
+                while len(calls) < before + 2:  # the others call the model while it is recorded
+                    time.sleep(0)
+            assert len(recording.rows) == len(alone.rows)
+            assert all(torch.equal(one, other) for one, other in zip(recording.rows, alone.rows, strict=True))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def test_a_model_is_recorded_by_one_thread_at_a_time(tiny, build):
+    model, refusals = build(tiny), []
+
+    def record() -> None:
+        try:
+            with record_attention(model):
+                pass
+        except ValueError as error:
+            refusals.append(str(error))
+
+    with record_attention(model):
+        thread = threading.Thread(target=record)
+        thread.start()
+        thread.join()
+        assert model.encoder.groups[0][0].attention.observer is not None  # the refusal ended nothing
+    assert refusals == ["this model is being recorded already; recordings don't nest, and threads take turns"]
+    record()
+    assert len(refusals) == 1

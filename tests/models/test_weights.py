@@ -165,7 +165,7 @@ def test_weights_that_do_not_fit_are_refused_by_name_and_shape(tmp_path, tiny, b
     [
         ("tokenizer.keypoint_tokens", "spec"),
         ("head.3.bias", "spec"),
-        ("encoder.groups.0.1.mlp.0.weight", "model"),
+        ("encoder.groups.0.1.mlp.0.weight", "spec"),
     ],
 )
 def test_file_that_lacks_a_tensor_is_refused(tmp_path, tiny, build, name, what):

@@ -80,6 +80,17 @@ CLAIMS = [
     ({"heatmap_size": (4_000, 4_000)}, r"head.3.weight is \(192, 24\), expected \(16000000, 2000000\)"),
     ({"head_hidden": 999_999}, r"head.3.weight is \(192, 24\), expected \(192, 999999\)"),
     ({"head_layers": 1}, r"head.1.weight is \(24, 48\), expected \(192, 48\)"),
+    ({"mlp_ratio": 50.0}, r"encoder.groups.0.0.mlp.0.weight is \(144, 48\), expected \(2400, 48\)"),
+    ({"block": "gated"}, r"encoder.groups.0.0.gate_and_value.weight is missing, expected \(192, 48\)"),
+    ({"backbone": "stem", "backbone_stride": 4, "patch_size": [4, 3]}, r"backbone.conv1.weight is missing, expected"),
+    (
+        {
+            "backbone": "timm/convnext_xxlarge",  # 3.4 GB
+            "backbone_stride": 4,
+            "patch_size": [4, 3],
+        },
+        r"backbone\.network\..* is missing, expected",
+    ),
     ({"positions": "learnable"}, r"tokenizer.positions is missing, expected \(1, 33, 48\)"),
     ({"skeleton": {"name": "x", "keypoints": [f"k{i}" for i in range(4_000)]}}, r"expected \(1, 4000, 48\)"),
     ({"width": 10**11, "heads": 7}, "width must be at most 16384; got 100000000000"),
@@ -144,7 +155,7 @@ def test_whole_numbers_in_place_of_weights_are_refused(tmp_path, written):
 
 def test_tensors_that_no_part_of_the_model_has_are_refused(tmp_path, written):
     path = with_tensors(written, tmp_path / "a.safetensors", **{"head.9.weight": torch.zeros(3)})
-    with pytest.raises(ValueError, match=r"head\.9\.weight is not part of this model"):
+    with pytest.raises(ValueError, match=r"'head\.9\.weight' is not part of this model"):
         read_model(path)
 
 

@@ -12,7 +12,10 @@ def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+)
 def test_signal_raises_at_once_outside_and_at_the_end_of_what_is_held(number, error):
     with pytest.raises(error), Interruptions():
         send(number)
@@ -35,6 +38,20 @@ def test_sigterm_has_the_exit_code_of_a_terminated_process():
     with pytest.raises(SystemExit) as raised, Interruptions():
         send(signal.SIGTERM)
     assert raised.value.code == 143
+
+
+def test_sighup_has_the_exit_code_of_a_closed_terminal_unless_it_is_ignored():
+    with pytest.raises(SystemExit) as raised, Interruptions():
+        send(signal.SIGHUP)
+    assert raised.value.code == 129
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Interruptions() as interruptions:
+            send(signal.SIGHUP)
+            assert interruptions.pending is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_error_of_what_is_held_is_not_hidden_by_the_signal():

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -138,7 +140,8 @@ def wait_for_epoch(process: subprocess.Popen[str], folder: Path, epoch: int) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "exit_code", "reason"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "a signal")]
+    ("number", "exit_code", "reason"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "a signal"), (signal.SIGHUP, 129, "a signal")],
 )
 def test_signal_ends_the_run_after_its_step_with_a_line_and_resuming_completes_it(
     people, tmp_path, number, exit_code, reason
@@ -161,6 +164,26 @@ def test_signal_ends_the_run_after_its_step_with_a_line_and_resuming_completes_i
     assert f"resumed at step {step} of 180" in errors
     assert "warning" not in errors
     assert [line["epoch"] for line in read_log(tmp_path / "run" / "log.jsonl")] == list(range(1, 61))
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_is_closed_saves_its_state(people, tmp_path):
+    data = ("--train", str(people), "--val", str(people), "--images", str(people.parent), "--epochs", "2000")
+    options = ("--validate-every", "1000", "--checkpoint-seconds", "1000", "--predictions", "0")
+    process, terminal = pty.fork()
+    if process == 0:  # the terminal is its standard input, output and error, and that it is controlled by
+        os.chdir(tmp_path)
+        command = [sys.executable, "-m", "tokenpose", "train", *data, "--output", "run", *MODEL, *options]
+        os.execve(sys.executable, command, environment())
+    log, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 120
+    while not (log.exists() and log.read_text()):
+        assert time.monotonic() < deadline
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 100_000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] >= 3
+    assert not (tmp_path / "run" / ".lock").exists()
 
 
 def test_checkpoint_that_finds_no_room_leaves_the_older_one_and_no_remains(tmp_path):

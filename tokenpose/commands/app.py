@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -122,7 +122,8 @@ def progress(total: int) -> Iterator[Callable[[], None]]:
 class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        typer.echo(level + record.getMessage(), err=True)
+        with suppress(OSError):  # the terminal was closed: what runs goes on without it, or saves its state
+            typer.echo(level + record.getMessage(), err=True)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from tokenpose.files import explain, shown
+
 if TYPE_CHECKING:
     from tokenpose.boxes import Box
 
@@ -239,6 +241,8 @@ def read_value(text: str) -> Any:
         value = json.loads(text)
     except json.JSONDecodeError:
         return text
+    except (RecursionError, ValueError) as error:  # ValueError: more digits than Python reads
+        raise typer.BadParameter(f"{shown(text)} can't be read: {explain(error)}") from error
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -73,13 +73,17 @@ def train_command(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="NAME", help="A name that `tokenpose list` shows. Default: the model of the recipe."
+            "--model",
+            metavar="NAME",
+            help="A name that `tokenpose list` shows. Default: the model of --weights, else of the recipe.",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
-            "--weights", metavar="FILE", help="Start from this weights file. Its architecture must fit the model."
+            "--weights",
+            metavar="FILE",
+            help="Start from this weights file. Without --model, the model is that of the file.",
         ),
     ] = None,
     pretrained: Annotated[

@@ -9,9 +9,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tokenpose.boxes import Box
-from tokenpose.files import is_number
+from tokenpose.files import foreign, is_number, read_bytes, shown
 
 logger = logging.getLogger(__name__)
+
+MOST_BYTES = 1_000_000_000
+"""How large a boxes file can be; it is read as a whole."""
 
 
 @dataclass(kw_only=True)
@@ -48,7 +51,9 @@ class BoxesFile:
         twice = [key for key, count in Counter(keys).items() if key is not None and count > 1]
         if twice:
             fitting = [str(path) for path, key in zip(paths, keys, strict=True) if key == twice[0]]
-            raise ValueError(f"{self.path}: {twice[0]!r} fits {_shorten(fitting)}; name images by their paths there")
+            raise ValueError(
+                f"{self.path}: {shown(twice[0])} fits {_shorten(fitting)}; name images by their paths there"
+            )
         if missing:
             logger.warning("%s has no boxes for %d of the images: %s", self.path, len(missing), _shorten(missing))
         return [self.images[key] if key is not None else ImageBoxes() for key in keys]
@@ -78,10 +83,9 @@ def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFi
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no boxes file {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    written = read_bytes(path, "a boxes file", MOST_BYTES)
+    with foreign(f"{path} is not JSON"):
+        content = json.loads(written)
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return _from_annotations(content, category_id, path)
     if isinstance(content, list):
@@ -89,16 +93,16 @@ def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFi
         return BoxesFile(path=path, images=images, other_categories=_other_categories(content, category_id))
     if isinstance(content, dict):
         return BoxesFile(path=path, images=_from_names(content, path))
-    raise ValueError(f"{path} must hold a JSON object or list of boxes; it holds {content!r:.60}")
+    raise ValueError(f"{path} must hold a JSON object or list of boxes; it holds {shown(content)}")
 
 
 def _from_names(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]:
     for name, boxes in content.items():
         if not isinstance(boxes, list):
-            raise ValueError(f"{path}: {name!r} needs a list of boxes [[x1, y1, x2, y2], ...]; got {boxes!r:.100}")
+            raise ValueError(f"{path}: {shown(name)} needs a list of boxes [[x1, y1, x2, y2], ...]; got {shown(boxes)}")
     return {
         name: ImageBoxes(
-            boxes=[_numbers(box, f"{path}: {name!r}", "x1, y1, x2, y2") for box in boxes],
+            boxes=[_numbers(box, f"{path}: {shown(name)}", "x1, y1, x2, y2") for box in boxes],
             scores=[1.0] * len(boxes),
             unscored=len(boxes),
         )
@@ -110,12 +114,12 @@ def _from_annotations(content: Mapping[str, Any], category_id: int | None, path:
     names = {}
     for image in content.get("images") or ():
         if not isinstance(image, dict) or not _is_id(image.get("id")) or "file_name" not in image:
-            raise ValueError(f"{path}: an image needs id and file_name; got {image!r:.100}")
+            raise ValueError(f"{path}: an image needs id and file_name; got {shown(image)}")
         names[image["id"]] = str(image["file_name"])
     people = []
     for category in content.get("categories") or ():
         if not isinstance(category, dict):
-            raise ValueError(f"{path}: a category is an object; got {category!r:.100}")
+            raise ValueError(f"{path}: a category is an object; got {shown(category)}")
         if category.get("keypoints") or category.get("name") == "person":
             people.append(category.get("id"))
 
@@ -137,12 +141,12 @@ def _from_records(
     found: dict[str, ImageBoxes] = {}
     for index, record in enumerate(records):
         if not isinstance(record, dict) or "bbox" not in record or not {"file_name", "image_id"} & record.keys():
-            raise ValueError(f"{path}: record {index} needs bbox, and file_name or image_id; got {record!r:.100}")
+            raise ValueError(f"{path}: record {index} needs bbox, and file_name or image_id; got {shown(record)}")
         if _is_of_another(record, category_id):
             continue
         image_id = record.get("image_id")
         if not (image_id is None or _is_id(image_id)):
-            raise ValueError(f"{path}: record {index}: an image_id is a number or text; got {image_id!r:.100}")
+            raise ValueError(f"{path}: record {index}: an image_id is a number or text; got {shown(image_id)}")
         name = str(record.get("file_name", names.get(image_id, image_id)))
         x, y, width, height = _numbers(record["bbox"], f"{path}: record {index}", "x, y, width, height")
         people = found.setdefault(name, ImageBoxes(image_id=image_id))
@@ -157,7 +161,7 @@ def _is_of_another(record: Mapping[str, Any], category_id: int | None) -> bool:
 
 
 def _other_categories(records: Iterable[Mapping[str, Any]], category_id: int | None) -> Counter[str]:
-    return Counter(f"{record['category_id']!r:.40}" for record in records if _is_of_another(record, category_id))
+    return Counter(shown(record["category_id"]) for record in records if _is_of_another(record, category_id))
 
 
 def _is_id(value: Any) -> bool:
@@ -166,13 +170,13 @@ def _is_id(value: Any) -> bool:
 
 def _score(score: Any, where: str) -> float:
     if not is_number(score):
-        raise ValueError(f"{where}: a score is a number; got {score!r:.100}")
+        raise ValueError(f"{where}: a score is a number; got {shown(score)}")
     return float(score)
 
 
 def _numbers(box: Any, where: str, meaning: str) -> Box:
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-        raise ValueError(f"{where}: a box is four numbers {meaning}; got {box!r:.100}")
+        raise ValueError(f"{where}: a box is four numbers {meaning}; got {shown(box)}")
     first, second, third, fourth = map(float, box)
     return first, second, third, fourth
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from tokenpose.files import is_number
+from tokenpose.files import is_number, shown
 
 Cache = Literal["none", "ram", "device"]
 Number = int | float
@@ -146,9 +146,9 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
     if get_origin(kind) is tuple:
         entry = get_args(kind)[0]
         if not (isinstance(value, tuple) and all(_is_of(part, entry) for part in value)):
-            raise ValueError(f"{name} must be a list of {_describe(entry, plural=True)}; got {value!r:.80}")
+            raise ValueError(f"{name} must be a list of {_describe(entry, plural=True)}; got {shown(value)}")
     elif not _is_of(value, kind):
-        raise ValueError(f"{name} must be {_describe(kind)}; got {value!r:.80}")
+        raise ValueError(f"{name} must be {_describe(kind)}; got {shown(value)}")
 
 
 def _is_of(value: Any, kind: Any) -> bool:
@@ -179,7 +179,7 @@ _KEEPS = {
 def _check_limits(name: str, value: Any, limits: Mapping[str, Number]) -> None:
     if not all(_KEEPS[words](value, limit) for words, limit in limits.items()):
         expected = " and ".join(f"{words} {limit}" for words, limit in limits.items())
-        raise ValueError(f"{name} must be {expected}; got {value!r:.80}")
+        raise ValueError(f"{name} must be {expected}; got {shown(value)}")
 
 
 @dataclass(frozen=True, kw_only=True)

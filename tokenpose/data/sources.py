@@ -5,7 +5,6 @@ import os
 import tarfile
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -14,9 +13,16 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import UInt8
 from torch import Tensor
 
+from tokenpose.files import FOREIGN_ERRORS, cut, explain, foreign, read_bytes, read_pieces
 from tokenpose.images import decode_image
 
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
+MOST_BYTES, MOST_UNPACKED = 2_000_000_000, 500_000_000
+"""How large an image file can be as it is, and in a zip that compresses it."""
+MOST_HEADERS = 1_000
+"""How many pax headers a file in a tar can have."""
+_PIECE, _SMALL_PIECE = 1 << 20, 1 << 12  # bytes to ask zipfile for; it unpacks bz2 and LZMA without a bound of its own
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED, _UTF8 = 0x1, 0x800  # flags of a zip's members
 
 Member = tuple[int, int] | str
@@ -174,11 +180,8 @@ def _explain(path: Path) -> str:
 
 
 def _list_zip(path: Path) -> Iterator[tuple[str, Member]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise ValueError(f"{path} is a broken zip file: {error}") from error
+    with foreign(f"{path} is a broken zip file"), zipfile.ZipFile(path) as archive:
+        members = [info for info in archive.infolist() if not info.is_dir()]
     for info in members:
         if info.flag_bits & _ENCRYPTED:
             raise ValueError(f"{path}: {info.filename} is encrypted; pack it again without a password")
@@ -200,6 +203,8 @@ def _is_plain_tar(path: Path) -> bool:
         tarfile.open(path, "r:").close()
     except tarfile.ReadError:
         return False
+    except FOREIGN_ERRORS as error:  # its first header is a tar's, with an extension that can't be read
+        raise ValueError(f"{path} is a tar file that is broken at its start: {explain(error)}") from error
     return True
 
 
@@ -207,38 +212,51 @@ def _list_tar(path: Path) -> Iterator[tuple[str, Member]]:
     size, last = path.stat().st_size, "its start"
     try:
         with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                last = member.name
-                if member.offset_data + member.size > size:
+            while (member := archive.next()) is not None:
+                last = cut(member.name)
+                if not 0 <= member.size <= size - member.offset_data:
                     raise tarfile.ReadError("its last file is cut off")
+                if len(member.pax_headers) > MOST_HEADERS:
+                    raise tarfile.ReadError(f"it has more than {MOST_HEADERS} headers for a file")
+                archive.members.clear()  # each with a copy of all headers for the whole archive
                 if member.isfile():
                     yield member.name, (member.offset_data, member.size)
             if any(
                 _read_member(path, (archive.offset, tarfile.BLOCKSIZE))
             ):  # a tar ends with zeros; tarfile stops at anything else without an error
                 raise tarfile.ReadError("a header is expected")
-    except tarfile.ReadError as error:
-        raise ValueError(f"{path} is a tar file that is cut off or broken at {last}: {error}") from error
+    except FOREIGN_ERRORS as error:
+        raise ValueError(f"{path} is a tar file that is cut off or broken at {last}: {explain(error)}") from error
 
 
 def _read_file(place: Path, found: FoundFile) -> bytes:
-    return found.read_bytes() if isinstance(found, Path) else _read_member(place, found)
+    """An image file's bytes. Raises OSError, also for more of them than an image has."""
+    if not isinstance(found, Path):
+        return _read_member(place, found)
+    with foreign(str(found), raises=OSError):
+        return read_bytes(found, "an image", MOST_BYTES)
 
 
 def _read_member(archive: Path, member: Member) -> bytes:
     if isinstance(member, str):
         return _read_zipped(archive, member)
     start, size = member
+    if size > MOST_BYTES:
+        raise OSError(f"{archive} has an image of {size:,} bytes; an image has {MOST_BYTES:,} at most")
     with archive.open("rb") as opened:
         opened.seek(start)
         return opened.read(size)
 
 
 def _read_zipped(archive: Path, member: str) -> bytes:
-    try:
-        return _open_zip(archive, os.getpid()).read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise OSError(f"{member} can't be read from {archive}: {error}") from error
+    with foreign(f"{cut(member)} can't be read from {archive}", raises=OSError):
+        opened = _open_zip(archive, os.getpid())
+        info = opened.getinfo(member)
+        most = MOST_BYTES if info.compress_type == zipfile.ZIP_STORED else MOST_UNPACKED
+        if info.file_size > most:
+            raise ValueError(f"it unpacks to {info.file_size:,} bytes; an image has {most:,} at most")
+        with opened.open(info) as content:
+            return read_pieces(content, most, _PIECE if info.compress_type in _BOUNDED else _SMALL_PIECE)
 
 
 @lru_cache(maxsize=8)

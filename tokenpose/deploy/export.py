@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenpose.deploy.comparison import require_finite, require_plain, require_same_heatmaps, some_crops
-from tokenpose.files import named
+from tokenpose.files import expand, named
 from tokenpose.models.tokenpose import TokenPose
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def export_onnx(model: nn.Module, file: str | Path) -> None:
     if missing:
         raise ModuleNotFoundError(f'ONNX files need {", ".join(missing)}: pip install "tokenpose[export]"')
     network = _exportable(model)
-    path = Path(file).expanduser()
+    path = expand(file)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the ONNX file, {path / 'model.onnx'} for example")
     path.parent.mkdir(parents=True, exist_ok=True)

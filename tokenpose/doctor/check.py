@@ -22,7 +22,7 @@ from tokenpose.doctor.pictures import check_images, check_unannotated, read_pict
 from tokenpose.doctor.records import Records, count_labels, read_records, records_to_samples
 from tokenpose.doctor.sides import check_sides
 from tokenpose.doctor.swaps import SWAP_SCORE
-from tokenpose.files import is_number
+from tokenpose.files import is_number, shown
 
 IMAGE_CHECKS = ("missing images", "unreadable images", "image sizes", "train and validation")
 """Checks that need the images."""
@@ -135,7 +135,7 @@ def _read(path: Path, category: str | None, flip_pairs: Sequence[tuple[str, str]
     if not is_mpii(path):
         return read_records(path, category, flip_pairs)
     if category is not None:
-        raise ValueError(f"{path} is an MPII file and has no categories; got category {category!r}")
+        raise ValueError(f"{path} is an MPII file and has no categories; got category {shown(category)}")
     return read_mpii_records(path, flip_pairs)
 
 
@@ -149,7 +149,7 @@ def check_records(
 ) -> CheckResult:
     """All checks of the files. ``tick`` is called after each image; ``readers`` threads read ahead."""
     if not is_number(swap_score):
-        raise ValueError(f"swap_score must be a finite number; got {swap_score!r}")
+        raise ValueError(f"swap_score must be a finite number; got {shown(swap_score)}")
     findings = [finding for records in files for finding in _check_labels(records, swap_score)]
     if source is not None:
         pictures = [read_pictures(records, source, tick, readers) for records in files]

@@ -7,6 +7,7 @@ import numpy as np
 
 from tokenpose.data.samples import Samples
 from tokenpose.evaluation.settings import UnitName
+from tokenpose.files import shown
 from tokenpose.shapes import KeypointArray, LengthArray, VisibleArray
 from tokenpose.skeletons import Skeleton
 
@@ -42,7 +43,9 @@ def torso_lengths(keypoints: KeypointArray, visible: VisibleArray, skeleton: Ske
     """
     missing = [name for pair in TORSO for name in pair if name not in skeleton.keypoints]
     if missing:
-        raise ValueError(f"a torso needs shoulders and hips; skeleton {skeleton.name!r} has no {', '.join(missing)}")
+        raise ValueError(
+            f"a torso needs shoulders and hips; skeleton {shown(skeleton.name)} has no {', '.join(missing)}"
+        )
     lengths = []
     for first, second in TORSO:
         a, b = skeleton.index(first), skeleton.index(second)
@@ -62,7 +65,7 @@ def choose_unit(samples: Samples, part: str | None = None) -> Unit:
     if part is None:
         part = "torso" if _has_torsos(samples) else "box"
     if part not in get_args(UnitName):
-        raise ValueError(f"a unit is one of {', '.join(get_args(UnitName))}; got {part!r}")
+        raise ValueError(f"a unit is one of {', '.join(get_args(UnitName))}; got {shown(part)}")
     if part == "torso":
         if not has_torso(samples.skeleton):
             raise ValueError(f"{samples.origin}: a torso needs shoulders and hips; {_list_keypoints(samples)}")
@@ -106,4 +109,4 @@ def _head(samples: Samples) -> Unit:
 
 
 def _list_keypoints(samples: Samples) -> str:
-    return f"skeleton {samples.skeleton.name!r} has {', '.join(samples.skeleton.keypoints)}"
+    return f"skeleton {shown(samples.skeleton.name)} has {', '.join(samples.skeleton.keypoints)}"

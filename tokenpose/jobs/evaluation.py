@@ -22,7 +22,7 @@ from tokenpose.evaluation.result import Evaluation
 from tokenpose.evaluation.run import BoxesToPredict, PredictMany, predict_boxes
 from tokenpose.evaluation.settings import EvaluationSettings, SheetSettings
 from tokenpose.evaluation.units import choose_unit
-from tokenpose.files import make_folder
+from tokenpose.files import make_folder, shown
 from tokenpose.jobs.sheets import write_sheet
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.predictor import PosePredictor
@@ -88,7 +88,7 @@ def evaluate_with(
 ) -> Evaluation:
     """The same as `evaluate`, with ready-made settings; the main process also draws the ``sheet``."""
     if not isinstance(data, str | Path):
-        raise TypeError(f"data must be the path of one annotation file; got {data!r:.80}")
+        raise TypeError(f"data must be the path of one annotation file; got {shown(data)}")
     if sheet is not None and sheet.sheet is not None and settings.boxes is not None:
         raise ValueError("a sheet shows people in their labeled boxes, and can't be drawn with boxes of a detector")
     if settings.plot is not None:

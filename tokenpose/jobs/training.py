@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 def finetune(
-    name: str,
+    name: str | None,
     train: Annotations,
     val: Annotations,
     images: Places | None,
@@ -70,7 +70,8 @@ def finetune(
     globs. ``rename``, ``flip_pairs`` and ``category``: as in `tokenpose.jobs.training_data.read_training_data`.
 
     The model gets the keypoints of the data. Keypoint tokens start from the bundled weights' tokens of the same name,
-    or from those of ``weights=...``, a "local-dir:..." or a "hf-hub:..." name. ``model_changes``: as in
+    or from those of ``weights=...``, a "local-dir:..." or a "hf-hub:..." name. ``name`` None: the model is that of
+    ``weights``. ``model_changes``: as in
     `tokenpose.create_model`.
 
     ``recipe``: as in `tokenpose.training.recipes.read_recipe`; its ``rename``, ``flip_pairs`` and ``category`` are used
@@ -93,6 +94,8 @@ def finetune(
     taught_by = None if teacher is None else read_teacher(teacher)
     data = read_training_data(train, val, images, **of_data, teacher=name_teacher(teacher))
     choice: dict[str, Any] = {"name": name, "pretrained": pretrained and grow is None, "grow": grow, **model_changes}
+    if name is None and "weights" not in model_changes:
+        raise TypeError("finetune needs the name of a model, or weights=..., whose file says what the model is")
     model, resolved = make_trainee(chosen, changes, data.skeleton, **choice)
     start = choose_start(chosen, **choice)
     learn_trunk_first(model, data, Path(output), resolved, resume, start)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tokenpose.models.create import create_model, read_model
+from tokenpose.models.create import create_from_weights, create_model, read_model
 from tokenpose.models.growth import grow_from
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.supervised import start_as_published, widen_start
@@ -40,34 +40,38 @@ def make_trainee(
 
     ``changes`` override the recipe's settings. ``name``, ``pretrained``, ``weights`` and ``model_changes`` are as in
     `tokenpose.create_model`, and override the recipe's model. The seed determines random weights. A batch size that
-    neither the recipe nor ``changes`` name is that of the model's published training. ``grow``: the weights file of a
-    smaller model from which a new one starts (`tokenpose.models.growth.grow_from`).
+    neither the recipe nor ``changes`` name is that of the model's published training. ``weights`` without a ``name``:
+    the model is that of the file. ``grow``: the weights file of a smaller model from which a new one starts
+    (`tokenpose.models.growth.grow_from`).
     """
     settings = recipe.settings(changes)
     start = choose_start(recipe, name, pretrained=pretrained, weights=weights, grow=grow, **model_changes)
     given = {"name": name, "pretrained": pretrained, "weights": weights, "grow": grow, **model_changes}
-    name, pretrained, weights = start.pop("name"), start.pop("pretrained"), start.pop("weights", None)
+    name, pretrained, weights = start.pop("name", None), start.pop("pretrained"), start.pop("weights", None)
     smaller = read_model(start.pop("grow")) if "grow" in start else None
     if smaller is not None:
-        if ":" in name:
+        if _is_location(name):
             raise ValueError(f"{name} has weights of its own: only a new model can grow; give an architecture's name")
         of_smaller = {field: getattr(smaller.spec, field) for field in _OF_SMALLER}
         start = {**of_smaller, **start}
-    is_new = not pretrained and weights is None and ":" not in name
+    is_new = not pretrained and weights is None and not _is_location(name)
     if settings.loss is not None or is_new:  # cross-entropy makes the outputs logits, and the spec has to say so
         fitting = "softmax" if settings.loss in (None, "cross_entropy") else "identity"
         start.setdefault("heatmap_activation", fitting)
     keypoints = start.pop("keypoints", skeleton)
     torch.manual_seed(settings.seed)
     with _naming(recipe, given):
-        model = create_model(name, pretrained, weights=weights, keypoints=keypoints, **start)
+        if name is None:
+            model = create_from_weights(weights, keypoints=keypoints, **start)
+        else:
+            model = create_model(name, pretrained, weights=weights, keypoints=keypoints, **start)
     if model.spec.skeleton.keypoints == skeleton.keypoints:  # the data's skeleton knows more than names: flip pairs
         model.spec = model.spec.replace(skeleton=skeleton)
     if is_new:
         {"wide": widen_start, "published": start_as_published}[settings.start](model)
     if smaller is not None:
         grow_from(model, smaller)
-    published = None if ":" in name else published_batch_size(name)
+    published = None if name is None or _is_location(name) else published_batch_size(name)
     return model, replace(settings, batch_size=settings.batch_size or published or USUAL_BATCH_SIZE)
 
 
@@ -96,7 +100,8 @@ def choose_start(
     **model_changes: Any,
 ) -> dict[str, Any]:
     """The arguments of `create_model`, and ``grow``: the recipe's model, with changes. All but ``keypoints`` are plain
-    values. ``grow`` takes the place of a recipe's weights. Raises ValueError if both are given."""
+    values. There is no name where weights are given without one, whose file then says what the model is. ``grow`` takes
+    the place of a recipe's weights. Raises ValueError if both are given."""
     if grow is not None and (weights is not None or pretrained):
         raise ValueError("a model grows from the weights of grow alone: give neither weights nor pretrained")
     if unknown := sorted(recipe.model.keys() - _MODEL):
@@ -114,7 +119,13 @@ def choose_start(
         chosen.pop("weights", None)
     if weights is not None or chosen["pretrained"]:
         chosen.pop("grow", None)
+    if name is None and "weights" in chosen and (weights is not None or "name" not in recipe.model):
+        del chosen["name"]
     return chosen
+
+
+def _is_location(name: str | None) -> bool:
+    return name is not None and ":" in name
 
 
 def complete_settings(settings: TrainingSettings, model: TokenPose) -> TrainingSettings:

@@ -64,7 +64,8 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "people rows width"]:
         """What `forward` projects: the values that the first ``queries`` tokens attend to, heads concatenated."""
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if self.observer is not None:
-            self.observer(query, key)
+        observer = self.observer  # once: another thread may end its recording meanwhile
+        if observer is not None:
+            observer(query, key)
         attended = PATHS[self.path](query[:, :, :queries], key, value, self.scale)
         return attended.transpose(1, 2).flatten(2)

@@ -7,6 +7,7 @@ import torch
 from timm.models.resnet import Bottleneck
 from torch import nn
 
+from tokenpose.files import shown
 from tokenpose.models.registry import Registry
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.timm_backbone import TimmBackbone, from_timm
@@ -35,16 +36,16 @@ def make_backbone(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
     elif pretrained and spec.backbone.startswith("hrnet"):
         backbone = HighResolutionBackbone(spec, pretrained=True)
     elif pretrained:
-        raise ValueError(f"backbone {spec.backbone!r} has no pretrained weights; timm/... and hrnet_... may have")
+        raise ValueError(f"backbone {shown(spec.backbone)} has no pretrained weights; timm/... and hrnet_... may have")
     else:
         backbone = backbones.find(spec.backbone)(spec)
     if not isinstance(backbone, nn.Module) or not all(
         isinstance(getattr(backbone, name, None), int) for name in ("channels", "stride")
     ):
-        raise TypeError(f"backbone {spec.backbone!r} must be a module with whole numbers as channels and stride")
+        raise TypeError(f"backbone {shown(spec.backbone)} must be a module with whole numbers as channels and stride")
     if backbone.stride != spec.backbone_stride:
         raise ValueError(
-            f"backbone {spec.backbone!r} has stride {backbone.stride}, the spec says {spec.backbone_stride}; "
+            f"backbone {shown(spec.backbone)} has stride {backbone.stride}, the spec says {spec.backbone_stride}; "
             f"set backbone_stride={backbone.stride} and a patch_size that fits"
         )
     multiple = max(backbone.stride, getattr(backbone, "multiple", 1))
@@ -52,8 +53,8 @@ def make_backbone(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
         if pixels % multiple:
             below = pixels - pixels % multiple
             raise ValueError(
-                f"backbone {spec.backbone!r} needs an image {side} that is a multiple of {multiple}; got {pixels}: "
-                f"use {below or multiple} or {below + multiple}, with a patch_size that fits"
+                f"backbone {shown(spec.backbone)} needs an image {side} that is a multiple of {multiple}; got "
+                f"{pixels}: use {below or multiple} or {below + multiple}, with a patch_size that fits"
             )
     return backbone
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tokenpose.files import is_number
+from tokenpose.files import foreign, is_number, listed, shown
 
 FORMAT_VERSION = 1  # of the JSON; raised when a reader of today could misread a file of tomorrow
 MOST_CHARACTERS, MOST_MAPS, MOST_KNOTS, LARGEST_SIDE, LARGEST_NUMBER = 1_000_000, 64, 64, 100_000, 1e6
@@ -64,19 +64,19 @@ class ScoreMap:
         size = self.image_size
         is_size = isinstance(size, tuple) and len(size) == 2 and all(type(side) is int for side in size)
         if not is_size or not all(0 < side <= LARGEST_SIDE for side in size):
-            raise ValueError(f"image_size must be (height, width) in whole pixels; got {size!r:.80}")
+            raise ValueError(f"image_size must be (height, width) in whole pixels; got {shown(size)}")
         if type(self.flip_test) is not bool:
-            raise ValueError(f"flip_test must be true or false; got {self.flip_test!r:.80}")
+            raise ValueError(f"flip_test must be true or false; got {shown(self.flip_test)}")
         if not isinstance(self.data, str):
-            raise ValueError(f"data must be the name of a file; got {self.data!r:.80}")
+            raise ValueError(f"data must be the name of a file; got {shown(self.data)}")
         _check_knots(self.knots)
         if not isinstance(self.lines, Mapping):
-            raise ValueError(f"lines must be slope and offset for each keypoint; got {self.lines!r:.80}")
+            raise ValueError(f"lines must be slope and offset for each keypoint; got {shown(self.lines)}")
         for name, line in self.lines.items():
             if not _is_pair(line) or line[0] < 0:
                 raise ValueError(
-                    f"keypoint {name!r:.80} must have a slope of 0 or more and an offset, both up to "
-                    f"{LARGEST_NUMBER:g}; got {line!r:.80}"
+                    f"keypoint {shown(name)} must have a slope of 0 or more and an offset, both up to "
+                    f"{LARGEST_NUMBER:g}; got {shown(line)}"
                 )
 
     def apply(self, peaks: Scores, keypoints: Sequence[str]) -> Scores:
@@ -95,7 +95,7 @@ class Calibration:
     def __post_init__(self) -> None:
         kinds = [(entry.image_size, entry.flip_test) for entry in self.maps]
         if not 0 < len(kinds) <= MOST_MAPS or len(set(kinds)) < len(kinds):
-            raise ValueError(f"a calibration has 1 to {MOST_MAPS} maps, each of another kind; got {kinds!r:.120}")
+            raise ValueError(f"a calibration has 1 to {MOST_MAPS} maps, each of another kind; got {shown(kinds)}")
 
     def find(self, image_size: tuple[int, int], flip_test: bool) -> ScoreMap | None:
         """The map that was fitted for this way of prediction, if there is one."""
@@ -134,16 +134,14 @@ class Calibration:
         """The inverse of `to_json`. Raises ValueError for anything but a calibration of just these keypoints."""
         if len(text) > MOST_CHARACTERS:
             raise ValueError(f"a calibration has at most {MOST_CHARACTERS} characters; got {len(text)}")
-        try:
+        with foreign(f"a calibration must be JSON; got {shown(text)}"):
             values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"a calibration must be JSON; got {text[:80]!r}: {error}") from error
         if not isinstance(values, dict) or not isinstance(values.get("maps"), list):
-            raise ValueError(f"a calibration must be a JSON object with a list of maps; got {text[:80]!r}")
+            raise ValueError(f"a calibration must be a JSON object with a list of maps; got {shown(text)}")
         version = values.get("format_version")
         if version != FORMAT_VERSION:
             raise ValueError(
-                f"this calibration has format_version {version!r:.80}; this tokenpose reads {FORMAT_VERSION}: "
+                f"this calibration has format_version {shown(version)}; this tokenpose reads {FORMAT_VERSION}: "
                 "upgrade tokenpose"
             )
         found = cls(maps=tuple(map(_read_map, values["maps"])))
@@ -151,7 +149,7 @@ class Calibration:
             if entry.lines.keys() != set(keypoints):
                 raise ValueError(
                     f"a calibration must have the keypoints of the model and no others; it has "
-                    f"{', '.join(entry.lines)[:200]}"
+                    f"{listed(entry.lines, most=200)}"
                 )
         return found
 
@@ -159,7 +157,7 @@ class Calibration:
 def _read_map(values: Any) -> ScoreMap:
     names = {"image_size", "flip_test", "knots", "lines", "data"}
     if not isinstance(values, dict) or values.keys() != names:
-        raise ValueError(f"a map of a calibration must have {', '.join(sorted(names))}; got {values!r:.120}")
+        raise ValueError(f"a map of a calibration must have {', '.join(sorted(names))}; got {shown(values)}")
     return ScoreMap(**{name: _tuples(value) for name, value in values.items()})
 
 
@@ -178,12 +176,12 @@ def _check_knots(knots: Any) -> None:
     if not isinstance(knots, tuple) or not 0 < len(knots) <= MOST_KNOTS or not all(map(_is_pair, knots)):
         raise ValueError(
             f"knots must be 1 to {MOST_KNOTS} pairs of a peak and log odds, numbers up to {LARGEST_NUMBER:g}; "
-            f"got {knots!r:.80}"
+            f"got {shown(knots)}"
         )
     for (first, low), (second, high) in pairwise(knots):
         if second - first < SMALLEST_GAP or low > high:
             raise ValueError(
-                f"peaks of knots must rise, by {SMALLEST_GAP:g} or more, and log odds must not fall; got {knots!r:.80}"
+                f"peaks of knots must rise, by {SMALLEST_GAP:g} or more, and log odds must not fall; got {shown(knots)}"
             )
 
 

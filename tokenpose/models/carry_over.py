@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from tokenpose.files import shown
 from tokenpose.models.calibration import Calibration
 from tokenpose.models.spec import ModelSpec, Size
 from tokenpose.models.tokenpose import TokenPose
@@ -135,7 +136,7 @@ def _but_for_data(old: ModelSpec, new: ModelSpec) -> ModelSpec:
 def _differing(old: ModelSpec, new: ModelSpec) -> list[str]:
     """The fields of the architecture that differ from the file's."""
     pairs = ((name, getattr(old, name), getattr(new, name)) for name in _ARCHITECTURE)
-    return [f"{name} is {ours!r}, the file's {theirs!r}" for name, theirs, ours in pairs if theirs != ours]
+    return [f"{name} is {shown(ours)}, the file's {shown(theirs)}" for name, theirs, ours in pairs if theirs != ours]
 
 
 def _fits(found: Tensor | None, expected: Tensor) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from tokenpose.files import shown
 from tokenpose.models.carry_over import NEW, load_weights
 from tokenpose.models.hub import find_folder, is_location
 from tokenpose.models.official import read_published_checkpoint
@@ -67,7 +68,7 @@ def create_model(
     `tokenpose.models.hub.find_folder` raises.
     """
     if not isinstance(name, str):
-        raise TypeError(f"a model's name must be a string, see tokenpose.list_models(); got {name!r:.80}")
+        raise TypeError(f"a model's name must be a string, see tokenpose.list_models(); got {shown(name)}")
     if pretrained and weights is not None:
         raise ValueError("give pretrained=True or weights=..., not both")
     if "skeleton" in spec_changes:
@@ -75,14 +76,40 @@ def create_model(
             raise ValueError("keypoints=... and skeleton=... mean the same: give one")
         keypoints = spec_changes.pop("skeleton")
     _check_placement(device, dtype)
+    source: Weights | None
     if is_location(name):
         if weights is not None:
             raise ValueError(f"{name} has its own weights; give weights=... with an architecture's name")
-        found = read_weights(find_folder(name))
-        source: Weights | None = found
-        spec, created = found.spec, name
+        source = read_weights(find_folder(name))
+        spec, created = source.spec, name
     else:
         source, spec, created = _find_named(name, pretrained, weights, spec_changes)
+    model = _build(source, spec, keypoints, device, backbone_pretrained, spec_changes)
+    model = model.to(device=device, dtype=dtype).eval()
+    logger.info("created %s: %.2f M parameters", created, sum(p.numel() for p in model.parameters()) / 1e6)
+    return model
+
+
+def create_from_weights(
+    path: str | Path, *, keypoints: KeypointChoice | None = None, backbone_pretrained: bool = False, **spec_changes: Any
+) -> TokenPose:
+    """The model of a weights file or of a folder, whose spec says what it is, in eval mode. ``keypoints`` and
+    ``spec_changes`` are as in `create_model`. Raises what `create_model` raises."""
+    source = read_weights(path)
+    model = _build(source, source.spec, keypoints, None, backbone_pretrained, spec_changes).eval()
+    logger.info("created the model of %s: %.2f M parameters", path, sum(p.numel() for p in model.parameters()) / 1e6)
+    return model
+
+
+def _build(
+    source: Weights | None,
+    spec: ModelSpec,
+    keypoints: KeypointChoice | None,
+    device: torch.device | str | None,
+    backbone_pretrained: bool,
+    spec_changes: Mapping[str, Any],
+) -> TokenPose:
+    """The model of a spec with changes, and with the weights of the source if there is one, whose spec then counts."""
     if source is not None:
         spec = source.spec.replace(head_hidden=source.spec.hidden_width if source.spec.head_layers == 2 else None)
     skeleton, sources = _skeleton(keypoints, spec.skeleton)
@@ -93,8 +120,6 @@ def create_model(
         model = TokenPose(spec, backbone_pretrained)
     if source is not None:
         load_weights(model, source, sources)
-    model = model.to(device=device, dtype=dtype).eval()
-    logger.info("created %s: %.2f M parameters", created, sum(p.numel() for p in model.parameters()) / 1e6)
     return model
 
 
@@ -102,9 +127,9 @@ def _check_placement(device: Any, dtype: Any) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device {device!r} can't be used here: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"device {shown(device)} can't be used here: {str(error).splitlines()[0]}") from error
     if dtype is not None and not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype is one of torch's, torch.float16 for example; got {dtype!r}")
+        raise TypeError(f"dtype is one of torch's, torch.float16 for example; got {shown(dtype)}")
 
 
 def _check_meaning(source: Weights, spec: ModelSpec) -> None:
@@ -113,7 +138,8 @@ def _check_meaning(source: Weights, spec: ModelSpec) -> None:
         made, wanted = getattr(source.spec, name), getattr(spec, name)
         if made != wanted:
             raise ValueError(
-                f"{source.origin}: the weights were trained with {name}={made!r} and don't work with {wanted!r}"
+                f"{source.origin}: the weights were trained with {name}={shown(made)} and don't work with "
+                f"{shown(wanted)}"
             )
     for name in ("heatmap_activation", "mean", "std"):
         made, wanted = getattr(source.spec, name), getattr(spec, name)
@@ -134,7 +160,7 @@ def _find_named(
     if not isinstance(weights, str | Path):
         raise TypeError(f"weights is a file's or folder's path; got {type(weights).__name__}")
     if Path(weights).suffix.lower() in CHECKPOINT_SUFFIXES:
-        built = {field: value for field, value in spec_changes.items() if field not in _DATA_FIELDS}
+        built = {field: value for field, value in spec_changes.items() if field not in _DATA_FIELDS - {"patch_size"}}
         return _weights_from_checkpoint(weights, spec.replace(**built), full_name), spec, created
     source = read_weights(weights)
     checked = {field for field in spec.to_dict() if "." in name or field not in _DATA_FIELDS} - spec_changes.keys()
@@ -157,7 +183,7 @@ def _refuse_paths(name: str) -> None:
     """Raise LookupError, with the right call, for a file or folder in place of a name."""
     if name.endswith((".safetensors", *CHECKPOINT_SUFFIXES)) or "/" in name or "\\" in name:
         raise LookupError(
-            f"{name!r} is not a model's name: for a folder, use 'local-dir:{name}'; for a model on a hub, "
+            f"{shown(name)} is not a model's name: for a folder, use 'local-dir:{name}'; for a model on a hub, "
             "'hf-hub:user/name'; for a file, its model's name and the file, create_model(name, weights=file)"
         )
 
@@ -198,7 +224,7 @@ def _check_agreement(name: str, named: ModelSpec, found: ModelSpec, checked: set
         for spec in (named, found)
     )
     differing = [
-        f"{field} {found_values[field]!r} instead of {named_values[field]!r}"
+        f"{field} {shown(found_values[field])} instead of {shown(named_values[field])}"
         for field in named_values
         if field in checked and found_values[field] != named_values[field]
     ]
@@ -223,7 +249,7 @@ def _skeleton(keypoints: KeypointChoice | None, named: Skeleton) -> tuple[Skelet
     if isinstance(keypoints, Skeleton):
         return keypoints, None
     if isinstance(keypoints, bool | str) or not isinstance(keypoints, Integral | Mapping | Sequence):
-        raise TypeError(f"keypoints must be a count, a list of names, a dict or a Skeleton; got {keypoints!r}")
+        raise TypeError(f"keypoints must be a count, a list of names, a dict or a Skeleton; got {shown(keypoints)}")
     if isinstance(keypoints, Integral):
         return Skeleton.from_count(int(keypoints)), None
     if not isinstance(keypoints, Mapping):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokenpose.files import shown
 from tokenpose.models.attention import Attention
 from tokenpose.models.carry_over import load_weights
 from tokenpose.models.spec import ModelSpec
@@ -31,7 +32,7 @@ def fit_smaller(smaller: TokenPose, spec: ModelSpec) -> TokenPose:
         head_hidden=smaller.spec.hidden_width if smaller.spec.head_layers == 2 else None,
     )  # fmt: skip
     differing = [
-        f"{name} {getattr(smaller.spec, name)!r} and not {getattr(spec, name)!r}"
+        f"{name} {shown(getattr(smaller.spec, name))} and not {shown(getattr(spec, name))}"
         for name in _ENCODER
         if getattr(smaller.spec, name) != getattr(spec, name)
     ]

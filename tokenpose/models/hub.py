@@ -2,19 +2,25 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 
 from torch import nn
 
-from tokenpose.models.spec import ModelSpec
-from tokenpose.models.weights import CONFIG_FILE, WEIGHTS_FILE, write_folder
+from tokenpose.files import expand, shown
+from tokenpose.models.weights import CONFIG_FILE, MOST_CONFIG, MOST_WEIGHTS, WEIGHTS_FILE, read_config, write_folder
 
 logger = logging.getLogger(__name__)
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
+PATIENCE, SLOWEST = 120, 20_000
+"""A file has so many seconds to arrive, and one more for so many bytes."""
+
 _LOG_IN = "log in (hf auth login, or HF_TOKEN)"
 _ADVICE = ("For more information check", "This is usually due")  # a page about the status code; force_download=True
 
@@ -32,13 +38,13 @@ def find_folder(name: str) -> Path:
 
     Raises FileNotFoundError for a folder that isn't there, LookupError where the hub has no such model or revision,
     ValueError for a malformed name and a model that tokenpose didn't write, PermissionError where the hub
-    refuses, and OSError where it can't be reached.
+    refuses, TimeoutError where it sends too slowly, and OSError where it can't be reached.
     """
     if name.startswith(LOCAL):
-        folder = Path(name.removeprefix(LOCAL)).expanduser()
+        folder = expand(name.removeprefix(LOCAL))
         if not name.removeprefix(LOCAL) or not folder.is_dir():
             raise FileNotFoundError(
-                f"{name!r} is not an existing folder: give local-dir: and a folder that save_pretrained wrote"
+                f"{shown(name)} is not an existing folder: give local-dir: and a folder that save_pretrained wrote"
             )
         return folder
     return _download(name)
@@ -69,7 +75,7 @@ def push_to_hub(
 
     if create_pr and revision is not None:
         raise ValueError(
-            f"a pull request is for the main branch: give create_pr=True or revision={revision!r}, not both"
+            f"a pull request is for the main branch: give create_pr=True or revision={shown(revision)}, not both"
         )
     api = HfApi(token=token, library_name="tokenpose")
     with _errors_of_the_hub("upload", HUB + repo_id):
@@ -92,10 +98,10 @@ def push_to_hub(
 def _download(name: str) -> Path:
     repo_id, separator, revision = name.removeprefix(HUB).partition("@")
     if separator and not revision:
-        raise ValueError(f"{name!r} names no revision: give hf-hub:user/name@revision, or leave the @ out")
+        raise ValueError(f"{shown(name)} names no revision: give hf-hub:user/name@revision, or leave the @ out")
     config = _download_file(name, repo_id, CONFIG_FILE, revision or None)
     try:  # before the weights, which may be large and somebody else's
-        ModelSpec.from_json(config.read_text(encoding="utf-8"))
+        read_config(config)
     except ValueError as error:
         raise ValueError(
             f"{name} is not a model that this version of tokenpose reads; its {CONFIG_FILE}: {error}"
@@ -105,11 +111,77 @@ def _download(name: str) -> Path:
 
 
 def _download_file(name: str, repo_id: str, file: str, revision: str | None) -> Path:
-    """The file in huggingface_hub's cache, which has a folder for each commit; downloaded if it isn't there."""
+    """The file in huggingface_hub's cache, which has a folder for each commit; downloaded if it isn't there.
+
+    Raises ValueError for a file that is larger than its kind can be, TimeoutError for a hub that sends it too slowly.
+    """
     from huggingface_hub import hf_hub_download
 
-    with _errors_of_the_hub("download", name):
-        return Path(hf_hub_download(repo_id, file, revision=revision, library_name="tokenpose"))
+    limits = _Limits(f"{name}: its {file}", MOST_CONFIG if file == CONFIG_FILE else MOST_WEIGHTS)
+
+    def download() -> Path:
+        with _errors_of_the_hub("download", name):
+            path = hf_hub_download(
+                repo_id, file, revision=revision, library_name="tokenpose", tqdm_class=_watched_by(limits)
+            )
+        return Path(path)
+
+    return limits.run(download)
+
+
+class _Limits:
+    """How much a hub may send, and for how long: huggingface_hub waits for as much as a hub likes to send."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self.what, self.most = what, most
+        self.size, self.received = 0, 0
+        self.is_over = False
+
+    def check(self) -> None:
+        """Raise OSError, which ends the download, for too much or too late."""
+        if self.is_over or max(self.size, self.received) > self.most:
+            raise OSError(f"{self.what} exceeds the limits")
+
+    def run(self, download: Callable[[], Path]) -> Path:
+        """Download in a thread, since nothing else ends the wait for a hub that sends a byte now and then."""
+        outcome: Future[Path] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(download())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        start = time.monotonic()
+        Thread(target=work, name="tokenpose-download", daemon=True).start()
+        while not outcome.done():
+            if time.monotonic() - start > PATIENCE + self.size / SLOWEST:
+                self.is_over = True
+                raise TimeoutError(f"{self.what} came too slowly, {self.received:,} bytes so far: try again later")
+            wait((outcome,), timeout=0.1)
+        if max(self.size, self.received) > self.most:
+            raise ValueError(
+                f"{self.what} is larger than such a file can be ({self.most:,} bytes): tokenpose didn't write it"
+            )
+        return outcome.result()
+
+
+def _watched_by(limits: _Limits) -> Any:
+    """A progress bar for huggingface_hub, which checks the limits: it is called with each piece that arrives."""
+    from huggingface_hub.utils import tqdm
+
+    class Watched(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            limits.size = options.get("total") or 0
+            limits.check()
+            super().__init__(*arguments, **options)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            limits.received += int(n or 0)
+            limits.check()
+            return super().update(n)
+
+    return Watched
 
 
 @contextmanager
@@ -122,7 +194,7 @@ def _errors_of_the_hub(work: Literal["download", "upload"], name: str) -> Iterat
         yield
     except errors.HFValidationError as error:
         raise ValueError(
-            f"{name!r} is not a model on a hub: give hf-hub:user/name or hf-hub:user/name@revision"
+            f"{shown(name)} is not a model on a hub: give hf-hub:user/name or hf-hub:user/name@revision"
         ) from error
     except errors.GatedRepoError as error:
         raise PermissionError(f"{name} is gated: ask for access on its page, then {_LOG_IN}") from error
@@ -130,7 +202,7 @@ def _errors_of_the_hub(work: Literal["download", "upload"], name: str) -> Iterat
         raise LookupError(f"the hub has no model {repo_id}, or it is private: check the name, or {_LOG_IN}") from error
     except errors.RevisionNotFoundError as error:
         raise LookupError(
-            f"{HUB}{repo_id} has no branch, tag or commit {revision or 'main'!r}: its page lists those it has"
+            f"{HUB}{repo_id} has no branch, tag or commit {shown(revision or 'main')}: its page lists those it has"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise OSError(

@@ -1,12 +1,20 @@
 """Published checkpoints: reading them, and renaming their parameters to ours."""
 
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from tokenpose.files import expand, foreign, shown
+from tokenpose.pickles import check_pickles, plain_numpy
+
+_PLACES = ("state_dict", "model_state_dict", "best_state_dict", "model")
+"""Where training code puts the state dict."""
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
+"""What DataParallel, torch.compile and Lightning modules put before all names."""
 
 _TOKEN_PART = re.compile(r"(keypoint_token|pos_embedding|patch_to_embedding|mlp_head|transformer\d?)(\.|$)")
 _BLOCK = re.compile(r"transformer(\d?)\.layers\.(\d+)\.([01])\.fn\.(.+)")
@@ -24,46 +32,56 @@ _INSIDE_BLOCK = {
 def read_published_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Read a PyTorch checkpoint with published parameter names or ours; the tensors by our names. Runs no code in it.
 
-    The state dict is the file's whole content or its "state_dict". Raises FileNotFoundError, and ValueError for
-    anything but tensors by names.
+    The state dict is the file's whole content or what it has as "state_dict", "model_state_dict", "best_state_dict" or
+    "model". Prefixes of wrappers before all names, as "module." and Lightning's "model.", are removed. Raises
+    FileNotFoundError, and ValueError for anything but tensors by names.
     """
-    path = Path(path)
+    path = expand(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    _refuse_compressed(path)
-    try:
+    check_pickles(path)
+    refusal = f"{path} is not a PyTorch checkpoint that holds nothing but tensors and plain values"
+    with foreign(refusal, errors=(Exception,)), plain_numpy():  # damaged bytes make an unpickler raise anything
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # damaged bytes make an unpickler raise anything
+    tensors = _find_state_dict(content)
+    if tensors is None:
         raise ValueError(
-            f"{path} is not a PyTorch checkpoint that holds nothing but tensors and plain values"
-        ) from error
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
-    ):
-        raise ValueError(
-            f"{path} holds no state dict: a mapping from names to tensors is needed, at the top or as state_dict"
+            f"{path} holds no state dict: a mapping from names to tensors is needed, at the top or as "
+            f"{', '.join(_PLACES)}; it holds {_describe(content)}"
         )
-    _check_tensors(content, path)
-    ours = {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in content.items()}
-    return ours if "tokenizer.keypoint_tokens" in ours else convert_official(content)
+    _check_tensors(tensors, path)
+    ours = _without_wrappers(tensors)
+    return ours if "tokenizer.keypoint_tokens" in ours else convert_official(ours)
 
 
-def _refuse_compressed(path: Path) -> None:
-    """Raise ValueError for a compressed file: PyTorch doesn't compress its files, and one could unpack to any size."""
-    try:
-        if not zipfile.is_zipfile(path):
-            return
-        with zipfile.ZipFile(path) as file:
-            compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in file.infolist())
-    except Exception as error:  # damaged directories raise anything
-        raise ValueError(
-            f"{path} is not a PyTorch checkpoint that holds nothing but tensors and plain values"
-        ) from error
-    if compressed:
-        raise ValueError(f"{path} is compressed, unlike the files that PyTorch writes, so it is not read")
+def _find_state_dict(content: Any) -> Mapping[str, Tensor] | None:
+    """The tensors by name in a checkpoint's content."""
+    if not isinstance(content, Mapping):
+        return None
+    candidates = (content, *(content.get(place) for place in _PLACES))
+    return next((candidate for candidate in candidates if _is_state_dict(candidate)), None)
+
+
+def _is_state_dict(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items())
+    )
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return shown(", ".join(str(name) for name in content)) if content else "nothing"
+    return f"a {type(content).__name__}"
+
+
+def _without_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the prefixes that wrappers put before all names."""
+    found = dict(tensors)
+    while prefix := next((prefix for prefix in _WRAPPERS if all(name.startswith(prefix) for name in found)), None):
+        found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    return found
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
+from tokenpose.files import shown
+
 Part = TypeVar("Part")
 
 
@@ -17,7 +19,7 @@ class Registry(Generic[Part]):
     def add(self, name: str, part: Part) -> None:
         """Add a part. Raises ValueError where the name is taken."""
         if name in self._parts:
-            raise ValueError(f"a {self.kind} named {name!r} is registered already; choose another name")
+            raise ValueError(f"a {self.kind} named {shown(name)} is registered already; choose another name")
         self._parts[name] = part
 
     def register(self, name: str) -> Callable[[Part], Part]:
@@ -36,7 +38,7 @@ class Registry(Generic[Part]):
             longer = [part for part in self._parts if name and part.lower().startswith(lower)]
             closest = longer or get_close_matches(lower, self._parts, n=3, cutoff=0.4) or sorted(self._parts)
             raise LookupError(
-                f"there is no {self.kind} named {name!r}; did you mean {', '.join(closest)}? "
+                f"there is no {self.kind} named {shown(name)}; did you mean {', '.join(closest)}? "
                 f"Register your own first (tokenpose.register_{self.kind})"
             )
         return self._parts[name]

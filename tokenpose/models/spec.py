@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
+from tokenpose.files import foreign, shown
 from tokenpose.models.spec_checks import AttentionScale, CropFilter, HeatmapActivation, PositionMode, Size, check_spec
 from tokenpose.skeletons import COCO, Skeleton
 
@@ -89,16 +90,15 @@ class ModelSpec:
     @classmethod
     def from_json(cls, text: str) -> "ModelSpec":
         """The inverse of `to_json`. Raises ValueError for anything that is not a spec this version can read."""
-        try:
+        with foreign(f"a model spec must be JSON; got {shown(text)}"):
             values = _tuples(json.loads(text))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"a model spec must be JSON; got {text[:80]!r}: {error}") from error
         if not isinstance(values, dict):
-            raise ValueError(f"a model spec must be a JSON object; got {text[:80]!r}")
+            raise ValueError(f"a model spec must be a JSON object; got {shown(text)}")
         version = values.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise ValueError(
-                f"this spec has format_version {version!r}; this tokenpose reads {FORMAT_VERSION}: upgrade tokenpose"
+                f"this spec has format_version {shown(version)}; this tokenpose reads {FORMAT_VERSION}: upgrade "
+                "tokenpose"
             )
         try:
             _refuse_unknown_fields(values)
@@ -121,4 +121,4 @@ def _refuse_unknown_fields(values: Mapping[str, Any]) -> None:
     for name in values:
         if name not in known:
             closest = get_close_matches(name, known, n=3) or known
-            raise TypeError(f"ModelSpec has no field {name!r}; did you mean {', '.join(closest)}?")
+            raise TypeError(f"ModelSpec has no field {shown(name)}; did you mean {', '.join(closest)}?")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from tokenpose.files import shown
 from tokenpose.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -48,16 +49,16 @@ def check_spec(spec: "ModelSpec") -> None:
 
 def _size(name: str, value: Any) -> Size:
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
-        raise TypeError(f"{name} must be (height, width); got {value!r}")
+        raise TypeError(f"{name} must be (height, width); got {shown(value)}")
     if not all(_is_number(side) and side >= 1 and side == side // 1 for side in value):
-        raise ValueError(f"{name} must be two positive whole numbers (height, width); got {value!r:.80}")
+        raise ValueError(f"{name} must be two positive whole numbers (height, width); got {shown(value)}")
     height, width = value
     return int(height), int(width)
 
 
 def _color(name: str, value: Any) -> tuple[float, float, float]:
     if not isinstance(value, Sequence) or len(value) != 3 or not all(_is_number(channel) for channel in value):
-        raise ValueError(f"{name} must be three numbers for red, green and blue in 0..1; got {value!r}")
+        raise ValueError(f"{name} must be three numbers for red, green and blue in 0..1; got {shown(value)}")
     red, green, blue = (float(channel) for channel in value)
     return red, green, blue
 
@@ -72,7 +73,7 @@ def _check_types(spec: "ModelSpec") -> None:
         raise TypeError(f"skeleton must be a Skeleton; got {type(spec.skeleton).__name__}")
     for name in ("backbone", "block"):
         if not isinstance(getattr(spec, name), str):
-            raise TypeError(f"{name} must be a name; got {getattr(spec, name)!r}")
+            raise TypeError(f"{name} must be a name; got {shown(getattr(spec, name))}")
 
 
 def _check_choices(spec: "ModelSpec") -> None:
@@ -85,18 +86,18 @@ def _check_choices(spec: "ModelSpec") -> None:
     }
     for name, allowed in choices.items():
         if getattr(spec, name) not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {getattr(spec, name)!r}")
+            raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {shown(getattr(spec, name))}")
 
 
 def _check_numbers(spec: "ModelSpec") -> None:
     for name in ("backbone_stride", "width", "groups", "depth", "heads"):
         value = getattr(spec, name)
         if not isinstance(value, int) or not _is_number(value) or value < 1:
-            raise ValueError(f"{name} must be a positive whole number; got {value!r:.80}")
+            raise ValueError(f"{name} must be a positive whole number; got {shown(value)}")
     for name in ("mlp_ratio", "box_padding", "sigma"):
         value = getattr(spec, name)
         if not _is_number(value) or value <= 0:
-            raise ValueError(f"{name} must be a positive number; got {value!r}")
+            raise ValueError(f"{name} must be a positive number; got {shown(value)}")
     if round(spec.width * spec.mlp_ratio) < 1:
         raise ValueError(f"mlp_ratio {spec.mlp_ratio} makes the hidden width of width {spec.width} zero")
     if min(spec.std) <= 0:
@@ -104,7 +105,7 @@ def _check_numbers(spec: "ModelSpec") -> None:
     hidden = spec.head_hidden
     if hidden is not None and (not isinstance(hidden, int) or not _is_number(hidden) or hidden < 1):
         raise ValueError(
-            f"head_hidden must be a positive whole number, or None for an eighth of the cells; got {hidden!r}"
+            f"head_hidden must be a positive whole number, or None for an eighth of the cells; got {shown(hidden)}"
         )
 
 

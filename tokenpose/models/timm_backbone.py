@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+from tokenpose.files import shown
 from tokenpose.models.spec import ModelSpec
 from tokenpose.shapes import Crops, Features
 
@@ -65,10 +66,10 @@ def _find_map(name: str, stride: int) -> _TimmMap:
         info, config = network.feature_info, network.pretrained_cfg
         strides = tuple(info.reduction())
     except Exception as error:  # timm raises many kinds, and asserts
-        raise ValueError(f"timm's {name!r} can't give feature maps: {_reason(error)}") from error
+        raise ValueError(f"timm's {shown(name)} can't give feature maps: {_reason(error)}") from error
     if stride not in strides:
         raise ValueError(
-            f"timm's {name!r} has no map at stride {stride}; backbone_stride may be one of {sorted(set(strides))}"
+            f"timm's {shown(name)} has no map at stride {stride}; backbone_stride may be one of {sorted(set(strides))}"
         )
     last = max(index for index, found in enumerate(strides) if found == stride)
     return _TimmMap(
@@ -131,14 +132,18 @@ def _timm_name(backbone: str) -> str:
     """
     name = backbone.removeprefix("timm/")
     if ":" in name or "/" in name:
-        raise LookupError(f"timm/ takes names that timm.list_models() lists, not locations to load from; got {name!r}")
+        raise LookupError(
+            f"timm/ takes names that timm.list_models() lists, not locations to load from; got {shown(name)}"
+        )
     architecture, _, tag = name.partition(".")
     if architecture not in timm.list_models():
         closest = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:3]) or "timm.list_models() lists all"
-        raise LookupError(f"timm has no model {name!r}; close: {closest}")
+        raise LookupError(f"timm has no model {shown(name)}; close: {closest}")
     tags = [full.partition(".")[2] for full in timm.list_models(f"{architecture}.*", include_tags=True)]
     if tag and tag not in tags:
-        raise LookupError(f"timm's {architecture!r} has no weights {tag!r}; there are {', '.join(tags) or 'none'}")
+        raise LookupError(
+            f"timm's {shown(architecture)} has no weights {shown(tag)}; there are {', '.join(tags) or 'none'}"
+        )
     return name
 
 
@@ -159,12 +164,12 @@ def from_timm(name: str, pretrained: bool, **options: Any) -> Any:
     if not pretrained:
         return timm.create_model(name, **options)
     if not timm.is_model_pretrained(name):
-        raise ValueError(f"timm has no weights for {name!r}; create the model without backbone_pretrained")
+        raise ValueError(f"timm has no weights for {shown(name)}; create the model without backbone_pretrained")
     try:
         return timm.create_model(name, pretrained=True, **options)
     except OSError as error:
         raise OSError(
-            f"timm's weights for {name!r} are not in its cache and can't be downloaded: {_reason(error)}; "
+            f"timm's weights for {shown(name)} are not in its cache and can't be downloaded: {_reason(error)}; "
             "connect to the network, or create the model without backbone_pretrained"
         ) from error
 

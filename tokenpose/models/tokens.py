@@ -20,12 +20,12 @@ def sine_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "1 visual
     def encode(count: int) -> Tensor:
         index = torch.arange(1, count + 1, dtype=torch.float64, device="cpu")
         angle = (index / (count + 1e-6) * 2 * math.pi).unsqueeze(-1) / period
-        return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
+        return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
 
     rows, columns = grid
     y = encode(rows).unsqueeze(1).expand(-1, columns, -1)
     x = encode(columns).unsqueeze(0).expand(rows, -1, -1)
-    return torch.cat((y, x), dim=-1).reshape(1, rows * columns, -1).float()
+    return torch.cat((y, x), dim=-1).reshape(1, rows * columns, -1)
 
 
 def sine_table(spec: ModelSpec) -> Float[Tensor, "1 tokens width"]:

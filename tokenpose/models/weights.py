@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tokenpose.files import write_text, written_whole
+from tokenpose.files import check_size, expand, foreign, read_bytes, shown, write_text, written_whole
 from tokenpose.models.calibration import Calibration
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
@@ -19,6 +19,9 @@ from tokenpose.models.tokenpose import TokenPose
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 KEYPOINT_TOKENS, POSITIONS = "tokenizer.keypoint_tokens", "tokenizer.positions"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+
+MOST_CONFIG, MOST_WEIGHTS = 1_000_000, 16_000_000_000
+"""How large config.json and a weights file can be, in bytes."""
 
 _DTYPES = {"F16", "BF16", "F32", "I64"}  # I64: how many batches a norm has seen
 
@@ -42,13 +45,14 @@ def read_weights(path: str | Path) -> Weights:
     The header is checked against its spec before a tensor is read. Raises FileNotFoundError, and ValueError for
     anything but a complete safetensors file with a spec that its tensors fit and finite values.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
     if path.suffix.lower() in CHECKPOINT_SUFFIXES:
         raise ValueError(f"{path} is a PyTorch checkpoint, which has no spec: give the name of its model too")
+    check_size(path, "a weights file", MOST_WEIGHTS)
     try:
         with safe_open(path, framework="pt") as opened:
             metadata, names = opened.metadata() or {}, list(opened.keys())
@@ -93,8 +97,27 @@ def check_claims(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]], origin:
     found = len({tuple(name.split(".")[2:4]) for name in shapes if name.startswith("encoder.groups.")})
     if found != spec.groups * spec.depth:
         wrong.append(f"it has {found} blocks, expected {spec.groups * spec.depth}")
+    wrong = wrong or _compare_shapes(spec, shapes)
     if wrong:
-        raise ValueError(f"{origin}: the weights don't fit the spec: {'; '.join(wrong)}")
+        raise ValueError(f"{origin}: the weights don't fit the spec: {'; '.join(wrong[:5])}")
+
+
+def _compare_shapes(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What the file lacks of a model of this spec, has in another shape, or has too much. The model is built without
+    memory for its weights, and only where the file has as many blocks as it claims."""
+    try:
+        with torch.device("meta"):
+            expected = {name: tuple(tensor.shape) for name, tensor in TokenPose(spec).state_dict().items()}
+    except (RuntimeError, NotImplementedError):  # a part that a user registered needs values while it is built
+        return []
+    return [
+        *(
+            f"{name} is {shapes.get(name, 'missing')}, expected {shape}"
+            for name, shape in expected.items()
+            if shapes.get(name) != shape
+        ),
+        *(f"{shown(name)} is not part of this model" for name in shapes if name not in expected),
+    ]
 
 
 def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
@@ -130,7 +153,7 @@ def copy_with_calibration(source: str | Path, path: str | Path, calibration: Cal
 
     Tensors, spec and card stay as they are. Raises what `read_weights` raises, and OSError where it can't write.
     """
-    source = Path(source).expanduser()
+    source = expand(source)
     source = source / WEIGHTS_FILE if source.is_dir() else source
     spec = read_weights(source).spec
     with safe_open(source, framework="pt") as opened:
@@ -154,7 +177,7 @@ def save_pretrained(model: nn.Module, folder: str | Path, card: Mapping[str, Any
     come from; None: those that the model was loaded with. Raises TypeError for anything but a TokenPose, and
     ValueError for an optimized model.
     """
-    folder = Path(folder).expanduser()
+    folder = expand(folder)
     write_folder(model, folder, card, f"local-dir:{folder.name}")
 
 
@@ -200,6 +223,11 @@ def _model_card(model: TokenPose, card: Mapping[str, Any], name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def read_config(path: Path) -> ModelSpec:
+    """The spec in a config.json. Raises ValueError."""
+    return ModelSpec.from_json(read_bytes(path, f"a {CONFIG_FILE}", MOST_CONFIG).decode("utf-8-sig"))
+
+
 def _read_folder(folder: Path) -> Weights:
     """A folder's weights. Raises ValueError where its config.json, which other programs read, says something else."""
     weights = read_weights(folder / WEIGHTS_FILE)
@@ -207,11 +235,11 @@ def _read_folder(folder: Path) -> Weights:
     if not config.is_file():
         return weights
     try:
-        claimed = ModelSpec.from_json(config.read_text(encoding="utf-8"))
+        claimed = read_config(config)
     except ValueError as error:
         raise ValueError(f"{config}: {error}") from error
     found, said = weights.spec.to_dict(), claimed.to_dict()
-    differing = [f"{name} {said[name]!r}" for name in said if said[name] != found[name]]
+    differing = [f"{name} {shown(said[name])}" for name in said if said[name] != found[name]]
     if differing:
         raise ValueError(f"{config} is not the spec of the weights beside it: it says {'; '.join(differing)[:300]}")
     return weights
@@ -227,10 +255,8 @@ def _read_spec(metadata: Mapping[str, str], path: Path) -> ModelSpec:
 
 
 def _read_card(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    try:
+    with foreign(f"{path} has a card that is not JSON"):
         card = json.loads(metadata.get("card", "{}"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} has a card that is not JSON: {error}") from error
     if not isinstance(card, dict):
         raise ValueError(f"{path} has a card that is not a JSON object; it is of type {type(card).__name__}")
     return card

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tokenpose.files import shown
 from tokenpose.models.registry import Registry
 from tokenpose.models.spec import ModelSpec
 from tokenpose.skeletons import COCO, LSP, MPII
@@ -92,7 +93,9 @@ architectures.add("tokenpose_l_d24", Architecture(
 def register_model(name: str, spec: ModelSpec) -> None:
     """Make ``create_model(name)`` build this spec. Raises ValueError for a name that is taken or has a dot or colon."""
     if not name or set(name) & set(".:/\\"):
-        raise ValueError(f"a model's name must have no dot (which separates the tag), colon or slash; got {name!r}")
+        raise ValueError(
+            f"a model's name must have no dot (which separates the tag), colon or slash; got {shown(name)}"
+        )
     if not isinstance(spec, ModelSpec):
         raise TypeError(f"register_model needs a ModelSpec; got {type(spec).__name__}")
     architectures.add(name, Architecture(spec=spec, tags={"custom": Tag()}, default_tag="custom"))
@@ -106,7 +109,7 @@ def find_tag(name: str) -> tuple[str, Tag, ModelSpec]:
     if tag_name not in architecture.tags:
         closest = get_close_matches(tag_name.lower(), architecture.tags, n=len(architecture.tags), cutoff=0)
         tags = ", ".join(f"{architecture_name}.{tag}" for tag in closest)
-        raise LookupError(f"{architecture_name} has no tag {tag_name!r}; there are {tags}")
+        raise LookupError(f"{architecture_name} has no tag {shown(tag_name)}; there are {tags}")
     tag = architecture.tags[tag_name]
     return f"{architecture_name}.{tag_name}", tag, architecture.spec.replace(**tag.changes)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from tokenpose.pickles import check_pickles
+
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write to a temporary file, then rename it: an interruption or a full disk leaves the older checkpoint.
@@ -31,6 +33,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
     try:
+        check_pickles(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that aren't a pickle can raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]

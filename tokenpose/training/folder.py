@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tokenpose.files import locked, named, write_text, written_whole
+from tokenpose.files import locked, named, shown, write_text, written_whole
 from tokenpose.training.checkpoints import check_state, damaged, read_checkpoint, write_checkpoint
 from tokenpose.training.curve import draw_curve
 from tokenpose.training.progress import read_log
@@ -97,7 +97,7 @@ class RunFolder:
         saved, current = {**state["settings"], **state["identity"]}, {**self._settings, **self.identity}
         names = {**current, **saved}  # including those that only one of them has
         differing = [
-            f"{key} {saved.get(key)!r:.200}, not {current.get(key)!r:.200}" if key not in _HASHED else key
+            f"{key} {shown(saved.get(key))}, not {shown(current.get(key))}" if key not in _HASHED else key
             for key in names
             if key not in WITHOUT_EFFECT and saved.get(key) != current.get(key)
         ]

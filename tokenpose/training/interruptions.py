@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: they end it between steps, never within a step."""
+"""Ctrl-C, SIGTERM and a closed terminal during a run: they end it between steps, never within a step."""
 
 import signal
 import threading
@@ -7,9 +7,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+_HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *(() if _HANG_UP is None else (_HANG_UP,)))
+
 
 class Interruptions:
-    """A context in which SIGINT and SIGTERM raise KeyboardInterrupt and SystemExit(143); within `held` they wait.
+    """A context in which SIGINT raises KeyboardInterrupt, and SIGTERM and SIGHUP SystemExit(143) and SystemExit(129);
+    within `held` they wait. A SIGHUP that is ignored, as under nohup, stays ignored.
 
     Python may ignore the exception, in a destructor for example. The signal therefore stays ``pending``, and the next
     `held` raises it again.
@@ -28,8 +32,9 @@ class Interruptions:
 
     def __enter__(self) -> "Interruptions":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+            for number in _SIGNALS:
+                if number != _HANG_UP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -89,9 +89,10 @@ class Trainer:
     def train(self) -> dict[str, float]:
         """Train to the last epoch, and return the scores of the last validation.
 
-        Ctrl-C, SIGTERM, an unreadable image and a killed reading process end the run after the current step; its state
-        is saved and a log line says so. Raises FloatingPointError, with a diagnosis, if the loss or the weights are not
-        finite (such weights are neither validated nor written), and what `RunFolder.refuse_earlier` raises.
+        Ctrl-C, SIGTERM, SIGHUP, an unreadable image and a killed reading process end the run after the current step;
+        its state is saved and a log line says so. Raises FloatingPointError, with a diagnosis, if the loss or the
+        weights are not finite (such weights are neither validated nor written), and what `RunFolder.refuse_earlier`
+        raises.
         """
         if self.step.number == 0:
             self.folder.refuse_earlier()

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,4 +113,5 @@ class ProgressBar:
         return lambda epoch: self.progress.update(self.task, advance=1, description=f"epoch {epoch + 1}")
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        with suppress(OSError):  # the terminal was closed
+            self.progress.stop()

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tokenpose.data.settings import Augmentation
+from tokenpose.files import foreign, listed, read_bytes, shown
 from tokenpose.training.settings import TrainingSettings
+
+MOST_BYTES = 1_000_000
+"""How large a recipe's file can be."""
 
 _TRAINING = frozenset(entry.name for entry in fields(TrainingSettings)) - {"augmentation"}
 _AUGMENTATION = frozenset(entry.name for entry in fields(Augmentation))
@@ -63,7 +67,8 @@ def read_recipe(name: str | Path) -> Recipe:
     if path.suffix not in (".toml", ".json"):
         if str(name) not in list_recipes():
             raise LookupError(
-                f"there is no recipe {str(name)!r}; there are {', '.join(list_recipes())}, and files (.toml, .json)"
+                f"there is no recipe {shown(str(name))}; there are {', '.join(list_recipes())}, and files (.toml, "
+                ".json)"
             )
         path = Path(str(files("tokenpose") / "recipes" / f"{name}.toml"))
     if not path.is_file():
@@ -72,9 +77,9 @@ def read_recipe(name: str | Path) -> Recipe:
     augmentation, model, data = (content.pop(name, {}) for name in ("augmentation", "model", "data"))
     for place, given, known in (("", content, _TRAINING), ("augmentation: ", augmentation, _AUGMENTATION)):
         if not isinstance(given, dict):
-            raise ValueError(f"{path}: augmentation must be a table of settings; got {given!r}")
+            raise ValueError(f"{path}: augmentation must be a table of settings; got {shown(given)}")
         if unknown := sorted(given.keys() - known):
-            raise ValueError(f"{path}: {place}there are no settings {', '.join(unknown)}")
+            raise ValueError(f"{path}: {place}there are no settings {listed(unknown)}")
     _check_model(model, path)
     _check_data(data, path)
     recipe = Recipe(name=str(name), training=content, augmentation=augmentation, model=model, data=data)
@@ -91,31 +96,32 @@ def _tuples(value: Any) -> Any:
 
 def _check_model(model: Any, path: Path) -> None:
     if not isinstance(model, dict):
-        raise ValueError(f"{path}: model must be a table of name, pretrained and changes of the spec; got {model!r}")
+        raise ValueError(
+            f"{path}: model must be a table of name, pretrained and changes of the spec; got {shown(model)}"
+        )
     truth, text = (bool, "true or false"), (str, "text")
     kinds = {"name": text, "weights": text, "grow": text, "pretrained": truth, "backbone_pretrained": truth}
     for name, (kind, what) in kinds.items():
         if name in model and not isinstance(model[name], kind):
-            raise ValueError(f"{path}: model: {name} must be {what}; got {model[name]!r}")
+            raise ValueError(f"{path}: model: {name} must be {what}; got {shown(model[name])}")
 
 
 def _check_data(data: Any, path: Path) -> None:
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: data must be a table of rename, flip_pairs and category; got {data!r:.60}")
+        raise ValueError(f"{path}: data must be a table of rename, flip_pairs and category; got {shown(data)}")
     names = data.get("rename") or {}
     if not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
-        raise ValueError(f"{path}: data: rename must be a table of names; got {names!r:.60}")
+        raise ValueError(f"{path}: data: rename must be a table of names; got {shown(names)}")
     for name in ("flip_pairs", "category"):
         if not isinstance(data.get(name), str | None):
-            raise ValueError(f"{path}: data: {name} must be text; got {data[name]!r:.60}")
+            raise ValueError(f"{path}: data: {name} must be text; got {shown(data[name])}")
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:  # ValueError includes the errors of tomllib and json
-        raise ValueError(f"{path} is not {path.suffix[1:].upper()}: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold settings by name; it holds {content!r:.60}")
-    return content
+    content = read_bytes(path, "a recipe", MOST_BYTES)
+    with foreign(f"{path} is not {path.suffix[1:].upper()}"):
+        text = content.decode("utf-8-sig")
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold settings by name; it holds {shown(values)}")
+    return values
