@@ -79,7 +79,7 @@ def test_a_file_without_people_is_refused():
 
 
 def test_a_category_that_is_not_sound_is_refused():
-    with pytest.raises(ValueError, match="x: .*keypoint names must differ; repeated: head"):
+    with pytest.raises(ValueError, match=r"x: .*keypoint names must differ; repeated: head"):
         to_coco([photograph(fly(keypoints={}, box=(0, 0, 9, 9)))], [Category(name="fly", keypoints=("head",) * 2)], "x")
 
 

@@ -60,13 +60,13 @@ def test_fields_are_taken_by_kind():
     assert take(record, "a", list, "x") == [1]
     assert take_number(record, "b", "x") == 2.5
     assert take_size(record, ("w", "h"), "x") == (4, 3)
-    with pytest.raises(ValueError, match="^x: a must be text; got \\[1\\]$"):
+    with pytest.raises(ValueError, match=r"^x: a must be text; got \[1\]$"):
         take(record, "a", str, "x")
-    with pytest.raises(ValueError, match="^x: c must be a finite number; got True$"):
+    with pytest.raises(ValueError, match=r"^x: c must be a finite number; got True$"):
         take_number(record, "c", "x")
-    with pytest.raises(ValueError, match="^x: b must be a finite number; got 'nan'$"):
+    with pytest.raises(ValueError, match=r"^x: b must be a finite number; got 'nan'$"):
         take_number({"b": "nan"}, "b", "x")
-    with pytest.raises(ValueError, match="^x: w and h must be whole numbers of pixels; got 0.0, 3.0$"):
+    with pytest.raises(ValueError, match=r"^x: w and h must be whole numbers of pixels; got 0.0, 3.0$"):
         take_size({"w": 0, "h": 3}, ("w", "h"), "x")
-    with pytest.raises(ValueError, match="^x must be an object; got 7$"):
+    with pytest.raises(ValueError, match=r"^x must be an object; got 7$"):
         take(7, "a", str, "x")

@@ -106,14 +106,14 @@ def _annotations(records: Iterator[Any], path: Path) -> Iterator[dict[str, Any]]
         raise ValueError(f"{path} is not COCO-WholeBody's file: none of its annotations has face_kpts")
 
 
-def _read_part(record: Mapping[str, Any], part: str, where: str) -> list[float]:
+def _read_part(record: Mapping[str, Any], part: str, where: str) -> list[int | float]:
     """The triples of a part, zeros where it isn't labeled. Visibilities are whole numbers, at most 2."""
     length, values = 3 * len(PARTS[part]), record.get(part)
     if values is None:
         return [0] * length
     if not isinstance(values, list) or len(values) != length or not all(map(is_number, values)):
         raise ValueError(f"{where}: {part} must be {length} finite numbers; got {show(values)}")
-    triples = []
+    triples = list[int | float]()
     for x, y, v in zip(values[::3], values[1::3], values[2::3], strict=True):
         triples += [x, y, min(2, max(1, round(v)))] if v > 0 else [0, 0, 0]
     return triples
