@@ -37,26 +37,24 @@ def check_hdf5(path: Path) -> None:
     """
     import h5py
 
+    sizes = []
+
+    def find_outside(name: str, link: Any) -> str | None:
+        return f"{name[:80]} lies in another file" if isinstance(link, h5py.ExternalLink) else None
+
+    def measure(name: str, thing: Any) -> str | None:
+        if not isinstance(thing, h5py.Dataset):
+            return None
+        sizes.append(thing.size * thing.dtype.itemsize)
+        return f"the data of {name[:80]} lie in another file" if thing.external or thing.is_virtual else None
+
     with open_hdf5(path) as file:
-        total = 0
-
-        def measure(name: str, thing: Any) -> None:
-            nonlocal total
-            if not isinstance(thing, h5py.Dataset):
-                return
-            if thing.external or thing.is_virtual:
-                raise ValueError(f"{path}: the data of {name[:80]} lie in another file")
-            total += thing.size * thing.dtype.itemsize
-
-        def look(name: str, link: Any) -> None:
-            if isinstance(link, h5py.ExternalLink):
-                raise ValueError(f"{path}: {name[:80]} lies in another file")
-
-        file.visititems_links(look)
-        file.visititems(measure)
+        fault = file.visititems_links(find_outside) or file.visititems(measure)
+    if fault:
+        raise ValueError(f"{path}: {fault}, which isn't read")
     most = max(LEAST_BYTES, MOST_GROWTH * path.stat().st_size)
-    if total > most:
-        raise ValueError(f"{path} claims {total:,} bytes of data; a file of its size is read up to {most:,}")
+    if sum(sizes) > most:
+        raise ValueError(f"{path} claims {sum(sizes):,} bytes of data; a file of its size is read up to {most:,}")
 
 
 def refuse_code(path: Path) -> None:
@@ -64,22 +62,20 @@ def refuse_code(path: Path) -> None:
 
     PyTables unpickles attributes when it opens a file; what DeepLabCut writes holds only texts and numbers.
     """
-    import h5py
-
     with open_hdf5(path) as file:
+        fault = _find_code("/", file) or file.visititems(_find_code)
+    if fault:
+        raise ValueError(f"{path}: {fault}, which may run code; it isn't read")
 
-        def look(name: str, thing: Any) -> None:
-            for key, value in thing.attrs.items():
-                content = bytes(value) if isinstance(value, bytes) else b""
-                if may_run_code(content):
-                    raise ValueError(
-                        f"{path}: the attribute {key[:40]} of {name[:40] or '/'} may run code; it isn't read"
-                    )
-                if key == "PSEUDOATOM" and content == b"object" and isinstance(thing, h5py.Dataset):
-                    raise ValueError(f"{path}: {name[:80]} holds Python objects, which may run code; they aren't read")
 
-        look("", file)
-        file.visititems(look)
+def _find_code(name: str, thing: Any) -> str | None:
+    for key, value in thing.attrs.items():
+        content = bytes(value) if isinstance(value, bytes) else b""
+        if may_run_code(content):
+            return f"the attribute {key[:40]} of {name[:80]} is a pickle"
+        if key == "PSEUDOATOM" and content == b"object":
+            return f"{name[:80]} holds Python objects"
+    return None
 
 
 def may_run_code(content: bytes) -> bool:

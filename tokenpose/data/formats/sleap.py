@@ -43,6 +43,8 @@ def read_sleap(path: str | Path, *, images: Places | None = None, frames: str | 
         people = [_person(instance, names[id(instance.skeleton)]) for instance in instances]
         if people:
             photographs.append(images_of.photograph(frame, folders[id(frame.video)], people))
+    for video in labels.videos:
+        video.close()
     images_of.log()
     return to_coco(photographs, categories, path)
 

@@ -120,13 +120,11 @@ def _choose_names(
 
 
 def _root(settings: Mapping[str, Any], path: Path) -> Path:
-    """The data set's folder: ``path`` where it exists, else the file's own."""
-    written = settings.get("path")
-    if written:
-        for place in (Path(str(written)), path.parent / str(written)):
-            if place.is_dir():
-                return place
-    return path.parent
+    """The data set's folder: ``path`` if it has one of the splits, else the file's own."""
+    places = [settings[name] for name in SPLITS if settings.get(name)]
+    first = [str(place[0] if isinstance(place, list) and place else place) for place in places]
+    root = path.parent / str(settings.get("path") or "")
+    return root if any((root / place).exists() for place in first) else path.parent
 
 
 def _choose_splits(settings: Mapping[str, Any], split: str | None, path: Path) -> list[str]:
