@@ -5,12 +5,15 @@ from tokenpose.data.formats.cvat import read_cvat
 from tokenpose.data.formats.deeplabcut import read_deeplabcut
 from tokenpose.data.formats.kinds import KINDS, guess_kind, read_labels
 from tokenpose.data.formats.label_studio import read_label_studio
+from tokenpose.data.formats.label_studio_export import write_label_studio
 from tokenpose.data.formats.labelme import read_labelme
 from tokenpose.data.formats.mpii import read_mpii
 from tokenpose.data.formats.sleap import read_sleap
+from tokenpose.data.formats.split import split_labels
 from tokenpose.data.formats.via import read_via
 from tokenpose.data.formats.wholebody import read_coco_wholebody
 from tokenpose.data.formats.yolo import read_yolo
+from tokenpose.data.formats.yolo_export import write_yolo
 
 __all__ = [
     "KINDS",
@@ -26,4 +29,7 @@ __all__ = [
     "read_sleap",
     "read_via",
     "read_yolo",
+    "split_labels",
+    "write_label_studio",
+    "write_yolo",
 ]

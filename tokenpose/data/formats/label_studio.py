@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tokenpose.data.formats.grouping import LooseBox, LooseImage, LoosePoint, gather
 from tokenpose.data.formats.image_sizes import ImageSizes, Places
-from tokenpose.data.formats.labels import HIDDEN, Keypoint, to_coco
+from tokenpose.data.formats.labels import DIGITS, HIDDEN, Keypoint, to_coco
 from tokenpose.data.formats.reading import read_json, show, take, take_number, take_size
 from tokenpose.files import is_number
 
@@ -225,4 +225,4 @@ def _position(region: _Region, width: int, height: int, where: str) -> tuple[flo
 
 
 def _percent(region: _Region, field: str, whole: int, where: str) -> float:
-    return take_number(region.value, field, where) * whole / 100
+    return round(take_number(region.value, field, where) * whole / 100, DIGITS)

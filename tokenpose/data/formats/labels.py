@@ -16,6 +16,10 @@ Box = tuple[Number, Number, Number, Number]
 """x, y, width, height."""
 Pairs = tuple[tuple[int, int], ...]
 
+DIGITS = 9
+"""After the point, of positions that files have as shares of the image: a billionth of a pixel is lost, and what 10.37
+pixels became as a share is 10.37 again."""
+
 GROWTH = 0.15
 """Of the keypoints' extent, on each side, where a person has no box."""
 LEAST_SHARE = 0.25

@@ -1,6 +1,7 @@
 """YOLO pose data sets, as Ultralytics documents and Roboflow exports them: data.yaml, images, text files -> COCO."""
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from tokenpose.data.formats.image_sizes import read_size
-from tokenpose.data.formats.labels import VISIBLE, Category, Keypoint, Pairs, Person, Photograph, to_coco
+from tokenpose.data.formats.labels import DIGITS, VISIBLE, Category, Keypoint, Pairs, Person, Photograph, to_coco
 from tokenpose.data.formats.reading import read_text, read_yaml, show
 from tokenpose.skeletons import COCO, MOST_KEYPOINTS, infer_flip_pairs
 
@@ -129,8 +130,9 @@ def _root(settings: Mapping[str, Any], path: Path) -> Path:
 
 def _choose_splits(settings: Mapping[str, Any], split: str | None, path: Path) -> list[str]:
     there = [name for name in SPLITS if settings.get(name)]
-    if split is None:
-        return there
+    if split is None:  # without those that name the places of another one
+        places = [settings[name] for name in there]
+        return [name for index, name in enumerate(there) if settings[name] not in places[:index]]
     wanted = {"valid": "val"}.get(split, split)
     chosen = [name for name in there if {"valid": "val"}.get(name, name) == wanted]
     if not chosen:
@@ -181,7 +183,9 @@ class _LabelReader:
 
     def _name(self, image: Path) -> str:
         try:
-            return image.resolve().relative_to(self.root.resolve()).as_posix()
+            return (
+                Path(os.path.abspath(image)).relative_to(os.path.abspath(self.root)).as_posix()
+            )  # not where links lead
         except ValueError:
             return image.as_posix()
 
@@ -197,7 +201,12 @@ class _LabelReader:
         if kind not in self.classes:
             raise ValueError(f"{where}: class {kind:g} is not one of names in data.yaml: {show(dict(self.classes))}")
         x, y, across, down = numbers[:4]
-        box = ((x - across / 2) * width, (y - down / 2) * height, across * width, down * height)
+        box = (
+            round((x - across / 2) * width, DIGITS),
+            round((y - down / 2) * height, DIGITS),
+            round(across * width, DIGITS),
+            round(down * height, DIGITS),
+        )
         steps = range(4, expected, self.dimensions)
         keypoints = [self._keypoint(numbers[step : step + self.dimensions], width, height, where) for step in steps]
         return Person(
@@ -209,4 +218,4 @@ class _LabelReader:
         v = numbers[2] if self.dimensions == 3 else VISIBLE * bool(x or y)
         if v not in (0, 1, 2):
             raise ValueError(f"{where}: a keypoint's visibility must be 0, 1 or 2; got {v:g}")
-        return Keypoint(x * width, y * height, int(v))
+        return Keypoint(round(x * width, DIGITS), round(y * height, DIGITS), int(v))
