@@ -31,8 +31,8 @@ def test_boxes_without_area_come_from_keypoints_and_the_rest_stays(tmp_path, cap
     assert content["annotations"] == [FLY | {"bbox": pytest.approx([17, 17, 26, 26])}, boxed]
     assert content["categories"] == CATEGORIES[1:]
     assert content["images"] == [IMAGE]
-    assert any("1 people have no box" in line for line in caplog.messages)
-    assert any("left out: 1 annotations of categories without keypoints" in line for line in caplog.messages)
+    assert any("1 person has a box made from keypoints" in line for line in caplog.messages)
+    assert any("left out: 1 annotation of categories without keypoints" in line for line in caplog.messages)
     assert len(train_on(content, tmp_path)) == 2
 
 

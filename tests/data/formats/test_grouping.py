@@ -51,7 +51,7 @@ def test_points_of_an_image_without_boxes_are_its_only_person():
         ([LoosePoint("head", B)], [LooseBox("person", (0, 0, 9, 9))], "at 50, 50 belongs: there is another person"),
         ([LoosePoint("head", A, 1), LoosePoint("head", B, 1)], [], "group 1 has two points 'head'"),
         ([LoosePoint("head", A)], [LooseBox("p", (0, 0, 9, 9), 1)] * 2, "group 1 has two boxes"),
-        ([], [LooseBox("p", (0, 0, 9, 9))], "x has no labeled points in its 1 images"),
+        ([], [LooseBox("p", (0, 0, 9, 9))], "x has no labeled points in its 1 image"),
     ],
 )  # fmt: skip
 def test_what_is_not_plain_is_refused(points, boxes, message):
@@ -64,7 +64,7 @@ def test_boxes_of_things_without_keypoints_are_left_out_with_a_line(caplog):
     boxes = [LooseBox("person", (0, 0, 30, 30)), LooseBox("ball", (60, 60, 9, 9)), LooseBox("person", (70, 0, 9, 9))]
     found = people([LoosePoint("head", A)], boxes)
     assert [person.box for person in found] == [(0, 0, 30, 30), (70, 0, 9, 9)]
-    assert "x: 1 boxes are left out, whose labels never have a keypoint" in caplog.messages
+    assert "x: left out: 1 box of labels that never have a keypoint" in caplog.messages
 
 
 def test_keypoints_have_the_given_order_or_that_of_their_first_appearance():

@@ -98,7 +98,7 @@ def test_the_last_annotation_that_was_not_cancelled_counts(tmp_path, caplog):
     nobody = {"id": 2, "data": {"image": "b.jpg"}, "annotations": []}
     content = read_label_studio(write(tmp_path / "a.json", [several, nobody]))
     assert [person["keypoints"] for person in content["annotations"]] == [[4, 2, 2]]
-    assert any("left out: 1 tasks without annotations" in line for line in caplog.messages)
+    assert any("left out: 1 task without annotations" in line for line in caplog.messages)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_missing_box_is_the_extent_grown_by_15_percent_a_side_with_a_line(capl
     person = fly(keypoints={"head": Keypoint(20, 20), "left_wing": Keypoint(40, 60), "right_wing": Keypoint(0, 0, 0)})
     content = to_coco([photograph(person)], [FLY], "flies.xml")
     assert content["annotations"][0]["bbox"] == pytest.approx([17, 14, 26, 52])
-    assert "flies.xml: 1 people have no box: theirs is the extent of their keypoints, grown by 15 % on each side" in (
+    assert "flies.xml: 1 person has a box made from keypoints: their extent, grown by 15 % on each side" in (
         caplog.messages
     )
 
@@ -65,7 +65,7 @@ def test_people_with_neither_box_nor_keypoint_are_left_out_with_a_line(caplog):
     boxed = fly(keypoints={}, box=(0, 0, 9, 9))
     content = to_coco([photograph(fly(keypoints={"head": Keypoint(0, 0, 0)}), boxed)], [FLY], "x")
     assert [person["num_keypoints"] for person in content["annotations"]] == [0]
-    assert "x: 1 people are left out: they have neither a box nor a labeled keypoint" in caplog.messages
+    assert "x: left out: 1 person with neither a box nor a labeled keypoint" in caplog.messages
 
 
 def test_scores_stand_beside_keypoints_and_are_0_where_there_is_none():
@@ -74,7 +74,7 @@ def test_scores_stand_beside_keypoints_and_are_0_where_there_is_none():
 
 
 def test_a_file_without_people_is_refused():
-    with pytest.raises(ValueError, match=r"^x has no labeled people in its 1 images$"):
+    with pytest.raises(ValueError, match=r"^x has no labeled people in its 1 image$"):
         to_coco([photograph()], [FLY], "x")
 
 

@@ -86,7 +86,7 @@ def test_the_images_of_a_package_are_written_as_they_were(tmp_path, skeleton, vi
     assert [image["file_name"] for image in content["images"]] == ["video0/00000001.png"]
     with Image.open(tmp_path / "out" / "video0" / "00000001.png") as written, Image.open(video.filename[1]) as frame:
         assert np.array_equal(np.asarray(written), np.asarray(frame))
-    assert any(line.endswith(f"1 images are written to {tmp_path / 'out'}") for line in caplog.messages)
+    assert any(line.endswith(f"wrote 1 image to {tmp_path / 'out'}") for line in caplog.messages)
     assert len(people_of(content, "video0/00000001.png")) == 1
 
 

@@ -35,7 +35,7 @@ def test_a_fifth_of_the_images_is_held_out_with_its_people(tmp_path, caplog):
         assert {person["image_id"] for person in part["annotations"]} == identities
         assert (part["info"], part["categories"]) == ({"year": 2026}, [{"id": 1}])
     assert len(train["annotations"]) + len(val["annotations"]) == 40
-    assert caplog.messages == [f"{path}, split by image: 4 of 20 groups and 4 of 20 images to validate on"]
+    assert caplog.messages == [f"{path}: 4 of 20 images to validate on"]
 
 
 def test_a_split_depends_on_names_and_seed_alone(tmp_path):
@@ -95,11 +95,11 @@ def test_large_groups_come_as_near_to_the_share_as_they_can():
     [
         (coco(), {"val": 1.0}, "the share to validate on must be between 0 and 1; got 1"),
         (coco(), {"by": "camera"}, r"a\.json: images\[0\] has no 'camera' to split by; it has id, file_name, width"),
-        (coco(5), {"by": "folder"}, r"a\.json, split by folder, is one single group: 'day0'; split by something finer"),
+        (coco(5), {"by": "folder"}, r"a\.json can't be split by folder: all images are of one group, 'day0'; split by"),
         (coco(images=[{"id": 1}]), {}, r"images\[0\]: file_name must be a name; got None"),
         (coco(images=[7]), {}, r"images\[0\] must be an object; got 7"),
         ({"images": []}, {}, "is neither a COCO file, with images and annotations, nor MPII's list"),
-        (coco(0), {}, "is one single group"),
+        (coco(0), {}, "all images are of one group"),
     ],
 )
 def test_what_cannot_be_split_is_refused(tmp_path, content, arguments, message):

@@ -80,7 +80,7 @@ def test_a_file_to_validate_on_is_a_split_of_its_own(folder):
 def test_without_images_only_labels_are_written_with_a_line(folder, caplog):
     caplog.set_level(logging.INFO, "tokenpose")
     write_yolo(write(folder / "data.json", coco()), folder / "yolo")
-    assert f"put the 1 images of train into {folder / 'yolo' / 'images' / 'train'}" in caplog.messages
+    assert f"put the 1 image of train into {folder / 'yolo' / 'images' / 'train'}" in caplog.messages
     assert (folder / "yolo" / "labels" / "train" / "a.txt").read_text().startswith("0 0.31874999999999998 ")
 
 
@@ -90,7 +90,7 @@ def test_what_lies_outside_the_image_is_cut_with_a_line(folder, caplog):
     content = read_yolo(write_yolo(data, folder / "yolo", images=folder / "photos"))
     assert content["annotations"][0]["bbox"] == pytest.approx([0, 0, 80, 20])
     assert content["annotations"][0]["keypoints"] == [0, 0, 0, 10, 10, 2, 0, 0, 0]
-    assert "train: 2 keypoints outside their image are not labeled" in caplog.messages
+    assert "train: left out: 2 keypoints outside their image" in caplog.messages
 
 
 def test_two_images_with_one_file_of_labels_are_refused(folder):

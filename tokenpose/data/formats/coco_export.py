@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenpose.data.formats.image_sizes import ImageSizes, Places
-from tokenpose.data.formats.labels import Keypoint, grow_box
+from tokenpose.data.formats.labels import Keypoint, counted, grow_box, log_grown
 from tokenpose.data.formats.reading import read_json, show, take, take_size
 from tokenpose.files import is_number
 
@@ -43,13 +43,9 @@ def read_coco_export(path: str | Path, *, images: Places | None = None) -> dict[
             grown += boxed is not person
             kept.append(dict(boxed))
     if len(kept) < len(people):
-        logger.info("%s: left out: %d annotations of categories without keypoints", path, len(people) - len(kept))
-    if grown:
-        logger.info(
-            "%s: %d people have no box: theirs is the extent of their keypoints, grown by 15 %% on each side",
-            path,
-            grown,
-        )
+        others = counted(len(people) - len(kept), "annotation", "annotations")
+        logger.info("%s: left out: %s of categories without keypoints", path, others)
+    log_grown(path, grown)
     return {"images": records, "annotations": kept, "categories": categories}
 
 
@@ -66,7 +62,8 @@ def _category(category: Mapping[str, Any], path: Path) -> dict[str, Any]:
         [end - start + 1 for end in limb] for limb in sound if all(start <= end < len(names) + start for end in limb)
     ]
     if isinstance(limbs, list) and len(inside) < len(limbs):
-        logger.info("%s: left out: %d limbs that name no keypoint", path, len(limbs) - len(inside))
+        others = counted(len(limbs) - len(inside), "limb", "limbs")
+        logger.info("%s: left out: %s outside the list of keypoints", path, others)
     return {**category, "skeleton": inside}
 
 

@@ -8,7 +8,18 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from tokenpose.data.formats.grouping import PERSON, LooseBox, LooseImage, LoosePoint, gather
-from tokenpose.data.formats.labels import HIDDEN, VISIBLE, Box, Category, Keypoint, Pairs, Person, Photograph, to_coco
+from tokenpose.data.formats.labels import (
+    HIDDEN,
+    VISIBLE,
+    Box,
+    Category,
+    Keypoint,
+    Pairs,
+    Person,
+    Photograph,
+    counted,
+    to_coco,
+)
 from tokenpose.data.formats.reading import show, take_number, take_size
 from tokenpose.data.formats.xml_elements import parse_fragment, read_elements
 
@@ -45,7 +56,7 @@ def read_cvat(path: str | Path, *, keypoints: Sequence[str] | None = None) -> di
         photographs, categories = gather([_loose(image, path) for image in images], str(path), keypoints)
         return to_coco(photographs, categories, path)
     if shapes["points"]:
-        logger.info("%s: left out: %d points that belong to no skeleton", path, shapes["points"])
+        logger.info("%s: left out: %s outside skeletons", path, counted(shapes["points"], "point", "points"))
     if keypoints is not None:
         raise ValueError(f"{path} has skeletons, whose keypoints have an order; give no keypoints")
     categories = list(_categories(labels, images))

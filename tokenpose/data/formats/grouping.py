@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tokenpose.data.formats.labels import Box, Category, Keypoint, Number, Person, Photograph
+from tokenpose.data.formats.labels import Box, Category, Keypoint, Number, Person, Photograph, counted
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def gather(
     """
     names = tuple(dict.fromkeys(point.label for image in images for point in image.points))
     if not names:
-        raise ValueError(f"{path} has no labeled points in its {len(images)} images")
+        raise ValueError(f"{path} has no labeled points in its {counted(len(images), 'image', 'images')}")
     unknown = [name for name in names if keypoints is not None and name not in keypoints]
     if unknown:
         raise ValueError(f"{path} has points labeled {', '.join(unknown)}, which the given keypoints lack")
@@ -65,7 +65,8 @@ def gather(
     kept = [_keep(photograph, has_points) for photograph in photographs]
     dropped = sum(len(photo.people) for photo in photographs) - sum(len(photo.people) for photo in kept)
     if dropped:
-        logger.info("%s: %d boxes are left out, whose labels never have a keypoint", path, dropped)
+        boxes = counted(dropped, "box", "boxes")
+        logger.info("%s: left out: %s of labels that never have a keypoint", path, boxes)
     order = dict.fromkeys(person.category for photograph in kept for person in photograph.people)
     logger.info("%s: the keypoints are %s", path, ", ".join(keypoints or names))
     return kept, [Category(name=name, keypoints=tuple(keypoints or names)) for name in order]

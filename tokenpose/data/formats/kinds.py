@@ -57,14 +57,24 @@ def read_labels(path: str | Path, kind: str | None = None, **arguments: Any) -> 
     isn't given. Raises LookupError for another kind, TypeError for an argument that the kind doesn't take, and what
     the reader raises.
     """
-    chosen = guess_kind(path) if kind is None else _find_kind(kind, Path(path))
+    chosen = choose_kind(path, kind)
     given = {name: value for name, value in arguments.items() if value is not None}
     if unknown := [name for name in given if name not in KINDS[chosen].takes]:
         takes = ", ".join(KINDS[chosen].takes) or "nothing"
         raise TypeError(f"files of the kind {chosen} are read without {unknown[0]}; beside the path they take {takes}")
-    if kind is None:
-        logger.info("%s is read as %s", path, chosen)
     return KINDS[chosen].read(path, **given)
+
+
+def choose_kind(path: str | Path, name: str | None = None) -> str:
+    """The kind of that name, which may be another name for one of `KINDS`; None: what `guess_kind` says, with a line.
+
+    Raises LookupError for another name, and what `guess_kind` raises.
+    """
+    if name is None:
+        guessed = guess_kind(path)
+        logger.info("%s is read as %s", path, guessed)
+        return guessed
+    return _find_kind(name, Path(path))
 
 
 def _find_kind(name: str, path: Path) -> str:

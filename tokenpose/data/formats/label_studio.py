@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tokenpose.data.formats.grouping import LooseBox, LooseImage, LoosePoint, gather
 from tokenpose.data.formats.image_sizes import ImageSizes, Places
-from tokenpose.data.formats.labels import DIGITS, HIDDEN, Keypoint, to_coco
+from tokenpose.data.formats.labels import DIGITS, HIDDEN, Keypoint, counted, to_coco
 from tokenpose.data.formats.reading import read_json, show, take, take_number, take_size
 from tokenpose.files import is_number
 
@@ -79,7 +79,7 @@ _READ = {"keypointlabels", "rectanglelabels", "choices"}
 def _log(path: str, skipped: int, ignored: Mapping[str, int], predictions: bool) -> None:
     if skipped:
         missing = "predictions" if predictions else "annotations"
-        logger.info("%s: left out: %d tasks without %s", path, skipped, missing)
+        logger.info("%s: left out: %s without %s", path, counted(skipped, "task", "tasks"), missing)
     if ignored:
         words = ", ".join(f"{count} {name}" for name, count in ignored.items())
         logger.info("%s: left out: %s; keypoints and rectangles with labels are read", path, words)

@@ -95,7 +95,7 @@ def to_coco(photographs: Iterable[Photograph], categories: Sequence[Category], p
             record = {"id": len(annotations) + 1, "image_id": len(images), "category_id": numbers[person.category]}
             annotations.append({**record, **_annotation(person, named[person.category], photograph)})
     if not annotations:
-        raise ValueError(f"{path} has no labeled people in its {len(images)} images")
+        raise ValueError(f"{path} has no labeled people in its {counted(len(images), 'image', 'images')}")
     _log(str(path), len(annotations), len(images), grown, empty)
     records = [_category(category, number, str(path)) for number, category in enumerate(categories, 1)]
     return {"images": images, "annotations": annotations, "categories": records}
@@ -163,13 +163,21 @@ def _category(category: Category, number: int, path: str) -> dict[str, Any]:
     return {**record, "skeleton": limbs, **flipped}
 
 
-def _log(path: str, people: int, images: int, grown: int, empty: int) -> None:
-    logger.info("%s: %d people in %d images", path, people, images)
+def log_grown(path: str | Path, grown: int) -> None:
+    """Say whose boxes are made from keypoints, if there is anybody."""
     if grown:
-        logger.info(
-            "%s: %d people have no box: theirs is the extent of their keypoints, grown by 15 %% on each side",
-            path,
-            grown,
-        )
+        whose = counted(grown, "person has", "people have")
+        logger.info("%s: %s a box made from keypoints: their extent, grown by 15 %% on each side", path, whose)
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """A number and its noun: "1 image", "2 images"."""
+    return f"{number} {one if number == 1 else several}"
+
+
+def _log(path: str, people: int, images: int, grown: int, empty: int) -> None:
+    logger.info("%s: %s in %s", path, counted(people, "person", "people"), counted(images, "image", "images"))
+    log_grown(path, grown)
     if empty:
-        logger.info("%s: %d people are left out: they have neither a box nor a labeled keypoint", path, empty)
+        whose = counted(empty, "person", "people")
+        logger.info("%s: left out: %s with neither a box nor a labeled keypoint", path, whose)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tokenpose.data.formats.hdf5 import check_hdf5
 from tokenpose.data.formats.image_sizes import ImageSizes, Places
-from tokenpose.data.formats.labels import Category, Keypoint, Person, Photograph, to_coco
+from tokenpose.data.formats.labels import Category, Keypoint, Person, Photograph, counted, to_coco
 from tokenpose.files import make_folder, written_whole
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class _Images:
     def log(self) -> None:
         """Say what was written, and what is missing."""
         if self._written:
-            logger.info("%s: %d images are written to %s", self._path, self._written, self._frames)
+            logger.info("%s: wrote %s to %s", self._path, counted(self._written, "image", "images"), self._frames)
         for video in self._missing:
             logger.warning(
                 "%s: the video %s isn't there: write its frames to VIDEO/00000012.png (frame 12) yourself",

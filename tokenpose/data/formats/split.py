@@ -33,7 +33,7 @@ def split_labels(
     content = read_json(path)
     if isinstance(content, list):
         groups = [_group(record, "image", by, f"{path}: record {place}") for place, record in enumerate(content)]
-        held_out = choose_groups(groups, val, seed, f"{path}, split by {by},")
+        held_out = choose_groups(groups, val, seed, f"{path} can't be split by {by}")
         _log(path, by, groups, held_out)
         return _rows(content, ~held_out), _rows(content, held_out)
     if not isinstance(content, dict) or not all(
@@ -42,7 +42,7 @@ def split_labels(
         raise ValueError(f"{path} is neither a COCO file, with images and annotations, nor MPII's list of records")
     images = content["images"]
     groups = [_group(record, "file_name", by, f"{path}: images[{place}]") for place, record in enumerate(images)]
-    held_out = choose_groups(groups, val, seed, f"{path}, split by {by},")
+    held_out = choose_groups(groups, val, seed, f"{path} can't be split by {by}")
     _log(path, by, groups, held_out)
     identities = {_key(image.get("id")) for image in _rows(images, held_out)}
     in_val = np.array([_is_of(record, identities) for record in content["annotations"]], dtype=bool)
@@ -61,7 +61,9 @@ def choose_groups(groups: Sequence[str], share: float, seed: int, what: str) -> 
         raise ValueError(f"the share to validate on must be between 0 and 1; got {share:g}")
     sizes = Counter(groups)
     if len(sizes) < 2:
-        raise ValueError(f"{what} is one single group: {show(next(iter(sizes), ''))}; split by something finer")
+        raise ValueError(
+            f"{what}: all images are of one group, {show(next(iter(sizes), ''))}; split by something finer"
+        )
     order = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed}\0{group}".encode(errors="replace")).digest())
     wanted, count, chosen = share * len(groups), 0, set[str]()
     for group in order:
@@ -115,7 +117,5 @@ def _is_of(record: Any, identities: set[Any]) -> bool:
 
 def _log(path: Path, by: str, groups: Sequence[str], held_out: Bool[np.ndarray, " images"]) -> None:
     chosen = len({group for group, is_taken in zip(groups, held_out.tolist(), strict=True) if is_taken})
-    logger.info(
-        "%s, split by %s: %d of %d groups and %d of %d images to validate on",
-        path, by, chosen, len(set(groups)), held_out.sum(), len(groups),
-    )  # fmt: skip
+    of_groups = "" if by == IMAGE else f", of {chosen} of {len(set(groups))} groups by {by}"
+    logger.info("%s: %d of %d images to validate on%s", path, held_out.sum(), len(groups), of_groups)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenpose.data.formats.grouping import PERSON, LooseBox, LooseImage, LoosePoint, gather
 from tokenpose.data.formats.image_sizes import ImageSizes, Places
-from tokenpose.data.formats.labels import HIDDEN, VISIBLE, Keypoint, to_coco
+from tokenpose.data.formats.labels import HIDDEN, VISIBLE, Keypoint, counted, to_coco
 from tokenpose.data.formats.reading import read_json, read_text, show, take, take_number
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ def read_via(
         logger.info("%s: left out: %s; points and rectangles are read", path, words)
     loose = [_loose(name, regions, attribute, sizes, path) for name, regions in records.items() if regions]
     if len(loose) < len(records):
-        logger.info("%s: left out: %d images without regions", path, len(records) - len(loose))
+        empty = counted(len(records) - len(loose), "image", "images")
+        logger.info("%s: left out: %s without regions", path, empty)
     photographs, categories = gather(loose, str(path), keypoints)
     return to_coco(photographs, categories, path)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenpose.data.formats.labels import Pairs
+from tokenpose.data.formats.labels import Pairs, counted
 from tokenpose.data.formats.reading import show
 from tokenpose.data.json_records import JsonRecords
 from tokenpose.files import is_number
@@ -86,7 +86,8 @@ def read_coco_wholebody(path: str | Path) -> dict[str, Any]:
     limbs = [[first + 1, second + 1] for first, second in LIMBS]
     pairs = [[first + 1, second + 1] for first, second in FLIP_PAIRS]
     category = {"id": 1, "name": "person", "keypoints": list(KEYPOINTS), "skeleton": limbs, "flip_pairs": pairs}
-    logger.info("%s: %d people in %d images", path, len(sections["annotations"]), len(sections["images"]))
+    people = counted(len(sections["annotations"]), "person", "people")
+    logger.info("%s: %s in %s", path, people, counted(len(sections["images"]), "image", "images"))
     return {**sections, "categories": [category]}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenpose.data.formats.image_sizes import Places
 from tokenpose.data.formats.label_file import LabelFile, read_people
-from tokenpose.data.formats.labels import Category, Keypoint, Person, Photograph, grow_box
+from tokenpose.data.formats.labels import Category, Keypoint, Person, Photograph, counted, grow_box
 from tokenpose.files import make_folder, write_text, written_whole
 
 logger = logging.getLogger(__name__)
@@ -68,9 +68,10 @@ def _write_split(content: LabelFile, output: Path, split: str, images: Places | 
             source.place(photograph.file, output / "images" / split / name)
     make_folder(output / "images" / split)
     if outside:
-        logger.info("%s: %d keypoints outside their image are not labeled", split, outside)
+        logger.info("%s: left out: %s outside their image", split, counted(outside, "keypoint", "keypoints"))
     if source is None:
-        logger.info("put the %d images of %s into %s", len(content.photographs), split, output / "images" / split)
+        images_of = counted(len(content.photographs), "image", "images")
+        logger.info("put the %s of %s into %s", images_of, split, output / "images" / split)
 
 
 def _name(file: str) -> str:
