@@ -31,7 +31,7 @@ def test_people_become_records_that_training_takes(tmp_path):
         "categories": [
             {
                 "id": 1, "name": "fly", "keypoints": ["head", "left_wing", "right_wing"],
-                "skeleton": [[1, 2], [1, 3]], "flip_pairs": [[2, 3]],
+                "skeleton": [[1, 2], [1, 3]], "flip_pairs": [["left_wing", "right_wing"]],
             }
         ],
     }  # fmt: skip

@@ -58,7 +58,7 @@ def test_slp_gives_what_people_labeled_with_limbs_pairs_and_tracks(tmp_path, ske
     assert content["categories"] == [
         {
             "id": 1, "name": "fly", "keypoints": ["head", "left_wing", "right_wing"], "skeleton": [[1, 2], [1, 3]],
-            "flip_pairs": [[2, 3]],
+            "flip_pairs": [["left_wing", "right_wing"]],
         }
     ]  # fmt: skip
     assert train_on(content, tmp_path).visible.tolist() == [[True, True, False]]

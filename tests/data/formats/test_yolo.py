@@ -33,7 +33,8 @@ def test_shares_of_the_image_become_pixels(tmp_path):
     assert fly["bbox"] == [30, 15, 20, 30]
     assert [keypoint(content, fly, name) for name in SETTINGS["kpt_names"][0]] == [[40, 15, 2], [30, 30, 1], [0, 0, 0]]
     assert content["categories"][0] == {
-        "id": 1, "name": "fly", "keypoints": SETTINGS["kpt_names"][0], "skeleton": [], "flip_pairs": [[2, 3]],
+        "id": 1, "name": "fly", "keypoints": SETTINGS["kpt_names"][0], "skeleton": [],
+        "flip_pairs": [["left_wing", "right_wing"]],
     }  # fmt: skip
     assert [image["split"] for image in content["images"]] == ["train", "val"]
     assert len(train_on(content, tmp_path)) == 1
@@ -86,6 +87,18 @@ def test_17_keypoints_that_flip_as_cocos_get_cocos_names(tmp_path, caplog):
     assert any("so they get COCO's names" in message for message in caplog.messages)
     names = [f"n{index}" for index in range(17)]
     assert read_yolo(path, keypoints=names)["categories"][0]["keypoints"] == names
+
+
+def test_flip_idx_that_exchanges_nothing_gives_way_to_names_with_sides(tmp_path, caplog):
+    """Tools write it where nobody said anything."""
+    content = read_yolo(data_set(tmp_path, LINE, flip_idx=[0, 1, 2]))
+    assert "flip_pairs" not in content["categories"][0]
+    assert train_on(content, tmp_path).skeleton.flip_pairs == ((1, 2),)
+    assert any("the names count" in line for line in caplog.messages)
+    content = read_yolo(data_set(tmp_path, LINE, flip_idx=[1, 0, 2]))
+    assert content["categories"][0]["flip_pairs"] == [["head", "left_wing"]]
+    assert train_on(content, tmp_path).skeleton.flip_pairs == ((0, 1),)
+    assert any("flip_idx counts" in line for line in caplog.messages)
 
 
 def test_labels_are_looked_for_as_ultralytics_does(tmp_path):

@@ -40,7 +40,7 @@ def test_what_is_written_is_read_again_to_the_last_digit(folder):
     assert content["categories"] == [
         {
             "id": 1, "name": "fly", "keypoints": ["head", "left_wing", "right_wing"], "skeleton": [],
-            "flip_pairs": [[2, 3]],
+            "flip_pairs": [["left_wing", "right_wing"]],
         }
     ]  # fmt: skip
     assert yaml.safe_load(path.read_text()) == {

@@ -158,8 +158,8 @@ def _category(category: Category, number: int, path: str) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from error
     record = {"id": number, "name": category.name, "keypoints": list(category.keypoints)}
     limbs = [[first + 1, second + 1] for first, second in category.limbs]
-    pairs = category.flip_pairs
-    flipped = {} if pairs is None else {"flip_pairs": [[first + 1, second + 1] for first, second in pairs]}
+    names, pairs = category.keypoints, category.flip_pairs
+    flipped = {} if pairs is None else {"flip_pairs": [[names[first], names[second]] for first, second in pairs]}
     return {**record, "skeleton": limbs, **flipped}
 
 

@@ -84,7 +84,7 @@ def read_coco_wholebody(path: str | Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{path} is not COCO-WholeBody's file: it has no {', '.join(missing)}")
     limbs = [[first + 1, second + 1] for first, second in LIMBS]
-    pairs = [[first + 1, second + 1] for first, second in FLIP_PAIRS]
+    pairs = [[KEYPOINTS[first], KEYPOINTS[second]] for first, second in FLIP_PAIRS]
     category = {"id": 1, "name": "person", "keypoints": list(KEYPOINTS), "skeleton": limbs, "flip_pairs": pairs}
     people = counted(len(sections["annotations"]), "person", "people")
     logger.info("%s: %s in %s", path, people, counted(len(sections["images"]), "image", "images"))

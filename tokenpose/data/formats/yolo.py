@@ -24,7 +24,8 @@ def read_yolo(path: str | Path, *, split: str | None = None, keypoints: Sequence
     ``split``: "train", "val" or "test" of data.yaml; None: all, and the image records say which in "split". File names
     are relative to the data set's folder, and sizes are read from the images. Names are those of ``kpt_names``, or
     ``keypoints``; else COCO's, if there are 17 with COCO's ``flip_idx``, or numbers. Flip pairs are those of
-    ``flip_idx``. Without a third number, a keypoint at 0, 0 isn't labeled and any other is visible.
+    ``flip_idx``; where it exchanges nothing and the names have sides, the names count. Without a third number, a
+    keypoint at 0, 0 isn't labeled and any other is visible.
 
     Raises FileNotFoundError, and ValueError that names file and line.
     """
@@ -34,6 +35,7 @@ def read_yolo(path: str | Path, *, split: str | None = None, keypoints: Sequence
     root, classes = _root(settings, path), _read_classes(settings, path)
     flip_pairs = _read_flip_pairs(settings, count, path)
     names = _choose_names(settings, count, flip_pairs, keypoints, path)
+    flip_pairs = _settle_flip_pairs(flip_pairs, names, path)
     categories = [Category(name=name, keypoints=names, flip_pairs=flip_pairs) for name in classes.values()]
     reader = _LabelReader(root, names, classes, dimensions)
     photographs = [
@@ -114,10 +116,19 @@ def _choose_names(
         raise ValueError(
             f"{path}: kpt_shape says {count} keypoints; the names are {len(names)}: {', '.join(names)[:80]}"
         )
-    told = infer_flip_pairs(names)
-    if None not in (told, pairs) and told != pairs:
-        logger.warning("%s: flip_idx pairs other keypoints than their names say; flip_idx counts", path)
     return names
+
+
+def _settle_flip_pairs(pairs: Pairs | None, names: tuple[str, ...], path: Path) -> Pairs | None:
+    """The pairs of ``flip_idx``; None, so that names tell, where it exchanges nothing and the names have sides."""
+    told = infer_flip_pairs(names)
+    if pairs is None or told is None or set(told) == set(pairs):
+        return pairs
+    if not pairs:
+        logger.warning("%s: flip_idx exchanges nothing, but the names have sides: the names count", path)
+        return None
+    logger.warning("%s: flip_idx pairs other keypoints than their names say: flip_idx counts", path)
+    return pairs
 
 
 def _root(settings: Mapping[str, Any], path: Path) -> Path:
