@@ -59,6 +59,7 @@ def test_limbs_count_from_1_and_name_keypoints(tmp_path, limbs, expected):
         ({"images": []}, "annotations must be a list"),
         (export(FLY, categories=CATEGORIES[:1]), "has no category with keypoints; export it as COCO keypoints"),
         (export(7), "annotations\\[0\\] must be an object; got 7"),
+        (export(FLY | {"image_id": []}), "annotations\\[0\\]: image_id must be that of a listed image; got \\[\\]"),
         (export(FLY | {"image_id": 9}), "annotations\\[0\\]: image_id must be that of a listed image; got 9"),
         (export(FLY, images=[{"id": 1}]), "images\\[0\\]: file_name must be text; got None"),
         (export(FLY, images=[{"file_name": "a.jpg"}]), "images\\[0\\] has no id"),

@@ -126,10 +126,10 @@ def test_other_files_are_refused_by_name(project, text, message):
 
 
 def test_an_h5_that_is_no_table_of_deeplabcut_is_refused(tmp_path):
-    h5py, _ = pytest.importorskip("h5py"), pytest.importorskip("tables")
+    h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["a"] = [math.pi]
-    with pytest.raises(ValueError, match=r"a\.h5 is not DeepLabCut's h5"):
+    with pytest.raises(ValueError, match=r"a\.h5 is not a table that pandas wrote: it has no df_with_missing"):
         read_deeplabcut(tmp_path / "a.h5")
 
 

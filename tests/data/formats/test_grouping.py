@@ -4,6 +4,7 @@ import pytest
 
 from tokenpose.data.formats.grouping import LooseBox, LooseImage, LoosePoint, gather
 from tokenpose.data.formats.labels import Keypoint
+from tokenpose.skeletons import COCO
 
 A, B = Keypoint(10, 10), Keypoint(50, 50)
 
@@ -75,3 +76,11 @@ def test_keypoints_have_the_given_order_or_that_of_their_first_appearance():
     assert category.keypoints == ("head", "fin", "tail")
     with pytest.raises(ValueError, match="x has points labeled tail, which the given keypoints lack"):
         gather([image(points)], "x", ["head"])
+
+
+def test_names_of_a_known_skeleton_have_its_order():
+    names = COCO.keypoints[::-1]
+    _, [category] = gather([image([LoosePoint(name, A) for name in names])], "x")
+    assert category.keypoints == COCO.keypoints
+    _, [category] = gather([image([LoosePoint(name, A) for name in names[:-1]])], "x")
+    assert category.keypoints == names[:-1]

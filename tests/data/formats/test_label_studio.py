@@ -146,6 +146,7 @@ def test_names_have_the_given_order(tmp_path):
         ([7], "task 0: data must be an object"),
         ([{"data": {"text": "a"}}], "task 0 names no image"),
         ([task({"type": "keypointlabels", "value": []})], "task 0: result: value must be an object"),
+        ([{"data": {"image": "a.jpg"}, "annotations": 7}], "task 0: annotations must be a list; got 7"),
         ([task(point("head", "a", 1))], "task 0: x must be a finite number; got 'a'"),
         ([task(point("head", 1, 1), point("head", 2, 2))], "nothing says to which person"),
     ],

@@ -53,7 +53,7 @@ def test_other_shapes_and_other_json_files_are_left_out_with_a_line(tmp_path, ca
     write(tmp_path / "a.json", file(shape("head", [1, 2]), shape("pond", [0, 0], [9, 0], [0, 9], kind="polygon")))
     write(tmp_path / "notes.json", {"a": 1})
     assert len(read_labelme(tmp_path)["annotations"]) == 1
-    assert any("left out: 1 polygon" in line for line in caplog.messages)
+    assert any("left out: 1 'polygon'" in line for line in caplog.messages)
     assert any("notes.json is left out: it has no shapes" in line for line in caplog.messages)
 
 
@@ -65,6 +65,8 @@ def test_other_shapes_and_other_json_files_are_left_out_with_a_line(tmp_path, ca
         (file(shape("head", [1, 2], [3, 4])), "a point has one position, a rectangle two"),
         (file(shape("head", [1, 2]), image=7), "imagePath must be text"),
         (file({**shape("head"), "points": 3}), "points must be a list; got 3"),
+        (file(7), "shapes\\[0\\] must be an object; got 7"),
+        (file({**shape("head", [1, 2]), "group_id": [1]}), "group_id must be a number or null; got \\[1\\]"),
     ],
 )
 def test_other_files_are_refused_by_file_and_shape(tmp_path, content, message):

@@ -38,7 +38,7 @@ def read_coco_export(path: str | Path, *, images: Places | None = None) -> dict[
         where = f"{path}: annotations[{position}]"
         if not isinstance(person, Mapping):
             raise ValueError(f"{where} must be an object; got {show(person)}")
-        if person.get("category_id") in chosen:
+        if _key(person.get("category_id")) in chosen:
             boxed = _with_box(person, size_of, where)
             grown += boxed is not person
             kept.append(dict(boxed))
@@ -47,6 +47,11 @@ def read_coco_export(path: str | Path, *, images: Places | None = None) -> dict[
         logger.info("%s: left out: %s of categories without keypoints", path, others)
     log_grown(path, grown)
     return {"images": records, "annotations": kept, "categories": categories}
+
+
+def _key(identity: Any) -> Any:
+    """An id that can be looked up; what can't be an id is none."""
+    return identity if isinstance(identity, str | int | float) else None
 
 
 def _category(category: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -93,6 +98,6 @@ def _with_box(person: Mapping[str, Any], size_of: Mapping[Any, tuple[int, int]],
     labeled = [Keypoint(float(x), float(y), int(v)) for x, y, v in triples if v > 0]
     if not labeled:
         return person
-    if person.get("image_id") not in size_of:
+    if _key(person.get("image_id")) not in size_of:
         raise ValueError(f"{where}: image_id must be that of a listed image; got {show(person.get('image_id'))}")
     return {**person, "bbox": list(grow_box(labeled, *size_of[person["image_id"]]))}

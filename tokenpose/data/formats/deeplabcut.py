@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from tokenpose.data.formats.hdf5 import check_hdf5, refuse_code
 from tokenpose.data.formats.image_sizes import ImageSizes, Places
 from tokenpose.data.formats.labels import Category, Keypoint, Pairs, Person, Photograph, to_coco
+from tokenpose.data.formats.pandas_hdf5 import read_frame
 from tokenpose.data.formats.reading import read_text, read_yaml, show
 
 logger = logging.getLogger(__name__)
 
 ANIMAL, SINGLE = "animal", "single"
 """The individual "single" has the body parts that are not the animals'; it becomes a category of its own."""
+
+KEY = "df_with_missing"
+"""Where the table is in an h5."""
 
 Column = tuple[str, str, str]
 """Individual, body part, and "x" or "y"."""
@@ -108,25 +111,12 @@ def _to_number(text: str, where: str) -> float:
 
 
 def _read_hdf5(path: Path) -> _Table:
-    try:
-        import pandas
-        import tables  # noqa: F401  (pandas needs it for h5, and says so late)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'reading {path} needs pandas and tables: pip install "tokenpose[import]"') from error
-    check_hdf5(path)
-    refuse_code(path)
-    try:
-        frame = pandas.read_hdf(path)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"{path} is not DeepLabCut's h5: {error}") from error
-    levels = list(getattr(getattr(frame, "columns", None), "names", ()))
-    if levels[-2:] != ["bodyparts", "coords"]:
-        raise ValueError(f"{path} is not DeepLabCut's h5: its columns have the levels {show(levels)}")
-    header = [[str(value) for value in frame.columns.get_level_values(level)] for level in levels[1:]]
-    rows = [
-        (_join(key if isinstance(key, tuple) else (key,)), [float(value) for value in values])
-        for key, values in zip(frame.index, frame.to_numpy(), strict=True)
-    ]
+    frame = read_frame(path, KEY)
+    levels = len(frame.columns[0]) if frame.columns else 0
+    if levels not in _HEADERS:
+        raise ValueError(f"{path} is not DeepLabCut's h5: its columns have {levels} levels; 3 or 4 are expected")
+    header = [[name[level] for name in frame.columns] for level in range(1, levels)]
+    rows = [(_join(name), values) for name, values in zip(frame.rows, frame.values.tolist(), strict=True)]
     return _Table(_columns(header, path), rows)
 
 

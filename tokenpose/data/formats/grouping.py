@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tokenpose.data.formats.labels import Box, Category, Keypoint, Number, Person, Photograph, counted
+from tokenpose.skeletons import COCO, LSP, MPII
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,9 @@ def gather(
     them twice and the image has no box. A category is called as the boxes are; boxes whose label has no keypoint in
     the whole file (a ball, a car) are left out.
 
-    ``keypoints``: the names in their order; None: all labels, in the order in which they first appear. Raises
-    ValueError that names the image where nothing says whose a point is, and for labels that ``keypoints`` lacks.
+    ``keypoints``: the names in their order; None: all labels, in the order in which they first appear, or in that of
+    COCO, MPII or LSP if they are exactly its names. Raises ValueError that names the image where nothing says whose a
+    point is, and for labels that ``keypoints`` lacks.
     """
     names = tuple(dict.fromkeys(point.label for image in images for point in image.points))
     if not names:
@@ -68,8 +70,15 @@ def gather(
         boxes = counted(dropped, "box", "boxes")
         logger.info("%s: left out: %s of labels that never have a keypoint", path, boxes)
     order = dict.fromkeys(person.category for photograph in kept for person in photograph.people)
-    logger.info("%s: the keypoints are %s", path, ", ".join(keypoints or names))
-    return kept, [Category(name=name, keypoints=tuple(keypoints or names)) for name in order]
+    names = tuple(keypoints) if keypoints is not None else _order(names)
+    logger.info("%s: the keypoints are %s", path, ", ".join(names))
+    return kept, [Category(name=name, keypoints=names) for name in order]
+
+
+def _order(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The order of COCO, MPII or LSP for exactly their names; other names as they come."""
+    known = (skeleton.keypoints for skeleton in (COCO, MPII, LSP))
+    return next((keypoints for keypoints in known if set(keypoints) == set(names)), names)
 
 
 def _keep(photograph: Photograph, categories: set[str]) -> Photograph:

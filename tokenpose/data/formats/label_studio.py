@@ -96,6 +96,8 @@ def _read_task(task: Any, where: str, predictions: bool) -> list[_Region] | None
     if "data" not in task:
         return _read_least(task, where)
     results = task.get(field, task.get("completions")) if field == "annotations" else task.get(field)
+    if not (results is None or isinstance(results, list)):
+        raise ValueError(f"{where}: {field} must be a list; got {show(results)}")
     done = [entry for entry in results or [] if not (isinstance(entry, Mapping) and entry.get("was_cancelled"))]
     if not done:
         return None

@@ -41,7 +41,7 @@ def read_labelme(
             logger.info("%s is left out: it has no shapes", file)
             continue
         loose.append(_loose(content, file, folder, sizes))
-        ignored.update(str(shape.get("shape_type")) for shape in content["shapes"] if not _is_read(shape))
+        ignored.update(show(shape.get("shape_type")) for shape in content["shapes"] if not _is_read(shape))
     if not loose:
         raise ValueError(f"{path} has no file of labelme, whose JSON files have shapes")
     if ignored:
@@ -65,15 +65,25 @@ def _loose(content: Mapping[str, Any], file: Path, folder: Path, sizes: ImageSiz
     points, boxes = list[LoosePoint](), list[LooseBox]()
     for number, shape in enumerate(take(content, "shapes", list, str(file))):
         where = f"{file}: shapes[{number}]"
+        group = _group(shape, where)
         label, corners = take(shape, "label", str, where), take(shape, "points", list, where)
         positions = list(_positions(corners, where))
         if shape.get("shape_type") == "point" and len(positions) == 1:
-            points.append(LoosePoint(label, Keypoint(*positions[0], _visibility(shape)), shape.get("group_id")))
+            points.append(LoosePoint(label, Keypoint(*positions[0], _visibility(shape)), group))
         elif shape.get("shape_type") == "rectangle" and len(positions) >= 2:
-            boxes.append(LooseBox(label, _around(positions), shape.get("group_id")))
+            boxes.append(LooseBox(label, _around(positions), group))
         elif _is_read(shape):
             raise ValueError(f"{where}: a point has one position, a rectangle two; got {show(corners)}")
     return LooseImage(file=place, width=width, height=height, points=points, boxes=boxes)
+
+
+def _group(shape: Any, where: str) -> int | str | None:
+    if not isinstance(shape, Mapping):
+        raise ValueError(f"{where} must be an object; got {show(shape)}")
+    group = shape.get("group_id")
+    if not (group is None or isinstance(group, int | str)):
+        raise ValueError(f"{where}: group_id must be a number or null; got {show(group)}")
+    return group
 
 
 def _positions(corners: Sequence[Any], where: str) -> Iterator[tuple[float, float]]:

@@ -2,7 +2,8 @@
 
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,12 @@ MOST_BYTES = 2 << 30
 MOST_YAML_BYTES = 4 << 20
 
 Value = TypeVar("Value")
+
+_OTHERS_RAISE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError, MemoryError,
+    AssertionError, SystemError,
+)  # fmt: skip
+"""SystemError: h5py, for an error within a visit of a broken file."""
 
 _NAMES: dict[Any, str] = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}
 
@@ -62,6 +69,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a mapping of names to values; it holds {show(content)}")
     return content
+
+
+@contextmanager
+def read_by_others(refusal: str) -> Iterator[None]:
+    """Turn what another library raises for a broken file into ValueError: ``refusal``, which names it, and why."""
+    try:
+        yield
+    except _OTHERS_RAISE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{refusal}: {reason or type(error).__name__}") from error
 
 
 def show(value: Any) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 from tokenpose.data.formats.hdf5 import check_hdf5
 from tokenpose.data.formats.image_sizes import ImageSizes, Places
 from tokenpose.data.formats.labels import Category, Keypoint, Person, Photograph, counted, to_coco
+from tokenpose.data.formats.reading import read_by_others
 from tokenpose.files import make_folder, written_whole
 
 logger = logging.getLogger(__name__)
@@ -56,12 +57,10 @@ def _load(path: Path) -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f'reading {path} needs sleap-io: pip install "tokenpose[import]"') from error
     check_hdf5(path)
-    try:
+    with read_by_others(f"{path} can't be read as SLEAP's file"):
         if path.suffix.lower() == ".slp":
             return sleap_io.load_slp(str(path), open_videos=False)
         return sleap_io.load_analysis_h5(str(path))
-    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"{path} can't be read as SLEAP's file: {error}") from error
 
 
 def _category(skeleton: Any, index: int) -> Category:
