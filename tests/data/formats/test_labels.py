@@ -87,3 +87,8 @@ def test_a_position_that_is_no_number_is_refused():
     person = fly(keypoints={"head": Keypoint(float("nan"), 1)}, box=(0, 0, 9, 9))
     with pytest.raises(ValueError, match=r"a\.jpg: head is at nan, 1"):
         to_coco([photograph(person)], [FLY], "x")
+
+
+def test_a_box_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"a\.jpg: a box is at 0, 0, inf, 9"):
+        to_coco([photograph(fly(keypoints={}, box=(0, 0, float("inf"), 9)))], [FLY], "x")

@@ -139,6 +139,8 @@ def _annotation(person: Person, category: Category, photograph: Photograph) -> d
         if not (math.isfinite(keypoint.x) and math.isfinite(keypoint.y)):
             raise ValueError(f"{photograph.file}: {name} is at {keypoint.x}, {keypoint.y}, which is no position")
     box = person.box or grow_box(keypoints, photograph.width, photograph.height)
+    if not all(map(math.isfinite, box)):
+        raise ValueError(f"{photograph.file}: a box is at {', '.join(map(str, box))}, which is no position")
     record: dict[str, Any] = {
         "bbox": list(box),
         "iscrowd": int(person.is_crowd),
