@@ -117,7 +117,7 @@ def grow_box(keypoints: Iterable[Keypoint], width: int, height: int) -> Box:
     inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if inside[2] > inside[0] and inside[3] > inside[1]:
         x1, y1, x2, y2 = inside
-    return x1, y1, x2 - x1, y2 - y1
+    return round(x1, DIGITS), round(y1, DIGITS), round(x2 - x1, DIGITS), round(y2 - y1, DIGITS)
 
 
 def _grow(low: Number, high: Number, least: Number) -> tuple[float, float]:
