@@ -31,7 +31,7 @@ ALONG = {
     "right_wing": (-0.42, 0.42), "tail": (-0.5, 0.0),
 }  # fmt: skip
 """Where keypoints are in a fly of length 1: forward, and to its right."""
-TRAINING = ("--recipe", "finetune", "--model", "tokenpose_t", "--image-size", "128x96")
+TRAINING = ("--recipe", "finetune", "--image-size", "128x96")
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         "check", folder / "data.json", "--images", folder / "flies", "--sheet", folder / "suspects.html",
         "--swap-score", "4",
     )  # fmt: skip
-    draw_labels(folder / "data.json", folder / "flies", folder / "label-people.png")
+    draw_labels(folder / "data.json", folder / "flies", folder / "label-people.jpg")
     take_screenshot(folder / "suspects.html", folder / "label-check.png")
     label(folder / "flies", swapped=())  # the two are corrected
     run("import", folder / "flies", "--output", folder / "data.json")
@@ -53,7 +53,7 @@ def main() -> None:
     run("evaluate", "--weights", folder / "run" / "model.safetensors", "--data", folder / "data.val.json", "--images",
         folder / "flies", "--metric", "pck")  # fmt: skip
     sheets = sorted((folder / "run" / "predictions").glob("*.jpg"))
-    Image.open(sheets[-1]).convert("RGB").save(folder / "label-predictions.png")
+    Image.open(sheets[-1]).convert("RGB").save(folder / "label-predictions.jpg", quality=88)
 
 
 def run(*arguments: object) -> None:
@@ -177,7 +177,7 @@ def draw_labels(data: Path, images: Path, output: Path, most: int = 4) -> None:
         poses = Poses(keypoints=triples[..., :2], scores=triples[..., 2] / 2, boxes=boxes, skeleton=skeleton)
         with Image.open(images / image["file_name"]) as opened:
             pictures.append(draw_poses(np.asarray(opened), poses, boxes=True, scale=2))
-    Image.fromarray(np.concatenate(pictures, axis=1)).save(output)
+    Image.fromarray(np.concatenate(pictures, axis=1)).save(output, quality=88)
 
 
 def take_screenshot(page: Path, output: Path) -> None:
@@ -191,6 +191,8 @@ def take_screenshot(page: Path, output: Path) -> None:
         tab.goto(page.resolve().as_uri())
         tab.locator(".cards").first.screenshot(path=output)
         browser.close()
+    with Image.open(output) as opened:
+        opened.convert("RGB").quantize(256, kmeans=2).save(output, optimize=True)
 
 
 if __name__ == "__main__":

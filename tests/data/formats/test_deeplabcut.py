@@ -111,6 +111,7 @@ def test_a_csv_that_pandas_wrote_is_read(project):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("a" * 200_000, "is not csv: field larger than field limit"),
         ("a,b\n", "is not DeepLabCut's csv: its first column must begin with scorer, bodyparts, coords"),
         (ONE.replace("20,21", "20"), "line 4 has 6 columns; the header has 7"),
         (ONE.replace("20,21", "20,x"), "line 4: 'x' is not a number"),

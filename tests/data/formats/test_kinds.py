@@ -56,6 +56,13 @@ def test_what_is_not_plain_is_refused_with_the_list_of_kinds(tmp_path, name, tex
         guess_kind(path)
 
 
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"a\.zip is an archive: unpack it, and give the file or folder of labels in it"
+    ):
+        guess_kind(write(tmp_path / "a.zip", "PK"))
+
+
 def test_h5_files_are_told_apart_by_what_they_hold(tmp_path):
     h5py = pytest.importorskip("h5py")
     for name, kind in (("track_occupancy", "sleap"), ("df_with_missing", "deeplabcut")):

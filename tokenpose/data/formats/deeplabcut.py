@@ -80,7 +80,10 @@ def _find_project(file: Path) -> Path:
 def _read_csv(path: Path) -> _Table:
     """The header's rows are scorer, individuals where there are several, bodyparts and coords; the first columns, one
     or three, are the image's path."""
-    lines = list(csv.reader(io.StringIO(read_text(path), newline="")))
+    try:
+        lines = list(csv.reader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} is not csv: {error}") from error
     count = 4 if len(lines) > 1 and lines[1][:1] == ["individuals"] else 3
     if len(lines) <= count or [line[0] if line else "" for line in lines[:count]] != _HEADERS[count]:
         raise ValueError(

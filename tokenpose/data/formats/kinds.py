@@ -1,6 +1,5 @@
 """The kinds of label files that can be read, and which of them a file or folder is."""
 
-import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
 
 _OTHER_NAMES = {"ultralytics": "yolo", "roboflow": "yolo", "dlc": "deeplabcut", "wholebody": "coco-wholebody"}
 _BY_SUFFIX = {".slp": "sleap", ".xml": "cvat", ".yaml": "yolo", ".yml": "yolo", ".mat": "mpii"}
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 _ADVICE = f"say which it is: --from KIND, in Python kind=KIND, one of {', '.join(KINDS)}"
 
 
@@ -94,6 +94,8 @@ def guess_kind(path: str | Path) -> str:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
+    if path.suffix.lower() in _ARCHIVES:
+        raise ValueError(f"{path} is an archive: unpack it, and give the file or folder of labels in it")
     kind = _guess_folder(path) if path.is_dir() else _BY_SUFFIX.get(path.suffix.lower()) or _guess_content(path)
     if kind is None:
         raise ValueError(f"{path}: what kind of label file this is isn't plain; {_ADVICE}")
@@ -129,7 +131,7 @@ def _read_head(path: Path) -> str:
 
 
 def _guess_csv(head: str) -> str | None:
-    first = next(csv.reader(head.splitlines()[:1]), [])
+    first = head.splitlines()[0].split(",") if head.strip() else []
     if first[:1] == ["scorer"]:
         return "deeplabcut"
     return "via" if "region_shape_attributes" in first else None
