@@ -116,8 +116,20 @@ def test_a_video_that_is_missing_is_named_and_its_size_is_that_of_given_frames(t
     ):
         read_sleap(tmp_path / "a.h5")
     save_image(tmp_path / "frames" / "clip" / "00000002.png", 80, 60)
-    content = read_sleap(tmp_path / "a.h5", images=tmp_path / "frames")
+    content = read_sleap(tmp_path / "a.h5", images=tmp_path / "frames", frames=tmp_path / "out")
+    assert (
+        f"gone/clip.mp4 can't be read (there is no such file): write its frames yourself, frame 12 to {tmp_path}"
+        in (caplog.text)
+    )
     assert (content["images"][0]["width"], content["images"][0]["height"]) == (80, 60)
+
+
+def test_a_frame_beyond_the_list_of_images_is_refused(tmp_path, skeleton, video):
+    frames = labeled(skeleton, video)
+    frames[0].frame_idx = 7
+    sleap_io.Labels(frames).save(str(tmp_path / "a.slp"), embed=False)
+    with pytest.raises(ValueError, match=r"a\.slp: there is no frame 7 among 3 images"):
+        read_sleap(tmp_path / "a.slp")
 
 
 def test_other_files_are_refused_by_name(tmp_path):

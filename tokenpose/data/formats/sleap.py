@@ -120,17 +120,17 @@ class _Images:
     def __init__(self, images: Places | None, frames: Path | None, path: Path) -> None:
         self._sizes = ImageSizes(images, path.parent)
         self._frames, self._path = frames, path
-        self._written, self._missing = 0, dict[str, None]()
+        self._written, self._missing = 0, dict[str, str]()
 
     def photograph(self, frame: Any, folder: str, people: Sequence[Person]) -> Photograph:
         """The frame with its people; its image is written where there is a folder for images."""
         fields = {"video": folder, "frame": int(frame.frame_idx)}
-        source = _source(frame.video)
-        if isinstance(source.filename, list):  # a video that is a list of images
-            name = PureWindowsPath(source.filename[frame.frame_idx]).as_posix()
-            if frame.video is source:
-                name, (width, height) = self._find(name)
-                return Photograph(file=name, width=width, height=height, people=people, fields=fields)
+        files = frame.video.filename
+        if isinstance(files, list):  # a video that is a list of images
+            if not 0 <= frame.frame_idx < len(files):
+                raise ValueError(f"{self._path}: there is no frame {frame.frame_idx} among {len(files)} images")
+            name, (width, height) = self._find(PureWindowsPath(files[frame.frame_idx]).as_posix())
+            return Photograph(file=name, width=width, height=height, people=people, fields=fields)
         name = f"{folder}/{int(frame.frame_idx):08}.png"
         pixels = self._read(frame)
         if pixels is not None and self._frames is not None:
@@ -143,12 +143,11 @@ class _Images:
         """Say what was written, and what is missing."""
         if self._written:
             logger.info("%s: wrote %s to %s", self._path, counted(self._written, "image", "images"), self._frames)
-        for video in self._missing:
+        for video, reason in self._missing.items():
             logger.warning(
-                "%s: the video %s isn't there: write its frames to VIDEO/00000012.png (frame 12) yourself",
-                self._path,
-                video,
-            )
+                "%s: %s can't be read (%s): write its frames yourself, frame 12 to %s",
+                self._path, video, reason, self._frames and self._frames / "VIDEO" / "00000012.png",
+            )  # fmt: skip
 
     def _find(self, name: str) -> tuple[str, tuple[int, int]]:
         """An image of a list by its name as written, or as the last part of it."""
@@ -165,11 +164,11 @@ class _Images:
         try:
             if video.backend is None:
                 if not video.exists():
-                    raise FileNotFoundError(video.filename)
+                    raise FileNotFoundError("there is no such file")
                 video.open()
             return np.asarray(video[frame.frame_idx])
-        except (OSError, ValueError, LookupError, ImportError, RuntimeError):
-            self._missing[str(_source(video).filename)[:200]] = None
+        except (OSError, ValueError, LookupError, ImportError, RuntimeError) as error:
+            self._missing[str(_source(video).filename)[:200]] = " ".join(str(error).split())[:200]
             return None
 
     def _size(self, frame: Any, pixels: np.ndarray | None, name: str) -> tuple[int, int]:
