@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_blocks_are_found_at_their_lines_and_marked_ones_are_left_out():
 
 # Commands, in a folder of drawn people
 
-COMMANDS = ["finetune.md", "train.md", "distributed.md", "data.md", "check.md", "evaluate.md", "speed.md"]
+COMMANDS = ["finetune.md", "train.md", "distributed.md", "label.md", "data.md", "check.md", "evaluate.md", "speed.md"]
 SHELL = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL = "tokenpose_t.lsp_256x192"
 
@@ -116,10 +117,26 @@ def data(tmp_path_factory) -> Path:
     (folder / "boxes.json").write_text(json.dumps(boxes))
     (folder / "mine.toml").write_text("epochs = 2\n")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)).save(folder / "photo.jpg")
+    label_flies(folder / "flies", content)
     torch.manual_seed(0)
     (folder / "weights").mkdir()
     write_weights(create_model(SMALL, image_size=(64, 48), depth=2, heads=4), folder / "weights" / "model.safetensors")
     return folder
+
+
+def label_flies(folder: Path, content: dict[str, Any]) -> None:
+    """The drawn people, as labelme labels them."""
+    folder.mkdir()
+    for image, person in zip(content["images"], content["annotations"], strict=True):
+        shutil.copy(folder.parent / "images" / image["file_name"], folder)
+        positions = np.array(person["keypoints"], dtype=float).reshape(-1, 3)[:, :2].tolist()
+        shapes = [
+            {"label": name, "points": [position], "shape_type": "point", "group_id": 1, "flags": {}}
+            for name, position in zip(content["categories"][0]["keypoints"], positions, strict=True)
+        ]
+        size = {"imageWidth": image["width"], "imageHeight": image["height"]}
+        labels = {"version": "5.5.0", "shapes": shapes, "imagePath": image["file_name"], **size}
+        (folder / image["file_name"]).with_suffix(".json").write_text(json.dumps(labels))
 
 
 @pytest.fixture
@@ -158,8 +175,9 @@ def test_commands_of_the_page_run(name, workplace, request):
 
 
 @pytest.mark.slow
-def test_fine_tuning_in_python_runs(workplace, run_python):
-    code = with_lines_of((DOCS / "finetune.md").read_text())
+@pytest.mark.parametrize("name", ["finetune.md", "label.md"])
+def test_python_of_the_page_runs_in_the_folder_of_its_commands(name, workplace, run_python):
+    code = with_lines_of((DOCS / name).read_text())
     run_python(f"import os; os.chdir({str(workplace)!r})\n{code[1:]}")
 
 

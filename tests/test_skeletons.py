@@ -92,6 +92,18 @@ def test_skeleton_of_a_count_has_numbered_names():
     assert len(Skeleton.from_count(3)) == 3
 
 
+def test_category_says_itself_which_keypoints_change_sides():
+    category = {"name": "fly", "keypoints": ["head", "wing 1", "wing 2"], "flip_pairs": [["wing 1", "wing 2"]]}
+    assert Skeleton.from_coco_category(category).flip_pairs == ((1, 2),)
+    assert Skeleton.from_coco_category({**category, "flip_pairs": []}).flip_pairs == ()
+    assert Skeleton.from_coco_category({**category, "flip_pairs": None}).flip_pairs is None
+    for pairs in ([[1, 2]], [["wing 1", "tail"]], [["wing 1"]], "none"):
+        with pytest.raises(
+            ValueError, match=r"category 'fly': flip_pairs holds .*; a pair is two names of its keypoints"
+        ):
+            Skeleton.from_coco_category({**category, "flip_pairs": pairs})
+
+
 def test_category_of_coco_counts_limbs_from_1_and_gets_the_known_sigmas():
     category = {"name": "person", "keypoints": list(COCO.keypoints), "skeleton": [[16, 14], [14, 12]]}
     skeleton = Skeleton.from_coco_category(category)

@@ -251,8 +251,9 @@ class Skeleton:
     def from_coco_category(cls, category: Mapping[str, Any]) -> "Skeleton":
         """The skeleton of a category of a COCO keypoint file.
 
-        The keypoints of COCO, MPII and LSP get the sigmas and flip pairs that we know. Raises ValueError where the
-        category has no names.
+        The keypoints of COCO, MPII and LSP get the sigmas and flip pairs that we know. A member ``flip_pairs``, which
+        is ours and lists pairs of names, says which keypoints change sides. Raises ValueError where the category has no
+        names, and for pairs of other names.
         """
         label = f"category {shown(category.get('name', category.get('id')))}"
         if not category.get("keypoints"):
@@ -264,11 +265,12 @@ class Skeleton:
         names, limbs = tuple(category["keypoints"]), category.get("skeleton") or ()
         limbs = _limbs_from_1(limbs, len(names), label)
         known = next((skeleton for skeleton in (COCO, MPII, LSP) if skeleton.keypoints == names), None)
+        stated = _stated_flip_pairs(category, label)
         return cls(
             name=known.name if known else str(category.get("name", "custom")),
             keypoints=names,
             limbs=limbs or (known.limbs if known else ()),
-            flip_pairs=known.flip_pairs if known else None,
+            flip_pairs=known.flip_pairs if known and stated is None else stated,
             sigmas=known.sigmas if known else None,
         )
 
@@ -326,6 +328,17 @@ def _limbs_from_1(limbs: Any, count: int, label: str) -> IndexPairs:
                 f"{label}: skeleton holds {shown(limb)}; a limb is two different keypoints, counted from 1 to {count}"
             )
     return tuple((first - 1, second - 1) for first, second in limbs)
+
+
+def _stated_flip_pairs(category: Mapping[str, Any], label: str) -> IndexPairs | None:
+    """The category's own flip pairs, by name; None where it has no such member."""
+    stated, names = category.get("flip_pairs"), list(category["keypoints"])
+    if stated is None:
+        return None
+    for pair in stated if isinstance(stated, list | tuple) else [stated]:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(name in names for name in pair):
+            raise ValueError(f"{label}: flip_pairs holds {pair!r:.60}; a pair is two names of its keypoints")
+    return tuple((names.index(first), names.index(second)) for first, second in stated)
 
 
 COCO = Skeleton(

@@ -15,26 +15,27 @@ from tokenpose.models.zoo import list_models
 
 from .running import BOX, BOXES_FILES, run
 
+COMMANDS = [
+    "predict", "attention", "train", "evaluate", "calibrate", "check", "import", "export-labels", "split", "list",
+    "convert", "export",
+]  # fmt: skip
+
 
 def test_help_names_all_commands():
     result = run("--help")
     assert result.stderr == ""
-    for command in ("list", "predict", "train", "evaluate", "calibrate", "attention", "check", "convert", "export"):
+    for command in COMMANDS:
         assert f"\n  {command} " in result.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["list", "predict", "train", "evaluate", "calibrate", "attention", "check", "convert", "export"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command_has_an_example(command):
     assert f"  tokenpose {command} " in run(command, "--help").stdout
 
 
 def test_commands_are_listed_in_the_order_of_their_use():
     _, _, listed = run("--help").stdout.partition("Commands:\n")
-    assert [line.split()[0] for line in listed.splitlines() if line] == [
-        "predict", "attention", "train", "evaluate", "calibrate", "check", "list", "convert", "export",
-    ]  # fmt: skip
+    assert [line.split()[0] for line in listed.splitlines() if line] == COMMANDS
 
 
 def test_options_are_grouped_in_plain_text_on_a_terminal_too(monkeypatch):

@@ -35,7 +35,12 @@ def train_command(
     ],
     val: Annotated[
         list[str],
-        typer.Option("--val", metavar="JSON[=PLACE]", help="Like --train, for the people to validate on (PCK@0.2)."),
+        typer.Option(
+            "--val",
+            metavar="JSON[=PLACE]|SHARE",
+            help="Like --train, for the people to validate on (PCK@0.2). Or the share of the training images to hold "
+            "out, 0.2 for example: the same as `tokenpose split` gives.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="Folder for the weights, the log and the checkpoint.")

@@ -19,7 +19,14 @@ from tokenpose.evaluation.units import choose_unit
 from tokenpose.jobs.evaluation import measure_validation
 from tokenpose.jobs.growing import learn_trunk_first
 from tokenpose.jobs.teaching import Teacher, digest_model, name_teacher, read_teacher
-from tokenpose.jobs.training_data import Annotations, TrainingData, choose_reading, digest, read_training_data
+from tokenpose.jobs.training_data import (
+    Annotations,
+    TrainingData,
+    Validation,
+    choose_reading,
+    digest,
+    read_training_data,
+)
 from tokenpose.jobs.training_model import choose_start, complete_settings, make_trainee
 from tokenpose.models.create import read_model
 from tokenpose.models.recording import attentions_of
@@ -43,7 +50,7 @@ logger = logging.getLogger(__name__)
 def finetune(
     name: str | None,
     train: Annotations,
-    val: Annotations,
+    val: Validation,
     images: Places | None,
     output: str | Path,
     *,
@@ -66,7 +73,8 @@ def finetune(
 
     These are those of the last validation, or of the best one with the setting ``keep`` "best".
 
-    ``train`` and ``val``: one or several COCO keypoint files or MPII files. ``images``: folders, tar and zip files,
+    ``train`` and ``val``: one or several COCO keypoint files or MPII files. ``val`` may also be a number: 0.2 holds out
+    this share of the training images, the same ones each time. ``images``: folders, tar and zip files,
     globs. ``rename``, ``flip_pairs`` and ``category``: as in `tokenpose.jobs.training_data.read_training_data`.
 
     The model gets the keypoints of the data. Keypoint tokens start from the bundled weights' tokens of the same name,
@@ -259,7 +267,7 @@ def _origin(model: TokenPose, data: TrainingData, teacher: TokenPose | None) -> 
     """What a weights file says about its data, and about the weights that it started or learned from, whose terms still
     apply."""
     taught = {} if teacher is None else {"taught_by": teacher.card}
-    made = {"train": _file_name(data.people), "val": _file_name(data.held_out), "people": len(data.people)}
+    made = {"train": _file_name(data.people), "val": _name_validation(data), "people": len(data.people)}
     return {**made, **({"started_from": model.card} if model.card else {}), **taught}
 
 
@@ -291,6 +299,13 @@ def _made_of(data: TrainingData, start: Mapping[str, Any] | None) -> dict[str, A
     plain = {"keypoints": keypoints} if isinstance(keypoints, Mapping | list | tuple) else {}
     model = {} if start is None else {"model": {key: value for key, value in start.items() if key != "keypoints"}}
     return {**model, **({"data": {**data.given, **plain}} if data.given or plain else {})}
+
+
+def _name_validation(data: TrainingData) -> str:
+    """The files' names, or how many of the training images are held out."""
+    if data.held_out_images is None:
+        return _file_name(data.held_out)
+    return f"{data.held_out_images.sum()} of {len(data.held_out_images)} images of {_file_name(data.held_out)}"
 
 
 def _file_name(samples: Samples) -> str:

@@ -19,6 +19,7 @@ from tokenpose.data.shares import Mixture, check_shares, mix, split_share
 from tokenpose.data.sources import CheckedSource, Source
 from tokenpose.evaluation.ground_truth import GroundTruth, make_ground_truth
 from tokenpose.evaluation.units import choose_unit
+from tokenpose.jobs.held_out import choose_images, log_split, read_validation, take_images, take_labeled
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.skeletons import Skeleton, read_flip_pairs
 from tokenpose.training.recipes import Recipe
@@ -26,6 +27,8 @@ from tokenpose.training.recipes import Recipe
 logger = logging.getLogger(__name__)
 
 Annotations = str | Path | Sequence[str | Path]
+Validation = Annotations | float | int
+"""Files, or the share of the training files' images to hold out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,8 @@ class TrainingData:
     """Of every batch, for each of the files of ``people``; empty: no file has one."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """What the data was read from, as plain values, for settings.json."""
+    held_out_images: Bool[np.ndarray, " images"] | None = None
+    """Which images of the training files are held out; None: those held out have files of their own."""
 
     def __post_init__(self) -> None:
         for samples in (self.people, self.held_out):
@@ -86,7 +91,14 @@ class TrainingData:
         if columns is None:
             logger.info("the best validation is chosen by PCK, not AP: %s", reason)
             return None
-        return make_ground_truth(columns)
+        return self._of_held_out(make_ground_truth(columns))
+
+    def _of_held_out(self, truth: GroundTruth) -> GroundTruth:
+        """The annotations in the held-out images."""
+        if self.held_out_images is None:
+            return truth
+        kept = self.held_out_images[truth.columns.image_index[truth.rows]]
+        return replace(truth, rows=truth.rows[kept], areas=truth.areas[kept], num_keypoints=truth.num_keypoints[kept])
 
     def _read_held_out(self) -> CocoColumns | None:
         """What the held-out people were made from, if that is one COCO file."""
@@ -119,7 +131,7 @@ class TrainingData:
 
 def read_training_data(
     train: Annotations,
-    val: Annotations,
+    val: Validation,
     images: Places | None,
     *,
     rename: Mapping[str, str] | None = None,
@@ -136,13 +148,16 @@ def read_training_data(
     "left_a:right_a,left_b:right_b" or "none", needed if the names don't tell. ``category``: required if several
     categories of a COCO file have keypoints. ``teacher``: what a teacher was read from: with one, people
     without a labeled keypoint are trained on too.
+
+    ``val`` may be a number, 0.2 or "0.2": this share of the training files' images is held out, the same as
+    `tokenpose split` holds out, and the same each time.
     Raises ValueError for shares that don't add up, and what `tokenpose.data.combine.read_datasets` raises.
     """
     if images is not None:
         images = [images] if isinstance(images, str | Path) else list(images)  # an iterator can be read only once
     given = {
         "train": _plain_paths(train),
-        "val": _plain_paths(val),
+        "val": [str(val)] if isinstance(val, int | float) else _plain_paths(val),
         "images": None if images is None else _plain_paths(images),
         "rename": dict(rename or {}),
         "flip_pairs": flip_pairs,
@@ -150,9 +165,17 @@ def read_training_data(
         **({} if teacher is None else {"teacher": teacher}),
     }
     files, shares = _split_shares(train)
-    _refuse_shares(val)
+    validation, chosen = read_validation(val), None
     people, source = read_datasets(files, images, rename=rename, category=category, unlabeled=teacher is not None)
-    held_out, held_out_source = read_datasets(val, images, rename=rename, must_rename=False, category=category)
+    if isinstance(validation, float):
+        chosen, held_out_source = choose_images(people, validation), source
+        held_out, people = take_labeled(people, chosen), take_images(people, ~chosen)
+        log_split(validation, chosen, people, held_out)
+    else:
+        _refuse_shares(validation)
+        held_out, held_out_source = read_datasets(
+            validation, images, rename=rename, must_rename=False, category=category
+        )
     if flip_pairs is not None:
         pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)
         people = replace(people, skeleton=replace(people.skeleton, flip_pairs=pairs))
@@ -163,6 +186,7 @@ def read_training_data(
         held_out_source=held_out_source,
         shares=shares,
         given=given,
+        held_out_images=chosen,
     )
 
 
@@ -182,8 +206,8 @@ def _log_shares(files: Sequence[str | Path], shares: Sequence[float | None]) -> 
     logger.info("shares of every batch: %s%s", ", ".join(known), rest)
 
 
-def _refuse_shares(val: Annotations) -> None:
-    for text in [val] if isinstance(val, str | Path) else val:
+def _refuse_shares(val: Sequence[str | Path]) -> None:
+    for text in val:
         if split_share(text)[1] is not None:
             raise ValueError(f"only people to train on can have a share of every batch; got {text} to validate on")
 
