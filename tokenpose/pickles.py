@@ -68,8 +68,9 @@ def check_pickles(path: Path) -> None:
         _check_zip(path)
         return
     with path.open("rb") as opened:
-        first = _check_pickle(opened, path)
-        if first != _MAGIC:
+        is_pickle = opened.read(1) == b"\x80"
+        opened.seek(0)
+        if not is_pickle or _check_pickle(opened, path) != _MAGIC:
             raise ValueError(f"{path} is not a file that torch.save wrote")
         for _ in range(_PICKLES - 1):
             _check_pickle(opened, path)

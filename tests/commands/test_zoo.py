@@ -72,7 +72,7 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path, monkeypatch):
     torch.save({"weight": torch.zeros(1)}, "other.pth")
     messages = {
         "none.pth": "there is no checkpoint none.pth",
-        "text.pth": "text.pth is not a PyTorch checkpoint that holds nothing but tensors and plain values",
+        "text.pth": "text.pth is not a file that torch.save wrote",
         "code.pth": "code.pth is not a PyTorch checkpoint that holds nothing but tensors and plain values",
         "list.pth": "list.pth holds no state dict: a mapping from names to tensors is needed",
         "other.pth": "not a published TokenPose state dict: 1 of 1 names unknown: weight",

@@ -218,7 +218,7 @@ def _list_tar(path: Path) -> Iterator[tuple[str, Member]]:
                     raise tarfile.ReadError("its last file is cut off")
                 if len(member.pax_headers) > MOST_HEADERS:
                     raise tarfile.ReadError(f"it has more than {MOST_HEADERS} headers for a file")
-                archive.members.clear()  # each with a copy of all headers for the whole archive
+                archive.members.clear()  # type: ignore[attr-defined]  # each copies all headers of the archive
                 if member.isfile():
                     yield member.name, (member.offset_data, member.size)
             if any(
