@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tokenpose.data.annotations import read_annotations
 from tokenpose.data.coco import read_coco, read_columns
 from tokenpose.doctor.check import check_data
 from tokenpose.evaluation.ground_truth import make_ground_truth
@@ -107,8 +108,7 @@ FAULTS: dict[str, tuple[Plant, str, str, set[str]]] = {
     "box of three": (put("annotations", PERSON, bbox=[1, 2, 3]), "annotation 10 in a", "bbox", BOTH),
     "box with NaN": (put("annotations", PERSON, bbox=[1, NAN, 3, 4]), "annotation 10 in a", "bbox", BOTH),
     "area as text": (put("annotations", PERSON, area="large"), "annotation 10 in a", "area", BOTH),
-    "negative area": (put("annotations", PERSON, area=-1), "annotation 10 in a", "area", BOTH),
-    "NaN as area": (put("annotations", PERSON, area=NAN), "annotation 10 in a", "area", BOTH),
+    "area as true": (put("annotations", PERSON, area=True), "annotation 10 in a", "area", BOTH),
     # Training doesn't read num_keypoints: it counts v above 0.
     "half a keypoint": (
         put("annotations", PERSON, num_keypoints=2.5), "annotation 10 in a", "num_keypoints", EVALUATION,
@@ -148,6 +148,29 @@ SOUND: dict[str, Plant] = {
 }  # fmt: skip
 
 
+AREA = "area can't belong to the box in 1 annotation, annotation 10 in a with {} in a box of 31 x 42: it counts as mis"
+COUNT = "num_keypoints contradicts the labels in 1 annotation, annotation {}: the labels are counted"
+NOTED: dict[str, tuple[Plant, str]] = {
+    # What stops no one: training, evaluation and the check read it in the same way, and say so.
+    **{f"area {area}": (put("annotations", PERSON, area=area), AREA.format(area)) for area in (0, 1, -1, NAN, 2605)},
+    "area of two images": (
+        put("annotations", OTHER, area=16_000),
+        "area can't belong to the box in 1 annotation, annotation 11 in b with 16000 in a box of 50 x 60",
+    ),
+    "area of a crowd is 0": (put("annotations", CROWD, area=0), "annotation 12 in a with 0 in a box of"),
+    "areas of all": (
+        lambda content: [one.update(area=0) for one in content["annotations"]],
+        "area can't belong to the box in 4 annotations, for example annotation 10 in a with 0 in a box of 31 x 42",
+    ),
+    "count of nobody": (
+        put("annotations", PERSON, num_keypoints=0), COUNT.format("10 in a with 0 where v is above 0 for 3"),
+    ),
+    "count of somebody": (
+        put("annotations", UNLABELLED, num_keypoints=2), COUNT.format("13 in b with 2 where v is above 0 for 0"),
+    ),
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("faults") / "people.json"
@@ -183,9 +206,21 @@ def test_fault_stops_whom_the_table_says_and_the_check_has_the_same_error(path, 
     assert all((one.kind == "not an object") == (one.field == "") for one in read_columns(path).faults)
 
 
+@pytest.mark.parametrize("case", NOTED)
+def test_what_is_read_in_another_way_stops_no_one_and_training_evaluation_and_the_check_say_so(path, caplog, case):
+    plant, message = NOTED[case]
+    assert judge(path, plant) == ({}, [])
+    read_annotations(path)
+    line = next(line for line in caplog.messages if message in line)
+    corrected = [str(found) for found in check_data(path).findings if found.check == "corrected values"]
+    assert corrected == caplog.messages
+    assert line.startswith(f"{path}: ")
+
+
 @pytest.mark.parametrize("case", SOUND)
 def test_what_nobody_minds_is_no_fault(path, case):
     assert judge(path, SOUND[case]) == ({}, [])
+    assert read_columns(path).notes == ()
 
 
 def test_two_faults_stop_whom_one_of_them_stops_and_neither_hides_the_other(path):

@@ -59,7 +59,7 @@ ONE_FAULT = {
     "size": (change_image(width=240, height=300), "image sizes", "error", "it is 120 x 150, and the file says 240"),
     "other size": (change_image(width=100), "image sizes", "error", "it is 120 x 150, and the file says 100 x 150"),
     "crowd as text": (change(iscrowd="0"), "records", "error", "iscrowd must be 0 or 1; got '0'"),
-    "area": (change(area=-1), "records", "error", "area must be a number of square pixels, at least 0; got -1"),
+    "area": (change(area="9"), "records", "error", "area must be a number of square pixels, at least 0; got '9'"),
     "count as text": (change(num_keypoints="3"), "records", "error", f"{COUNT} '3'"),
     "flat box": (change(bbox=[20, 30, 0, 50]), "boxes", "error", "its box 0 x 50 at (20, 30) has no area"),
     "box elsewhere": (

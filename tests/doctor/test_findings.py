@@ -20,5 +20,7 @@ def test_ids_that_json_readers_may_not_expect_are_written_as_text():
 
 
 def test_unknown_checks_are_refused():
-    with pytest.raises(ValueError, match=r"a check is one of records, missing images, .*; got 'colors'"):
+    with pytest.raises(
+        ValueError, match=r"a check is one of records, corrected values, missing images.*; got 'colors'"
+    ):
         finding(check="colors")

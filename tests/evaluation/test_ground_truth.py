@@ -45,6 +45,24 @@ def test_missing_area_is_053_of_the_box(write):
     assert truth.completed == {"area": 1}
 
 
+@pytest.mark.parametrize("area", [0, 1, 0.4, -1, math.nan, math.inf, 10**400, 9.9, 20_001])
+def test_area_that_cannot_belong_to_its_box_counts_as_missing(write, area):
+    truth = read(write(record(area=area), record()))
+    assert [entry["area"] for entry in truth.annotations] == [pytest.approx(5300), 10_000]
+    assert truth.completed == {"area": 1}
+
+
+@pytest.mark.parametrize(("box", "area"), [([9, 9, 100, 100], 10), ([9, 9, 100, 100], 20_000), ([9, 9, 9, 9], 0.5)])
+def test_area_that_may_belong_to_its_box_is_kept(write, box, area):
+    assert read(write(record(area=area, bbox=box))).annotations[0]["area"] == area
+
+
+def test_num_keypoints_that_contradict_the_labels_are_counted_again(write):
+    truth = read(write(record(num_keypoints=0), record(num_keypoints=2, keypoints=[0] * 9), record(num_keypoints=1)))
+    assert [entry["num_keypoints"] for entry in truth.annotations] == [3, 0, 1]
+    assert truth.people == 2
+
+
 def test_missing_area_of_a_box_without_one_is_none(write):
     bare = without("area")
     bare["bbox"] = [10, 10, -20, 30]
@@ -77,7 +95,7 @@ def test_annotation_without_keypoints_and_box_is_left_out(write):
 
 WRONG = {
     "annotation 7 in 3.jpg: area must be a number of square pixels, at least 0; got 'big'": record(id=7, area="big"),
-    "annotation 7 in 3.jpg: area must be a number of square pixels, at least 0; got -1": record(id=7, area=-1),
+    "annotation 7 in 3.jpg: area must be a number of square pixels, at least 0; got [9]": record(id=7, area=[9]),
     "annotation 7 in 3.jpg: keypoints must be 9 finite numbers, x, y, v of 3 keypoints; got 4 numbers": record(
         id=7, keypoints=[1, 2, 2, 3]
     ),
@@ -90,7 +108,6 @@ WRONG = {
         id=7, keypoints=5, iscrowd=1
     ),
     "annotation 7: image_id must be that of a listed image; got [1]": record(id=7, image_id=[1], iscrowd=1),
-    "annotation 7 in 3.jpg: area must be a number of square pixels, at least 0; got 1000": record(id=7, area=10**400),
     "annotation 7 in 3.jpg: keypoints must be 9 finite numbers, x, y, v of 3 keypoints; got nan": record(
         id=7, keypoints=[math.nan, *SEEN[1:]]
     ),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tokenpose.data.coco import read_columns, to_samples
 from tokenpose.data.coco_columns import CocoColumns
+from tokenpose.data.faults import log_notes
 from tokenpose.data.json_records import JsonRecords
 from tokenpose.data.mpii import read_mpii
 from tokenpose.data.samples import Samples
@@ -31,7 +32,8 @@ def read_with_columns(
 ) -> tuple[Samples, CocoColumns | None]:
     """The people as `read_annotations` gives them, and the columns that they come from; None for an MPII file.
 
-    Unless it must be ``annotated``, a COCO file may list images only, see `read_columns`.
+    Unless it must be ``annotated``, a COCO file may list images only, see `read_columns`. Lines of the log say what
+    is read in another way than the file has it.
     """
     path = Path(path)
     if is_mpii(path):
@@ -41,7 +43,9 @@ def read_with_columns(
     if ground_truth is not None:
         raise ValueError(f"{path} is a COCO file; {ground_truth} goes with MPII's JSON files, which are lists")
     columns = read_columns(path, category, annotated=annotated)
-    return to_samples(columns, unlabeled=unlabeled), columns
+    samples = to_samples(columns, unlabeled=unlabeled)
+    log_notes(columns.notes, path)
+    return samples, columns
 
 
 def is_mpii(path: Path) -> bool:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from tokenpose.data.coco_categories import choose_category, choose_predicted_category, read_skeleton
 from tokenpose.data.coco_columns import CocoColumns, select_columns
 from tokenpose.data.coco_faults import find_faults
+from tokenpose.data.coco_notes import drop_impossible_areas, note_contradicted_counts
 from tokenpose.data.coco_records import read_sections
 from tokenpose.data.faults import raise_first
 from tokenpose.data.samples import Samples
@@ -39,6 +40,8 @@ def read_columns(path: str | Path, category: str | None = None, *, annotated: bo
     position, chosen = choose(categories, category, path)
     skeleton, faults = read_skeleton(chosen, position, path)
     columns = select_columns(path, images, annotations, chosen, skeleton)
+    columns = drop_impossible_areas(columns, annotations.odd_areas)
+    columns = note_contradicted_counts(columns)
     return replace(columns, faults=(*faults, *find_faults(images, annotations, categories, columns)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tokenpose.data.coco_records import NOT_STATED, AnnotationRecords, ImageRecords
-from tokenpose.data.faults import Fault
+from tokenpose.data.faults import Fault, Note
 from tokenpose.skeletons import Skeleton
 
 
@@ -40,7 +40,7 @@ class CocoColumns:
     boxes: Float[np.ndarray, "rows 4"]
     """x, y, width, height; NaN where the record has none, or something else."""
     areas: Float[np.ndarray, " rows"]
-    """In square pixels; NaN where the record has none, or something else."""
+    """In square pixels; NaN where the record has none, something else, or an area that can't belong to its box."""
     num_keypoints: Float[np.ndarray, " rows"]
     """What the record says; NaN where it has none, or something else."""
     keypoints: Float[np.ndarray, "rows keypoints 3"]
@@ -51,6 +51,8 @@ class CocoColumns:
     """How many annotations are of the file's other categories."""
     faults: tuple[Fault, ...] = ()
     """Everything that is wrong with the records: of the category, of images, of annotations, each by position."""
+    notes: tuple[Note, ...] = ()
+    """What is read in another way than the records say it."""
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -64,6 +66,24 @@ class CocoColumns:
     def is_labeled(self) -> Bool[np.ndarray, " rows"]:
         """Which annotations have a keypoint with v above 0."""
         return np.asarray((self.keypoints[..., 2] > 0).any(axis=1))
+
+    @property
+    def labeled_counts(self) -> Int[np.ndarray, " rows"]:
+        """How many keypoints with v above 0 the annotations have."""
+        return np.asarray((self.keypoints[..., 2] > 0).sum(axis=1))
+
+    @property
+    def contradicts_count(self) -> Bool[np.ndarray, " rows"]:
+        """Which annotations say by ``num_keypoints`` that no keypoint is labeled where one is, or the reverse.
+
+        Other differences change no figure: COCO's evaluation only asks whether it is 0.
+        """
+        return np.where(self.num_keypoints == 0, self.is_labeled, (self.num_keypoints > 0) & self.is_unlabeled)
+
+    @property
+    def has_box(self) -> Bool[np.ndarray, " rows"]:
+        """Which annotations have four numbers as their box."""
+        return ~np.isnan(self.boxes).any(axis=1)
 
     @property
     def is_unlabeled(self) -> Bool[np.ndarray, " rows"]:

@@ -80,6 +80,8 @@ class AnnotationRecords:
         self.scores, self.score_counts = array("d"), array("q")
         """The same of the keypoints' scores."""
         self.odd: Odd = {}
+        self.odd_areas: dict[int, str] = {}
+        """Numbers that are no areas, as text, by the record's position: NaN, infinite, negative."""
 
     def add(self, record: Any) -> None:
         """Append an annotation."""
@@ -98,8 +100,8 @@ class AnnotationRecords:
         self._add_keypoints(row, read("keypoints"))
         self._add_scores(row, read("scores"))
         self._add_box(row, read("bbox"))
-        for name, column in (("area", self.areas), ("num_keypoints", self.num_keypoints)):
-            column.append(self._read_amount(row, name, read(name)))
+        self.areas.append(self._read_area(row, read("area")))
+        self.num_keypoints.append(self._read_count(row, read("num_keypoints")))
 
     def _add_keypoints(self, row: int, given: Any) -> None:
         values = _position_array(given)
@@ -129,11 +131,22 @@ class AnnotationRecords:
             values = _NO_BOX
         self.boxes.extend(values)
 
-    def _read_amount(self, row: int, name: str, value: Any) -> float:
+    def _read_area(self, row: int, value: Any) -> float:
         if value is None:
             return math.nan
-        if not is_number(value) or value < 0 or (name == "num_keypoints" and value != int(value)):
-            self.odd[row, name] = f"{value!r:.60}"
+        if is_number(value) and value >= 0:
+            return float(value)
+        if type(value) in _NUMBERS:
+            self.odd_areas[row] = f"{value!r:.60}"
+        else:
+            self.odd[row, "area"] = f"{value!r:.60}"
+        return math.nan
+
+    def _read_count(self, row: int, value: Any) -> float:
+        if value is None:
+            return math.nan
+        if not is_number(value) or value < 0 or value != int(value):
+            self.odd[row, "num_keypoints"] = f"{value!r:.60}"
             return math.nan
         return float(value)
 

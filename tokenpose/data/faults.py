@@ -1,8 +1,11 @@
-"""Faults: what is wrong with a record of an annotation file, for training, evaluation and the check."""
+"""Faults: what is wrong with a record of an annotation file, for training, evaluation and the check. And notes."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["not an object", "missing", "invalid", "wrong length", "repeated", "unlisted"]
 Use = Literal["training", "evaluation"]
@@ -34,18 +37,38 @@ class Fault:
     @property
     def record(self) -> str:
         """What messages call the record: "annotation 7 in a.jpg", "image 3 (a.jpg)", "annotations[5]"."""
-        if self.section == "records":
-            name = f"record {self.position}"
-        elif not is_id(self.identity):
-            name = f"{self.section}[{self.position}]"
-        else:
-            name = f"{_SINGULAR[self.section]} {self.identity}"
-        if self.image is None:
-            return name
-        return f"{name} ({self.image})" if self.section == "images" else f"{name} in {self.image}"
+        return name_record(self.section, self.position, self.identity, self.image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """What is read in another way than the records say it: one line for the whole file."""
+
+    field: str
+    """The field that is read in another way."""
+    message: str
+    """How many records have it, the first of them, and what is read instead."""
+    advice: str
+    is_warning: bool = True
+    """Whether it may be a mistake; else it is what the caller asked for, or good to know."""
+    positions: tuple[int, ...] = ()
+    """Which annotations have it, by their places in the file's list; empty where it is about a category."""
 
 
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
+
+
+def name_record(section: str, position: int, identity: Any, image: str | None) -> str:
+    """What messages call a record: "annotation 7 in a.jpg", "image 3 (a.jpg)", "annotations[5]"."""
+    if section == "records":
+        name = f"record {position}"
+    elif not is_id(identity):
+        name = f"{section}[{position}]"
+    else:
+        name = f"{_SINGULAR[section]} {identity}"
+    if image is None:
+        return name
+    return f"{name} ({image})" if section == "images" else f"{name} in {image}"
 
 
 def raise_first(faults: Iterable[Fault], path: object, use: Use) -> None:
@@ -53,6 +76,13 @@ def raise_first(faults: Iterable[Fault], path: object, use: Use) -> None:
     for fault in faults:
         if use in fault.stops:
             raise ValueError(f"{path}: {fault.record}: {fault.message}; {fault.advice}")
+
+
+def log_notes(notes: Iterable[Note], path: object) -> None:
+    """One line of the log for each."""
+    for note in notes:
+        level = logging.WARNING if note.is_warning else logging.INFO
+        logger.log(level, "%s: %s; %s", path, note.message, note.advice)
 
 
 def is_id(value: Any) -> bool:

@@ -11,6 +11,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 CHECKS: Mapping[str, str] = {
     "records": "records that can't be read",
+    "corrected values": "values that training and evaluation ignore or read in another way",
     "missing images": "images that don't exist",
     "unreadable images": "images that can't be decoded completely",
     "image sizes": "images whose size differs from the file's, or that EXIF turns",

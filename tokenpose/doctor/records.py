@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from tokenpose.data.coco import read_columns
 from tokenpose.data.coco_columns import CocoColumns
-from tokenpose.data.faults import Fault
+from tokenpose.data.faults import Fault, Note
 from tokenpose.data.samples import Samples
 from tokenpose.doctor.findings import Finding, Place, Severity
 from tokenpose.skeletons import Skeleton
@@ -149,7 +149,7 @@ def _people_of(columns: CocoColumns) -> Int[np.ndarray, " people"]:
 
 
 def _coco_findings(columns: CocoColumns, people: Int[np.ndarray, " people"]) -> Iterator[Finding]:
-    """The faults of the file's records as findings, with the image and the person where these are known."""
+    """The faults of the file's records as findings, with image and person where these are known; then its notes."""
     person_of = {row: person for person, row in enumerate(people.tolist())}
     row_of = {position: row for row, position in enumerate(columns.positions.tolist())}
     for fault in columns.faults:
@@ -161,6 +161,22 @@ def _coco_findings(columns: CocoColumns, people: Int[np.ndarray, " people"]) -> 
             image = int(columns.image_index[row])
             place = Place(path, image, person_of.get(row)) if image >= 0 else None
         yield about_fault(fault, path, place)
+    for note in columns.notes:
+        yield _about_note(note, columns)
+
+
+def _about_note(note: Note, columns: CocoColumns) -> Finding:
+    """A note as a finding about the file, with the ids of its annotations."""
+    identity = dict(zip(columns.positions.tolist(), columns.ids, strict=True)) if note.positions else {}
+    return Finding(
+        check="corrected values",
+        severity="warning" if note.is_warning else "note",
+        file=str(columns.path),
+        record="",
+        message=note.message,
+        advice=note.advice,
+        annotations=tuple(identity[position] for position in note.positions if identity[position] is not None),
+    )
 
 
 def about_fault(fault: Fault, path: str, place: Place | None = None) -> Finding:

@@ -65,17 +65,18 @@ class GroundTruth:
 def make_ground_truth(columns: CocoColumns) -> GroundTruth:
     """The annotations of a COCO keypoint file that pycocotools needs.
 
-    An annotation without ``area`` gets 0.53 of its box, one without ``iscrowd`` is no crowd, and one without
-    ``num_keypoints`` has as many as are labeled. Crowds and people without keypoints are ignored where they have no
-    box: predictions in their boxes are not counted as wrong, and they have none. Raises ValueError for the first fault.
+    An annotation without ``area`` gets 0.53 of its box, one without ``iscrowd`` is no crowd, and one whose
+    ``num_keypoints`` is missing or contradicts its labels has as many as are labeled. Crowds and people
+    without keypoints are ignored where they have no box: predictions in their boxes are not counted as wrong, and they
+    have none. Raises ValueError for the first fault.
     """
     raise_first(columns.faults, columns.path, "evaluation")
-    has_box = ~np.isnan(columns.boxes).any(axis=1)
+    has_box = columns.has_box
     rows = np.flatnonzero(has_box)
     areas, counts = columns.areas[rows], columns.num_keypoints[rows]
     sides = columns.boxes[rows, 2:].clip(0)
     of_box = SHARE_OF_BOX * sides[:, 0] * sides[:, 1]
-    labeled = (columns.keypoints[rows, :, 2] > 0).sum(axis=1)
+    uncounted = np.isnan(counts) | columns.contradicts_count[rows]
     missing = {
         "area": int(np.isnan(areas).sum()),
         "num_keypoints": int(np.isnan(counts).sum()),
@@ -86,6 +87,6 @@ def make_ground_truth(columns: CocoColumns) -> GroundTruth:
         columns=columns,
         rows=rows,
         areas=np.where(np.isnan(areas), of_box, areas),
-        num_keypoints=np.where(np.isnan(counts), labeled, counts).astype(np.int64),
+        num_keypoints=np.where(uncounted, columns.labeled_counts[rows], counts).astype(np.int64),
         completed={name: count for name, count in missing.items() if count},
     )

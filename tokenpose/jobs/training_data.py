@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from tokenpose.data.annotations import read_with_columns
+from tokenpose.data.annotations import is_mpii
+from tokenpose.data.coco import read_columns
 from tokenpose.data.coco_columns import CocoColumns
 from tokenpose.data.combine import Places, check_image_of, read_datasets
 from tokenpose.data.samples import Samples
@@ -104,7 +105,8 @@ class TrainingData:
         """What the held-out people were made from, if that is one COCO file."""
         if len(self.held_out.origins) > 1 or not Path(self.held_out.origin).is_file():
             return None
-        return read_with_columns(self.held_out.origin, self.given.get("category"))[1]
+        path = Path(self.held_out.origin)
+        return None if is_mpii(path) else read_columns(path, self.given.get("category"))
 
     def check_images(self) -> None:
         """Raise FileNotFoundError for the first missing image, in sources that know their images."""
