@@ -144,7 +144,7 @@ FAULTS = {
     "image": (content(record(image_id=99)), "annotation 7: image_id must be that of a listed image; got 99"),
     "box": (
         content(without(record(), "bbox")),
-        r"annotation 7 in a\.jpg: bbox must be 4 finite numbers, x, y, width, height; got None",
+        r"annotation 7 in a\.jpg: bbox must be 4 finite numbers, x, y, width, height; got nothing",
     ),
     "box length": (content(record(bbox=[1, 2, 3])), r"annotation 7 in a\.jpg: bbox must be .*; got \[1, 2, 3\]"),
     "crowd as text": (content(record(iscrowd="0")), r"annotation 7 in a\.jpg: iscrowd must be 0 or 1; got '0'"),

@@ -105,6 +105,8 @@ FAULTS: dict[str, tuple[Plant, str, str, set[str]]] = {
     "text as score": (put("annotations", PERSON, scores=[1, "1", 1]), "annotation 10 in a", "scores", BOTH),
     "true as score": (put("annotations", PERSON, scores=[1, True, 1]), "annotation 10 in a", "scores", BOTH),
     "without box": (drop("annotations", PERSON, "bbox"), "annotation 10 in a", "bbox", BOTH),
+    "null as box": (put("annotations", PERSON, bbox=None), "annotation 10 in a", "bbox", BOTH),
+    "empty box": (put("annotations", PERSON, bbox=[]), "annotation 10 in a", "bbox", BOTH),
     "box of three": (put("annotations", PERSON, bbox=[1, 2, 3]), "annotation 10 in a", "bbox", BOTH),
     "box with NaN": (put("annotations", PERSON, bbox=[1, NAN, 3, 4]), "annotation 10 in a", "bbox", BOTH),
     "area as text": (put("annotations", PERSON, area="large"), "annotation 10 in a", "area", BOTH),
@@ -204,6 +206,16 @@ def test_fault_stops_whom_the_table_says_and_the_check_has_the_same_error(path, 
     assert set(stopped.values()) <= set(errors)  # the very same sentence, file and record first
     assert [(one.field, one.record) for one in read_columns(path).faults][:1] == [(field, record)]
     assert all((one.kind == "not an object") == (one.field == "") for one in read_columns(path).faults)
+
+
+def test_missing_box_is_refused_with_what_stands_there_and_how_to_take_it_from_the_keypoints(path):
+    remedy = "or take boxes from the keypoints: --boxes-from-keypoints 0.15, in Python boxes_from_keypoints=0.15"
+    for plant, found in (
+        (drop("annotations", PERSON, "bbox"), "nothing"), (put("annotations", PERSON, bbox=None), "null"),
+        (put("annotations", PERSON, bbox=[]), "[]"), (put("annotations", PERSON, bbox=""), "''"),
+    ):  # fmt: skip
+        stopped, _ = judge(path, plant)
+        assert f"x, y, width, height; got {found}; give the person one, {remedy}" in stopped["training"]
 
 
 @pytest.mark.parametrize("case", NOTED)

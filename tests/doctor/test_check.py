@@ -35,7 +35,7 @@ ONE_FAULT = {
     "text in list": (put("neck", "x"), "records", "error", f"{KEYPOINTS} 'x'"),
     "nan": (put("neck", float("nan")), "records", "error", f"{KEYPOINTS} nan"),
     "huge": (put("neck", 10**400), "records", "error", f"{KEYPOINTS} 1000"),
-    "no box": (drop("annotations", "bbox"), "records", "error", f"{BOX} None"),
+    "no box": (drop("annotations", "bbox"), "records", "error", f"{BOX} nothing"),
     "three numbers": (change(bbox=[1, 2, 3]), "records", "error", f"{BOX} [1, 2, 3]"),
     "unlisted": (change(image_id=999), "records", "error", f"{LISTED} 999"),
     "image id is a list": (change(image_id=[1]), "records", "error", f"{LISTED} [1]"),

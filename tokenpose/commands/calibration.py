@@ -13,6 +13,7 @@ from tokenpose.commands.options import (
     MODEL,
     OUTPUT,
     BatchSizeOption,
+    BoxesFromKeypointsOption,
     DeviceOption,
     ImagesOption,
     ModelOption,
@@ -51,6 +52,7 @@ def calibrate_command(
             rich_help_panel=DATA,
         ),
     ] = None,
+    boxes_from_keypoints: BoxesFromKeypointsOption = None,
     rename: RenameOption = None,
     image_size: Annotated[
         list[str] | None,
@@ -101,7 +103,7 @@ def calibrate_command(
     show_log()
     result = calibrate(
         network, data, images, image_sizes=sizes or None, ground_truth=ground_truth, category=category, rename=names,
-        batch_size=batch_size,
+        boxes_from_keypoints=boxes_from_keypoints, batch_size=batch_size,
     )  # fmt: skip
     if processes.is_main:
         write_calibrated(network, weights, model or DEFAULT_MODEL, target)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tokenpose.commands.app import Command, app, count, progress
-from tokenpose.commands.options import DATA, OUTPUT, check_suffix, refuse_without
+from tokenpose.commands.options import DATA, OUTPUT, BoxesFromKeypointsOption, check_suffix, refuse_without
 from tokenpose.files import make_folder, write_text
 from tokenpose.skeletons import split_flip_pairs
 
@@ -99,6 +99,7 @@ def check_command(
     images: PlacesOption = None,
     val: ValOption = None,
     category: CategoryOption = None,
+    boxes_from_keypoints: BoxesFromKeypointsOption = None,
     flip_pairs: FlipPairsOption = None,
     swap_score: SwapScoreOption = 7.0,
     strict: StrictOption = False,
@@ -132,7 +133,7 @@ def check_command(
     from tokenpose.doctor.page import write_findings_page
 
     source = ImageSource(images) if images else None
-    files = read_files([*data, *filter(None, [val])], category, pairs)
+    files = read_files([*data, *filter(None, [val])], category, pairs, boxes_from_keypoints)
     with progress(sum(len(records.files) for records in files) if source is not None else 0) as tick:
         result = check_records(files, source, tick=tick, swap_score=swap_score)
     _show(result)

@@ -10,6 +10,7 @@ from tokenpose.commands.app import Command, app, show_log
 from tokenpose.commands.choices import choose_device, choose_model
 from tokenpose.commands.generated import split_settings, with_settings
 from tokenpose.commands.options import (
+    BoxesFromKeypointsOption,
     DeviceOption,
     ImagesOption,
     ModelOption,
@@ -26,7 +27,7 @@ FIGURES, PICTURES = (".json", ".csv"), (".png", ".jpg", ".jpeg")
 
 
 PANELS = {
-    "Data": ("data", "images", "ground_truth", "category", "rename"),
+    "Data": ("data", "images", "ground_truth", "category", "boxes_from_keypoints", "rename"),
     "Model": ("model", "weights", "device", "optimized"),
     "Metrics": (),
     "Boxes": (),
@@ -57,6 +58,7 @@ def evaluate_command(
             help="Category to evaluate. Required if several categories of a COCO file have keypoints.",
         ),
     ] = None,
+    boxes_from_keypoints: BoxesFromKeypointsOption = None,
     rename: RenameOption = None,
     output: Annotated[
         Path | None,
@@ -103,8 +105,9 @@ def evaluate_command(
     network = choose_model(model, weights, choose_device(device), optimized)
     show_log()
     result = evaluate_with(
-        complete, network, file, images, ground_truth=ground_truth, category=category, rename=names, sheet=sheet
-    )
+        complete, network, file, images, ground_truth=ground_truth, category=category, rename=names, sheet=sheet,
+        boxes_from_keypoints=boxes_from_keypoints,
+    )  # fmt: skip
     if not processes.is_main:
         return
     typer.echo(str(result))

@@ -156,6 +156,18 @@ RenameOption = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+BoxesFromKeypointsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--boxes-from-keypoints",
+        metavar="SHARE",
+        min=0,
+        help="Give people without a box that of their labeled keypoints, grown on each side by this share of its width "
+        "and height, 0.15 for example.",
+        show_default="refuse them",
+        rich_help_panel=DATA,
+    ),
+]
 
 
 class BoxChoice(NamedTuple):

@@ -8,12 +8,19 @@ import typer
 
 from tokenpose.commands.app import Command, app, is_main_process, show_log
 from tokenpose.commands.generated import with_settings
-from tokenpose.commands.options import RenameOption, read_renames, read_size, read_value, split_change
+from tokenpose.commands.options import (
+    BoxesFromKeypointsOption,
+    RenameOption,
+    read_renames,
+    read_size,
+    read_value,
+    split_change,
+)
 from tokenpose.data.settings import Augmentation
 from tokenpose.training.settings import TrainingSettings
 
 PANELS = {
-    "Data": ("train", "val", "images", "rename", "flip_pairs", "category"),
+    "Data": ("train", "val", "images", "rename", "flip_pairs", "category", "boxes_from_keypoints"),
     "Model": ("model", "weights", "pretrained", "grow", "teacher", "image_size", "spec"),
     "Optimization": (),
     "Augmentation": (),
@@ -67,6 +74,7 @@ def train_command(
             metavar="NAME", help="Category to train on. Required if several categories of a COCO file have keypoints."
         ),
     ] = None,
+    boxes_from_keypoints: BoxesFromKeypointsOption = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -180,7 +188,10 @@ def train_command(
     chosen.settings(settings)  # before files are read
     if preview is None:
         check_output(output, resume)
-    of_data = choose_reading(chosen, rename=names or None, flip_pairs=flip_pairs, category=category)
+    of_data = choose_reading(
+        chosen, rename=names or None, flip_pairs=flip_pairs, category=category,
+        boxes_from_keypoints=boxes_from_keypoints,
+    )  # fmt: skip
     taught_by = None if teacher is None else read_teacher(teacher)
     data = read_training_data(train, val, images, **of_data, teacher=teacher)
     own = {"name": model, "pretrained": pretrained, "weights": weights, "grow": grow}

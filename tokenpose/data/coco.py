@@ -11,35 +11,55 @@ from jaxtyping import Bool, Float, Int
 
 from tokenpose.data.coco_categories import choose_category, choose_predicted_category, read_skeleton
 from tokenpose.data.coco_columns import CocoColumns, select_columns
+from tokenpose.data.coco_corrections import (
+    check_growth,
+    drop_impossible_areas,
+    fill_boxes,
+    note_contradicted_counts,
+)
 from tokenpose.data.coco_faults import find_faults
-from tokenpose.data.coco_notes import drop_impossible_areas, note_contradicted_counts
 from tokenpose.data.coco_records import read_sections
 from tokenpose.data.faults import raise_first
 from tokenpose.data.samples import Samples
 
 
-def read_coco(path: str | Path, category: str | None = None) -> Samples:
+def read_coco(path: str | Path, category: str | None = None, *, boxes_from_keypoints: float | None = None) -> Samples:
     """The labeled people of a COCO keypoint file, of the category of that name (None: the only one with keypoints).
 
     As published: crowds and annotations without a labeled keypoint are left out, boxes are cut to their image, those
     without area are left out, and keypoints outside their image stay. Image ids that are not whole numbers are replaced
-    by the images' positions, from 0. Raises FileNotFoundError, and ValueError that names file and record.
+    by the images' positions, from 0. ``boxes_from_keypoints``: as in `read_columns`.
+
+    Raises FileNotFoundError, and ValueError that names file and record.
     """
-    return to_samples(read_columns(path, category))
+    return to_samples(read_columns(path, category, boxes_from_keypoints=boxes_from_keypoints))
 
 
-def read_columns(path: str | Path, category: str | None = None, *, annotated: bool = True) -> CocoColumns:
+def read_columns(
+    path: str | Path,
+    category: str | None = None,
+    *,
+    annotated: bool = True,
+    boxes_from_keypoints: float | None = None,
+) -> CocoColumns:
     """A COCO keypoint file's images and the annotations of one category, and everything that is wrong with them.
 
     Unless it must be ``annotated``, a file may list images only; its category "person" then has COCO's keypoints.
+    ``boxes_from_keypoints``: people without a box get that of their labeled keypoints, grown by this share of its width
+    and height on each side.
+
     Raises FileNotFoundError, and ValueError for a file that is not COCO keypoint JSON or has no such category.
     """
+    check_growth(boxes_from_keypoints)
     path = Path(path)
     images, annotations, categories = read_sections(path, annotated=annotated)
     choose = choose_category if annotated or annotations.ids else choose_predicted_category
     position, chosen = choose(categories, category, path)
     skeleton, faults = read_skeleton(chosen, position, path)
     columns = select_columns(path, images, annotations, chosen, skeleton)
+    if boxes_from_keypoints is not None:
+        unreadable = np.isin(columns.positions, annotations.unreadable("bbox"))
+        columns = fill_boxes(columns, boxes_from_keypoints, unreadable)
     columns = drop_impossible_areas(columns, annotations.odd_areas)
     columns = note_contradicted_counts(columns)
     return replace(columns, faults=(*faults, *find_faults(images, annotations, categories, columns)))

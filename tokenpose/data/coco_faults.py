@@ -14,11 +14,16 @@ from jaxtyping import Bool
 from tokenpose.data.coco_categories import name_categories
 from tokenpose.data.coco_columns import CocoColumns
 from tokenpose.data.coco_records import WHOLE_RECORD, AnnotationRecords, ImageRecords
-from tokenpose.data.faults import Fault, Kind, Use, is_id
+from tokenpose.data.faults import REPAIR, Fault, Kind, Use, is_id
 
 BOTH = frozenset[Use](("training", "evaluation"))
 EVALUATION = frozenset[Use](("evaluation",))
 NEITHER = frozenset[Use]()
+
+BOX_ADVICE = (
+    "give the person one, or take boxes from the keypoints: --boxes-from-keypoints 0.15, in Python "
+    "boxes_from_keypoints=0.15"
+)
 
 
 def find_faults(
@@ -94,7 +99,7 @@ class _AnnotationRules:
         columns = self.columns
         crowd, unlabeled = columns.is_crowd, columns.is_unlabeled
         unreadable_box = self._unreadable("bbox")
-        no_box = np.isnan(columns.boxes).any(axis=1) & ~unreadable_box
+        no_box = ~columns.has_box & ~unreadable_box
         trained = ~crowd & ~unlabeled
         evaluated = trained | ~no_box
         everybody = np.ones(len(columns), dtype=bool)
@@ -110,12 +115,14 @@ class _AnnotationRules:
             for row in np.flatnonzero(faulty & in_evaluation).tolist():
                 position = int(columns.positions[row])
                 kind, message = self._describe(position, field)
-                yield self._fault(position, field, kind, message, BOTH if in_training[row] else EVALUATION)
+                stops = BOTH if in_training[row] else EVALUATION
+                advice = BOX_ADVICE if field == "bbox" and kind == "missing" else REPAIR
+                yield self._fault(position, field, kind, message, stops, advice)
 
     def _unreadable(self, field: str) -> Bool[np.ndarray, " rows"]:
         """Which annotations have something in the field that can't be used."""
         unreadable = np.zeros(len(self.columns), dtype=bool)
-        unreadable[[self.row_of[row] for row, name in self.annotations.odd if name == field and row in self.row_of]] = 1
+        unreadable[[self.row_of[row] for row in self.annotations.unreadable(field) if row in self.row_of]] = 1
         return unreadable
 
     def _bad_scores(self) -> Bool[np.ndarray, " rows"]:
@@ -144,12 +151,16 @@ class _AnnotationRules:
                 f"image_id must be that of a listed image; got {image!r:.60}",
             )
         if field == "bbox":
-            return "invalid" if found else "missing", f"bbox must be 4 finite numbers, x, y, width, height; got {found}"
+            kind: Kind = "invalid" if found else "missing"
+            found = found or self.annotations.empty_boxes.get(position, "nothing")
+            return kind, f"bbox must be 4 finite numbers, x, y, width, height; got {found}"
         if field == "area":
             return "invalid", f"area must be a number of square pixels, at least 0; got {found}"
         return "invalid", f"num_keypoints must be a whole number, at least 0; got {found}"
 
-    def _fault(self, position: int, field: str, kind: Kind, message: str, stops: frozenset[Use] = BOTH) -> Fault:
+    def _fault(
+        self, position: int, field: str, kind: Kind, message: str, stops: frozenset[Use] = BOTH, advice: str = REPAIR
+    ) -> Fault:
         identity, image = self.annotations.ids[position], self.annotations.image_ids[position]
         row = self.images.positions.get(image) if is_id(image) else None
         return Fault(
@@ -160,5 +171,6 @@ class _AnnotationRules:
             field=field,
             kind=kind,
             message=message,
+            advice=advice,
             stops=stops,
         )

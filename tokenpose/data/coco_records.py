@@ -82,6 +82,8 @@ class AnnotationRecords:
         self.odd: Odd = {}
         self.odd_areas: dict[int, str] = {}
         """Numbers that are no areas, as text, by the record's position: NaN, infinite, negative."""
+        self.empty_boxes: dict[int, str] = {}
+        """What stands in place of a box, as JSON, by the record's position: null, []; not where there is no bbox."""
 
     def add(self, record: Any) -> None:
         """Append an annotation."""
@@ -99,7 +101,10 @@ class AnnotationRecords:
         self.crowds.append(NOT_STATED if crowd is None else bool(crowd))
         self._add_keypoints(row, read("keypoints"))
         self._add_scores(row, read("scores"))
-        self._add_box(row, read("bbox"))
+        box = read("bbox")
+        if not box and "bbox" in record:
+            self.empty_boxes[row] = "null" if box is None else f"{box!r}"
+        self._add_box(row, box)
         self.areas.append(self._read_area(row, read("area")))
         self.num_keypoints.append(self._read_count(row, read("num_keypoints")))
 
@@ -149,6 +154,10 @@ class AnnotationRecords:
             self.odd[row, "num_keypoints"] = f"{value!r:.60}"
             return math.nan
         return float(value)
+
+    def unreadable(self, field: str) -> list[int]:
+        """The positions of the records that have something in the field that can't be used."""
+        return [row for row, name in self.odd if name == field]
 
     def find_images(self, positions: Mapping[Any, int]) -> Int[np.ndarray, " annotations"]:
         """Where the annotations' images stand; -1 for one that isn't listed."""

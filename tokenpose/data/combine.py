@@ -30,6 +30,7 @@ def read_datasets(
     must_rename: bool = True,
     category: str | None = None,
     unlabeled: bool = False,
+    boxes_from_keypoints: float | None = None,
 ) -> tuple[Samples, Source]:
     """Read one annotation file, or several as one, with the source of their images; logs a line for each file.
 
@@ -37,6 +38,7 @@ def read_datasets(
     as in PATH); the images of the other files are in ``images``. A path that exists is used as it is. ``rename``: new
     names for keypoints, {"upper_neck": "neck"}, in each file that has them. A name that no file has is refused, unless
     ``must_rename`` is off. ``category``: the name of the one to read, where several have keypoints.
+    ``boxes_from_keypoints``: for people without a box, see `tokenpose.data.coco.read_columns`.
 
     People without a visible keypoint are left out, unless ``unlabeled`` people are wanted too. Raises
     FileNotFoundError, LookupError for names to rename that no file has, and ValueError.
@@ -45,7 +47,7 @@ def read_datasets(
     shared = None if images is None else ImageSource(images)
     parts: list[tuple[Samples, Source]] = []
     for path, places in map(split_places, given):
-        samples = read_annotations(path, category, unlabeled=unlabeled)
+        samples = read_annotations(path, category, unlabeled=unlabeled, boxes_from_keypoints=boxes_from_keypoints)
         samples = samples if unlabeled else _labeled(samples)
         source = ImageSource(places) if places else shared
         if source is None:

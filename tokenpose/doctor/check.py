@@ -101,6 +101,7 @@ def check_data(
     *,
     val: str | Path | None = None,
     category: str | None = None,
+    boxes_from_keypoints: float | None = None,
     flip_pairs: Sequence[tuple[str, str]] | None = None,
     swap_score: float = SWAP_SCORE,
 ) -> CheckResult:
@@ -108,32 +109,40 @@ def check_data(
 
     ``paths``: an annotation file, or several; ``val``: one more, whose images must not be in the others. ``images``:
     folders, tar or zip files, patterns; without them only labels are checked. ``category``: the name of the one to
-    check, where several have keypoints. ``flip_pairs``: pairs of names, where the names don't say which keypoints
-    change sides. ``swap_score``: people with a higher score are reported as having left and right swapped; a lower one
-    finds more, with more false alarms.
+    check, where several have keypoints. ``boxes_from_keypoints``: as in training. ``flip_pairs``: pairs of names, where
+    the names don't say which keypoints change sides. ``swap_score``: people with a higher score are reported as having
+    left and right swapped; a lower one finds more, with more false alarms.
 
     Raises FileNotFoundError for a missing annotation file or place of images, ValueError for a file that is not a
     keypoint file, LookupError for unknown names in ``flip_pairs``; all other faults are findings.
     """
     names = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = read_files(names + ([val] if val is not None else []), category, flip_pairs)
+    files = read_files(names + ([val] if val is not None else []), category, flip_pairs, boxes_from_keypoints)
     return check_records(files, None if images is None else ImageSource(images), swap_score=swap_score)
 
 
 def read_files(
-    paths: Sequence[str | Path], category: str | None = None, flip_pairs: Sequence[tuple[str, str]] | None = None
+    paths: Sequence[str | Path],
+    category: str | None = None,
+    flip_pairs: Sequence[tuple[str, str]] | None = None,
+    boxes_from_keypoints: float | None = None,
 ) -> list[Records]:
     """The records of each file. Raises as `check_data` does, and ValueError for a file that is given twice."""
     resolved = Counter(Path(path).resolve() for path in paths)
     twice = [str(path) for path in paths if resolved[Path(path).resolve()] > 1]
     if twice:
         raise ValueError(f"{twice[0]} is given twice; check each annotation file once")
-    return [_read(Path(path), category, flip_pairs) for path in paths]
+    return [_read(Path(path), category, flip_pairs, boxes_from_keypoints) for path in paths]
 
 
-def _read(path: Path, category: str | None, flip_pairs: Sequence[tuple[str, str]] | None) -> Records:
+def _read(
+    path: Path,
+    category: str | None,
+    flip_pairs: Sequence[tuple[str, str]] | None,
+    boxes_from_keypoints: float | None,
+) -> Records:
     if not is_mpii(path):
-        return read_records(path, category, flip_pairs)
+        return read_records(path, category, flip_pairs, boxes_from_keypoints)
     if category is not None:
         raise ValueError(f"{path} is an MPII file and has no categories; got category {shown(category)}")
     return read_mpii_records(path, flip_pairs)

@@ -112,15 +112,18 @@ class Records:
 
 
 def read_records(
-    path: str | Path, category: str | None = None, flip_pairs: Sequence[tuple[str, str]] | None = None
+    path: str | Path,
+    category: str | None = None,
+    flip_pairs: Sequence[tuple[str, str]] | None = None,
+    boxes_from_keypoints: float | None = None,
 ) -> Records:
     """A COCO file's people of the category of that name, or of the only one with keypoints.
 
-    ``flip_pairs``: names of keypoints, in place of the pairs that follow from the names. Raises FileNotFoundError,
-    ValueError for a file that is not COCO keypoint JSON, and LookupError for pairs of unknown names; faults of records
-    are findings.
+    ``flip_pairs``: names of keypoints, in place of the pairs that follow from the names. ``boxes_from_keypoints``: as
+    in `read_columns`. Raises FileNotFoundError, ValueError for a file that is not COCO keypoint JSON, and LookupError
+    for pairs of unknown names; faults of records are findings.
     """
-    columns = read_columns(path, category)
+    columns = read_columns(path, category, boxes_from_keypoints=boxes_from_keypoints)
     people = _people_of(columns)
     image_index, triples = columns.image_index[people], columns.keypoints[people]
     records = Records(

@@ -34,6 +34,7 @@ def calibrate(
     image_sizes: Iterable[Size] | None = None,
     ground_truth: str | Path | None = None,
     category: str | None = None,
+    boxes_from_keypoints: float | None = None,
     rename: Mapping[str, str] | None = None,
     batch_size: int = 64,
 ) -> CalibrationResult:
@@ -53,7 +54,8 @@ def calibrate(
     keypoint of the model without labels, and for labels in a single image, and what `tokenpose.evaluate` raises.
     """
     model = require_plain(model, "calibrate", "calibrated")
-    people = rename_keypoints(read_annotations(data, category, ground_truth), rename or {})
+    labeled = read_annotations(data, category, ground_truth, boxes_from_keypoints=boxes_from_keypoints)
+    people = rename_keypoints(labeled, rename or {})
     source, sizes = ImageSource(images), list(image_sizes or [model.spec.image_size])
     if not len(people):
         raise ValueError(f"{data} has no labeled people; left out: {people.left_out}")

@@ -38,6 +38,7 @@ def evaluate(
     *,
     ground_truth: str | Path | None = None,
     category: str | None = None,
+    boxes_from_keypoints: float | None = None,
     rename: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -63,7 +64,8 @@ def evaluate(
     - ``plot``: a PNG file for a reliability plot of a calibrated model's scores.
 
     ``category``: required if several categories of a COCO file have keypoints. ``rename``: other names for the
-    keypoints of the file, {"throat": "neck"}, as in training; the metrics use the new names.
+    keypoints of the file, {"throat": "neck"}, as in training; the metrics use the new names. ``boxes_from_keypoints``:
+    people without a box get that of their labeled keypoints, grown by this share of its width and height on each side.
     ``ground_truth``: for MPII's files, the MATLAB file with the head sizes of the published PCKh.
 
     Keypoints are matched by name. If the model lacks some, the others are measured, without COCO's metrics. Under
@@ -72,7 +74,10 @@ def evaluate(
     names file and record, or a metric that doesn't apply.
     """
     chosen = read_settings(EvaluationSettings, settings)
-    return evaluate_with(chosen, model, data, images, ground_truth=ground_truth, category=category, rename=rename)
+    return evaluate_with(
+        chosen, model, data, images, ground_truth=ground_truth, category=category, rename=rename,
+        boxes_from_keypoints=boxes_from_keypoints,
+    )  # fmt: skip
 
 
 def evaluate_with(
@@ -83,6 +88,7 @@ def evaluate_with(
     *,
     ground_truth: str | Path | None = None,
     category: str | None = None,
+    boxes_from_keypoints: float | None = None,
     rename: Mapping[str, str] | None = None,
     sheet: SheetSettings | None = None,
 ) -> Evaluation:
@@ -95,7 +101,9 @@ def evaluate_with(
         require_matplotlib()
     predictor = PosePredictor(model, settings.decoder, settings.flip_test)
     _refuse_overwriting(settings.results, (data, settings.boxes, ground_truth))
-    people, columns = read_with_columns(data, category, ground_truth, annotated=False)
+    people, columns = read_with_columns(
+        data, category, ground_truth, annotated=False, boxes_from_keypoints=boxes_from_keypoints
+    )
     people = rename_keypoints(people, rename or {})
     if sheet is not None and sheet.sheet is not None and not people.visible.any():
         raise ValueError(f"a sheet shows labels beside predictions, and {data} has no labels")

@@ -63,6 +63,7 @@ def finetune(
     rename: Mapping[str, str] | None = None,
     flip_pairs: str | None = None,
     category: str | None = None,
+    boxes_from_keypoints: float | None = None,
     resume: bool = False,
     extend: int = 0,
     teacher: TokenPose | str | Path | None = None,
@@ -74,16 +75,17 @@ def finetune(
     These are those of the last validation, or of the best one with the setting ``keep`` "best".
 
     ``train`` and ``val``: one or several COCO keypoint files or MPII files. ``val`` may also be a number: 0.2 holds out
-    this share of the training images, the same ones each time. ``images``: folders, tar and zip files,
-    globs. ``rename``, ``flip_pairs`` and ``category``: as in `tokenpose.jobs.training_data.read_training_data`.
+    this share of the training images, the same ones each time. ``images``: folders, tar and zip files, globs.
+    ``rename``, ``flip_pairs``, ``category`` and ``boxes_from_keypoints``: as in
+    `tokenpose.jobs.training_data.read_training_data`.
 
     The model gets the keypoints of the data. Keypoint tokens start from the bundled weights' tokens of the same name,
     or from those of ``weights=...``, a "local-dir:..." or a "hf-hub:..." name. ``name`` None: the model is that of
     ``weights``. ``model_changes``: as in
     `tokenpose.create_model`.
 
-    ``recipe``: as in `tokenpose.training.recipes.read_recipe`; its ``rename``, ``flip_pairs`` and ``category`` are used
-    if none are given. ``epochs``, ``learning_rate``, ``batch_size`` and ``settings`` (fields of TrainingSettings and
+    ``recipe``: as in `tokenpose.training.recipes.read_recipe`; those that it has are used if
+    none are given. ``epochs``, ``learning_rate``, ``batch_size`` and ``settings`` (fields of TrainingSettings and
     Augmentation by name) override the recipe. ``resume`` and ``extend``: as in `tokenpose.jobs.training.train_model`.
     ``teacher``: a model, a weights file, or a name as of `tokenpose.create_model`, whose heatmaps are learned beside
     the labels; people without a labeled keypoint are then trained on too. ``grow``: the weights file of a smaller model
@@ -98,7 +100,9 @@ def finetune(
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     changes = {**{key: value for key, value in given.items() if value is not None}, **(settings or {})}
     chosen = read_recipe(recipe)
-    of_data = choose_reading(chosen, rename=rename, flip_pairs=flip_pairs, category=category)
+    of_data = choose_reading(
+        chosen, rename=rename, flip_pairs=flip_pairs, category=category, boxes_from_keypoints=boxes_from_keypoints
+    )
     taught_by = None if teacher is None else read_teacher(teacher)
     data = read_training_data(train, val, images, **of_data, teacher=name_teacher(teacher))
     choice: dict[str, Any] = {"name": name, "pretrained": pretrained and grow is None, "grow": grow, **model_changes}

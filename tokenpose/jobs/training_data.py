@@ -31,6 +31,9 @@ Annotations = str | Path | Sequence[str | Path]
 Validation = Annotations | float | int
 """Files, or the share of the training files' images to hold out."""
 
+READING = ("category", "boxes_from_keypoints")
+"""What of `TrainingData.given` says how a COCO file is read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
@@ -106,7 +109,7 @@ class TrainingData:
         if len(self.held_out.origins) > 1 or not Path(self.held_out.origin).is_file():
             return None
         path = Path(self.held_out.origin)
-        return None if is_mpii(path) else read_columns(path, self.given.get("category"))
+        return None if is_mpii(path) else read_columns(path, **{name: self.given.get(name) for name in READING})
 
     def check_images(self) -> None:
         """Raise FileNotFoundError for the first missing image, in sources that know their images."""
@@ -139,6 +142,7 @@ def read_training_data(
     rename: Mapping[str, str] | None = None,
     flip_pairs: str | None = None,
     category: str | None = None,
+    boxes_from_keypoints: float | None = None,
     teacher: str | None = None,
 ) -> TrainingData:
     """Read one or several annotation files each for training and validation. Images are opened when they are needed.
@@ -148,8 +152,9 @@ def read_training_data(
     with the same name are the same keypoint; ``rename`` gives keypoints of the training files other names, and also
     those of the validation files if they have them. ``flip_pairs``: left and right keypoints,
     "left_a:right_a,left_b:right_b" or "none", needed if the names don't tell. ``category``: required if several
-    categories of a COCO file have keypoints. ``teacher``: what a teacher was read from: with one, people
-    without a labeled keypoint are trained on too.
+    categories of a COCO file have keypoints. ``boxes_from_keypoints``: people without a box get that of their labeled
+    keypoints, grown by this share of its width and height on each side. ``teacher``: what a teacher was read from:
+    with one, people without a labeled keypoint are trained on too.
 
     ``val`` may be a number, 0.2 or "0.2": this share of the training files' images is held out, the same as
     `tokenpose split` holds out, and the same each time.
@@ -164,20 +169,20 @@ def read_training_data(
         "rename": dict(rename or {}),
         "flip_pairs": flip_pairs,
         "category": category,
+        **({} if boxes_from_keypoints is None else {"boxes_from_keypoints": boxes_from_keypoints}),
         **({} if teacher is None else {"teacher": teacher}),
     }
     files, shares = _split_shares(train)
     validation, chosen = read_validation(val), None
-    people, source = read_datasets(files, images, rename=rename, category=category, unlabeled=teacher is not None)
+    reading: dict[str, Any] = {"category": category, "boxes_from_keypoints": boxes_from_keypoints}
+    people, source = read_datasets(files, images, rename=rename, unlabeled=teacher is not None, **reading)
     if isinstance(validation, float):
         chosen, held_out_source = choose_images(people, validation), source
         held_out, people = take_labeled(people, chosen), take_images(people, ~chosen)
         log_split(validation, chosen, people, held_out)
     else:
         _refuse_shares(validation)
-        held_out, held_out_source = read_datasets(
-            validation, images, rename=rename, must_rename=False, category=category
-        )
+        held_out, held_out_source = read_datasets(validation, images, rename=rename, must_rename=False, **reading)
     if flip_pairs is not None:
         pairs = read_flip_pairs(flip_pairs, people.skeleton.keypoints)
         people = replace(people, skeleton=replace(people.skeleton, flip_pairs=pairs))
@@ -215,7 +220,7 @@ def _refuse_shares(val: Sequence[str | Path]) -> None:
 
 
 def choose_reading(recipe: Recipe, **given: Any) -> dict[str, Any]:
-    """``rename``, ``flip_pairs`` and ``category`` for `read_training_data`: the recipe's where None is given."""
+    """The recipe's ``data`` for `read_training_data`, "rename" for example, where None is given."""
     return {name: recipe.data.get(name) if value is None else value for name, value in given.items()}
 
 

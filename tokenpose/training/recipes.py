@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenpose.data.settings import Augmentation
-from tokenpose.files import foreign, listed, read_bytes, shown
+from tokenpose.files import foreign, is_number, listed, read_bytes, shown
 from tokenpose.training.settings import TrainingSettings
 
 MOST_BYTES = 1_000_000
@@ -31,7 +31,8 @@ class Recipe:
     model: Mapping[str, Any] = field(default_factory=dict)
     """``name``, ``pretrained``, and changes of the model's spec."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """An earlier run's data. Its ``rename``, ``flip_pairs``, ``category`` and ``keypoints`` apply to new data too."""
+    """An earlier run's data. Its ``rename``, ``flip_pairs``, ``category``, ``boxes_from_keypoints`` and ``keypoints``
+    apply to new data too."""
 
     def settings(self, changes: Mapping[str, Any] | None = None) -> TrainingSettings:
         """The recipe's settings with ``changes``, fields of TrainingSettings and of Augmentation by name.
@@ -115,6 +116,9 @@ def _check_data(data: Any, path: Path) -> None:
     for name in ("flip_pairs", "category"):
         if not isinstance(data.get(name), str | None):
             raise ValueError(f"{path}: data: {name} must be text; got {shown(data[name])}")
+    growth = data.get("boxes_from_keypoints")
+    if growth is not None and not is_number(growth):
+        raise ValueError(f"{path}: data: boxes_from_keypoints must be a number; got {shown(growth)}")
 
 
 def _read(path: Path) -> dict[str, Any]:

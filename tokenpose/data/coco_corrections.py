@@ -1,4 +1,4 @@
-"""What is read in another way than the annotations of a COCO keypoint file say it, and the lines that say so."""
+"""Values of annotations that are read in another way than a COCO keypoint file has them, and the lines that say so."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 
 from tokenpose.data.coco_columns import CocoColumns
 from tokenpose.data.faults import Note, name_record
+from tokenpose.files import is_number
 
 LARGEST_OF_BOX = 2.0
 """How many times as large as its box an area may be. COCO's areas are parts of their boxes; other files have
@@ -18,6 +19,56 @@ SMALLEST_AREA = 1.0
 """Square pixels. Nobody is that small: 0 and 1 stand for "unknown", and shares of the image lie between."""
 TINY_BOX = 100.0
 """Square pixels; in smaller boxes an area may be that small."""
+
+
+def check_growth(boxes_from_keypoints: float | None) -> None:
+    """Raise ValueError for a share that boxes can't grow by."""
+    if boxes_from_keypoints is not None and not (is_number(boxes_from_keypoints) and boxes_from_keypoints >= 0):
+        raise ValueError(
+            "boxes_from_keypoints is the share of the keypoints' extent that their box grows by on each side, a number "
+            f"of at least 0, for example 0.15; got {boxes_from_keypoints!r:.80}"
+        )
+
+
+def fill_boxes(columns: CocoColumns, growth: float, unreadable: Bool[np.ndarray, " rows"]) -> CocoColumns:
+    """The columns with boxes around the labeled keypoints where an annotation has no box, or one of 0 by 0.
+
+    ``growth``: the share of the extent that is added on each side, before the box is cut to the image. Where the
+    keypoints lie on a vertical or horizontal line, that side grows by the share of the other. ``unreadable`` boxes stay
+    what they are. A note counts the new ones.
+    """
+    is_missing = (~columns.has_box & ~unreadable) | (columns.boxes[:, 2:] == 0).all(axis=1)
+    is_known = np.isfinite(columns.keypoints).all(axis=(1, 2)) & (columns.image_index >= 0)
+    filled = is_missing & is_known & columns.is_labeled & ~columns.is_crowd
+    if not filled.any():
+        return columns
+    boxes = columns.boxes.copy()
+    boxes[filled] = box_keypoints(columns.keypoints[filled], columns.sizes[columns.image_index[filled]], growth)
+    note = Note(
+        field="bbox",
+        message=f"bbox is missing in {_example(columns, filled)}: it is that of the labeled keypoints, grown by "
+        f"{growth:g} of their extent a side",
+        advice="look at a preview: the crops are made from it",
+        is_warning=False,
+        positions=tuple(columns.positions[filled].tolist()),
+    )
+    return replace(columns, boxes=boxes, notes=(*columns.notes, note))
+
+
+def box_keypoints(
+    keypoints: Float[np.ndarray, "people keypoints 3"], sizes: Float[np.ndarray, "people 2"], growth: float
+) -> Float[np.ndarray, "people 4"]:
+    """Boxes x, y, width, height of keypoints x, y, v with v above 0, grown and cut as `fill_boxes` says.
+
+    ``sizes``: of the images, width and height; a box isn't cut where they are NaN.
+    """
+    labeled = keypoints[..., 2:] > 0
+    low = np.where(labeled, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(labeled, keypoints[..., :2], -np.inf).max(axis=1)
+    extent = high - low
+    margin = growth * np.where(extent > 0, extent, extent.max(axis=1, keepdims=True))
+    first, last = np.fmax(low - margin, 0), np.fmin(high + margin, sizes)
+    return np.concatenate((first, np.maximum(last - first, 0)), axis=1)
 
 
 def drop_impossible_areas(columns: CocoColumns, odd: Mapping[int, str]) -> CocoColumns:
