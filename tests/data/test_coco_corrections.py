@@ -59,3 +59,9 @@ def test_person_with_one_labeled_keypoint_has_no_box_and_is_counted(tmp_path):
 def test_share_that_boxes_cannot_grow_by_is_refused(tmp_path, share):
     with pytest.raises(ValueError, match=r"boxes_from_keypoints is the share .* for example 0\.15; got"):
         read_columns(write_flies(tmp_path, content(record())), boxes_from_keypoints=share)
+
+
+def test_area_is_not_compared_with_a_box_that_comes_from_the_keypoints(tmp_path):
+    path = write_flies(tmp_path, content(record(bbox=None, area=7000), record(bbox=None, area=8001)))
+    columns = read_columns(path, boxes_from_keypoints=0.0)  # the keypoints' extent is 20 x 20, the image 80 x 100
+    assert np.nan_to_num(columns.areas, nan=-1).tolist() == [7000, -1]

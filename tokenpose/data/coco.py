@@ -57,10 +57,10 @@ def read_columns(
     position, chosen = choose(categories, category, path)
     skeleton, faults = read_skeleton(chosen, position, path)
     columns = select_columns(path, images, annotations, chosen, skeleton)
+    columns = drop_impossible_areas(columns, annotations.odd_areas)  # before boxes: a new one says nothing of the area
     if boxes_from_keypoints is not None:
         unreadable = np.isin(columns.positions, annotations.unreadable("bbox"))
         columns = fill_boxes(columns, boxes_from_keypoints, unreadable)
-    columns = drop_impossible_areas(columns, annotations.odd_areas)
     columns = note_contradicted_counts(columns)
     return replace(columns, faults=(*faults, *find_faults(images, annotations, categories, columns)))
 

@@ -98,7 +98,9 @@ def _is_impossible(columns: CocoColumns) -> Bool[np.ndarray, " rows"]:
     """Which areas are no one's in the annotation's box and image; none where the record has no area."""
     areas, sides = columns.areas, columns.boxes[:, 2:].clip(0)
     of_boxes, of_images = sides[:, 0] * sides[:, 1], _image_areas(columns)
-    too_small = (areas <= 0) | (areas < SMALLEST_OF_BOX * of_boxes) | ((areas <= SMALLEST_AREA) & (of_boxes > TINY_BOX))
+    too_small = (
+        (areas <= 0) | (areas < SMALLEST_OF_BOX * of_boxes) | ((areas <= SMALLEST_AREA) & ~(of_boxes <= TINY_BOX))
+    )
     too_large = (areas > of_images) | ((of_boxes > 0) & (areas > LARGEST_OF_BOX * of_boxes))
     return np.asarray(too_small | too_large)
 
