@@ -185,9 +185,9 @@ FAULTS = {
         content(record(keypoints=["10", 20, 2, 30, 40, 1, 0, 0, 0])),
         r"annotation 7 in a\.jpg: keypoints must be 9 finite numbers, x, y, v of 3 keypoints; got '10'",
     ),
-    "nested": (
-        content(record(keypoints=[SEEN[:3], SEEN[3:6], SEEN[6:]])),
-        r"annotation 7 in a\.jpg: keypoints must .*; got \[10, 20, 2\] and 2 more",
+    "pairs": (
+        content(record(keypoints=[SEEN[:2], SEEN[3:5], SEEN[6:8]])),
+        r"annotation 7 in a\.jpg: keypoints must .*; got \[10, 20\] and 2 more",
     ),
     "null inside": (content(record(keypoints=[None, *SEEN[1:]])), r"keypoints must .*; got None;"),
     "nan": (

@@ -89,6 +89,12 @@ FAULTS: dict[str, tuple[Plant, str, str, set[str]]] = {
     "image id is a list": (put("annotations", PERSON, image_id=[1]), "annotation 10", "image_id", BOTH),
     "without image id": (drop("annotations", PERSON, "image_id"), "annotation 10", "image_id", BOTH),
     "too few numbers": (put("annotations", PERSON, keypoints=SEEN[:6]), "annotation 10 in a", "keypoints", BOTH),
+    "NaN as v": (put("annotations", PERSON, keypoints=[1, 2, NAN, *SEEN[3:]]), "annotation 10 in a", "keypoints", BOTH),
+    "null as v": (put("annotations", PERSON, keypoints=[[10, 20, None], SEEN[3:6], SEEN[6:]]), "annotation 10 in a",
+                  "keypoints", BOTH),
+    "text where v is 0": (put("annotations", PERSON, keypoints=["", "", 0, *SEEN[3:]]), "annotation 10 in a",
+                          "keypoints", BOTH),
+    "pairs": (put("annotations", PERSON, keypoints=[[10, 20]] * 3), "annotation 10 in a", "keypoints", BOTH),
     "text as number": (put("annotations", PERSON, keypoints=["1", *SEEN[1:]]), "annotation 10 in a", "keypoints", BOTH),
     "true in it": (put("annotations", PERSON, keypoints=[True, *SEEN[1:]]), "annotation 10 in a", "keypoints", BOTH),
     "NaN as number": (put("annotations", PERSON, keypoints=[NAN, *SEEN[1:]]), "annotation 10 in a", "keypoints", BOTH),
@@ -141,6 +147,17 @@ SOUND: dict[str, Plant] = {
     "half an id": put("annotations", PERSON, id=0.5),
     "crowd without box": drop("annotations", CROWD, "bbox"),
     "nobody in no box, of no image": put("annotations", UNLABELLED, bbox=[], image_id=9, area="x", num_keypoints="x"),
+    "nested keypoints": put("annotations", PERSON, keypoints=[SEEN[:3], SEEN[3:6], SEEN[6:]]),
+    "NaN where v is 0": put("annotations", PERSON, keypoints=[NAN, NAN, 0, *SEEN[3:]]),
+    "null where v is 0": put("annotations", PERSON, keypoints=[None, 3, 0, *SEEN[3:]]),
+    "null, null, null": put("annotations", PERSON, keypoints=[None, None, None, *SEEN[3:]]),
+    "far away where v is 0": put("annotations", PERSON, keypoints=[10**400, 3, 0.0, *SEEN[3:]]),
+    "nested, with null where v is 0": put("annotations", PERSON, keypoints=[[None, None, 0], SEEN[3:6], SEEN[6:]]),
+    "NaN in all of nobody": put("annotations", UNLABELLED, keypoints=[NAN, NAN, 0] * 3),
+    "ids with a point": lambda content: [one.update(id=float(one["id"])) for section in content.values()
+                                         for one in section],
+    "ids of others with a point": lambda content: [one.update(image_id=float(one["image_id"]), category_id=1.0)
+                                                   for one in content["annotations"]],
     "scores": put("annotations", PERSON, scores=[1, 0, 0.25]),
     "no scores": put("annotations", PERSON, scores=None),
     "empty scores": put("annotations", PERSON, scores=[]),
@@ -163,6 +180,10 @@ NOTED: dict[str, tuple[Plant, str]] = {
     "areas of all": (
         lambda content: [one.update(area=0) for one in content["annotations"]],
         "area can't belong to the box in 4 annotations, for example annotation 10 in a with 0 in a box of 31 x 42",
+    ),
+    "v as true and false": (
+        put("annotations", PERSON, keypoints=[10, 20, True, 30, 40, True, 0, 0, False]),
+        "v is true or false in 1 annotation, annotation 10 in a: true is read as 1, labeled, and false as 0, not",
     ),
     "count of nobody": (
         put("annotations", PERSON, num_keypoints=0), COUNT.format("10 in a with 0 where v is above 0 for 3"),

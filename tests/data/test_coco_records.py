@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from tokenpose.data.coco_records import NOT_STATED, AnnotationRecords, ImageRecords, read_sections
 
@@ -50,3 +51,31 @@ def test_images_are_found_by_the_first_of_their_ids():
     columns = annotations(*(record(image_id=identity) for identity in (3.0, "3", True, [3], None)))
     assert columns.find_images(images.positions).tolist() == [0, 1, -1, -1, -1]
     assert images.odd == {(2, "id"): "3"}
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [[10, 20, 2], [30, 40, 1], [0, 0, 0]],
+        [10, 20, 2, 30, 40, 1, NAN, NAN, 0],
+        [10, 20, 2, 30, 40, 1, None, 5, 0],
+        [10, 20, 2, 30, 40, True, 0, 0, False],
+        [[10, 20, 2], [30, 40, True], [NAN, None, False]],
+        [10, 20, 2, 30, 40, 1, None, None, None],
+        [10.0, 20.0, 2.0, 30.0, 40.0, 1.0, float("inf"), 1e30, 0.0],
+    ],
+)
+def test_keypoints_are_read_in_the_ways_in_which_people_write_them(given):
+    columns = annotations(record(keypoints=given))
+    assert columns.odd == {}
+    assert columns.keypoints_of(np.array([True]), 3).ravel().tolist() == SEEN
+    assert columns.truth_values == ([0] if "True" in str(given) else [])
+
+
+def test_whole_numbers_as_ids_lose_their_point():
+    images = ImageRecords()
+    images.add({"id": 3.0, "file_name": "a.jpg", "width": 4, "height": 5})
+    assert (f"{images.ids}", f"{annotations(record(id=7.0), record(id=0.5)).ids}") == ("[3]", "[7, 0.5]")

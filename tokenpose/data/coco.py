@@ -16,6 +16,7 @@ from tokenpose.data.coco_corrections import (
     drop_impossible_areas,
     fill_boxes,
     note_contradicted_counts,
+    note_truth_values,
 )
 from tokenpose.data.coco_faults import find_faults
 from tokenpose.data.coco_records import read_sections
@@ -61,7 +62,7 @@ def read_columns(
     if boxes_from_keypoints is not None:
         unreadable = np.isin(columns.positions, annotations.unreadable("bbox"))
         columns = fill_boxes(columns, boxes_from_keypoints, unreadable)
-    columns = note_contradicted_counts(columns)
+    columns = note_contradicted_counts(note_truth_values(columns, annotations.truth_values))
     return replace(columns, faults=(*faults, *find_faults(images, annotations, categories, columns)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenpose.data.faults import Fault
+from tokenpose.data.faults import Fault, whole_id
 from tokenpose.skeletons import COCO, Skeleton
 
 
@@ -26,7 +26,7 @@ def choose_category(categories: Sequence[Any], name: str | None, path: str | Pat
     category = categories[fitting[0]]
     if "id" not in category:
         raise ValueError(f"{path}: category {category.get('name')} has no id")
-    return fitting[0], category
+    return fitting[0], {**category, "id": whole_id(category["id"])}
 
 
 def choose_predicted_category(

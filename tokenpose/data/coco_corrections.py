@@ -1,6 +1,6 @@
 """Values of annotations that are read in another way than a COCO keypoint file has them, and the lines that say so."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -124,6 +124,21 @@ def note_contradicted_counts(columns: CocoColumns) -> CocoColumns:
         message=f"num_keypoints contradicts the labels in {example}: the labels are counted",
         advice="correct num_keypoints, or leave it out",
         positions=tuple(columns.positions[contradicted].tolist()),
+    )
+    return replace(columns, notes=(*columns.notes, note))
+
+
+def note_truth_values(columns: CocoColumns, truth_values: Sequence[int]) -> CocoColumns:
+    """The columns with a note that counts the annotations at these places in the file's list, whose v is a boolean."""
+    has_truth = np.isin(columns.positions, truth_values)
+    if not has_truth.any():
+        return columns
+    note = Note(
+        field="keypoints",
+        message=f"v is true or false in {_example(columns, has_truth)}: true is read as 1, labeled, and false as 0, "
+        "not labeled",
+        advice="write 2 for visible, 1 for hidden and 0 for not labeled, if that is not what they mean",
+        positions=tuple(columns.positions[has_truth].tolist()),
     )
     return replace(columns, notes=(*columns.notes, note))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tokenpose.data.faults import is_id
+from tokenpose.data.faults import is_id, whole_id
 from tokenpose.data.json_records import JsonRecords
 from tokenpose.files import is_number
 
@@ -51,7 +51,7 @@ class ImageRecords:
         self.sizes.extend((math.nan, math.nan))
 
     def _add(self, identity: Any, file: Any, size: tuple[Any, Any]) -> None:
-        row = len(self.ids)
+        row, identity = len(self.ids), whole_id(identity)
         if not is_id(identity) or self.positions.setdefault(identity, row) != row:
             self.odd[row, "id"] = f"{identity!r:.60}"
         has_name = isinstance(file, str) and file != ""
@@ -82,6 +82,8 @@ class AnnotationRecords:
         self.odd: Odd = {}
         self.odd_areas: dict[int, str] = {}
         """Numbers that are no areas, as text, by the record's position: NaN, infinite, negative."""
+        self.truth_values: list[int] = []
+        """The positions of records with true or false as a v."""
         self.empty_boxes: dict[int, str] = {}
         """What stands in place of a box, as JSON, by the record's position: null, []; not where there is no bbox."""
 
@@ -92,7 +94,7 @@ class AnnotationRecords:
             self.odd[row, WHOLE_RECORD] = f"{record!r:.60}"
             record = {}
         read = record.get
-        self.ids.append(read("id"))
+        self.ids.append(whole_id(read("id")))
         self.image_ids.append(read("image_id"))
         self.category_ids.append(read("category_id"))
         crowd = read("iscrowd")
@@ -110,6 +112,12 @@ class AnnotationRecords:
 
     def _add_keypoints(self, row: int, given: Any) -> None:
         values = _position_array(given)
+        if values is None and isinstance(given, list):
+            given = _flatten(given)
+            if any(isinstance(v, bool) for v in given[2::3]):
+                self.truth_values.append(row)
+            given = _read_triples(given)
+            values = _position_array(given)
         if values is None and isinstance(given, list):
             bad = [value for value in given if not _is_position(value)]
             self.odd[row, "keypoints"] = f"{bad[0]!r:.40}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
@@ -205,6 +213,32 @@ def _is_position(value: Any) -> bool:
 
 def _is_score(value: Any) -> bool:
     return is_number(value) and 0 <= value <= 1
+
+
+def _flatten(given: list[Any]) -> list[Any]:
+    """[[x, y, v], ...] -> [x, y, v, ...]; any other list stays as it is."""
+    nested = all(isinstance(entry, list) and len(entry) == 3 for entry in given)
+    return [value for entry in given for value in entry] if nested else given
+
+
+def _read_triples(given: list[Any]) -> list[Any]:
+    """The keypoints with v as a number, and at (0, 0) where they aren't labeled and have no position."""
+    if len(given) % 3:
+        return given
+    triples = zip(given[::3], given[1::3], given[2::3], strict=True)
+    return [value for x, y, v in triples for value in _read_triple(x, y, int(v) if isinstance(v, bool) else v)]
+
+
+def _read_triple(x: Any, y: Any, v: Any) -> tuple[Any, Any, Any]:
+    is_nowhere = _is_none(x) or _is_none(y)
+    if is_nowhere and (v == 0 or (_is_none(v) and _is_none(x) and _is_none(y))):
+        return 0, 0, 0
+    return x, y, v
+
+
+def _is_none(value: Any) -> bool:
+    """Whether it stands for a position that isn't known: null, or a number that is no position."""
+    return value is None or (type(value) in _NUMBERS and not _is_position(value))
 
 
 def _position_array(values: Any) -> "array[float] | None":

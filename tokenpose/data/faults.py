@@ -88,3 +88,8 @@ def log_notes(notes: Iterable[Note], path: object) -> None:
 def is_id(value: Any) -> bool:
     """Whether records can be told apart by it: a number (not a boolean, not NaN) or text."""
     return isinstance(value, int | float | str) and not isinstance(value, bool) and value == value
+
+
+def whole_id(value: Any) -> Any:
+    """A whole number without its point, 7 for 7.0; anything else stays as it is."""
+    return int(value) if type(value) is float and value.is_integer() else value
