@@ -109,7 +109,8 @@ class TrainingData:
         if len(self.held_out.origins) > 1 or not Path(self.held_out.origin).is_file():
             return None
         path = Path(self.held_out.origin)
-        return None if is_mpii(path) else read_columns(path, **{name: self.given.get(name) for name in READING})
+        reading: dict[str, Any] = {name: self.given.get(name) for name in READING}
+        return None if is_mpii(path) else read_columns(path, **reading)
 
     def check_images(self) -> None:
         """Raise FileNotFoundError for the first missing image, in sources that know their images."""
