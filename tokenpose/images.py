@@ -1,19 +1,35 @@
 """Images: a path, a PIL image, an array or a tensor becomes a uint8 RGB tensor; and RGB arrays become files."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from tokenpose.files import expand, written_whole
 from tokenpose.shapes import RgbImage
 
 _TWO_STEPS = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
+
+_MOST_PIXELS = {"WEBP": 60_000_000, "AVIF": 60_000_000, "JPEG2000": 60_000_000}
+_STRIP = 16_000_000  # pixels
+_SIDEWAYS = (5, 6, 7, 8)
+_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda turned: turned,
+    2: lambda turned: turned[:, ::-1],
+    3: lambda turned: turned[::-1, ::-1],
+    4: lambda turned: turned[::-1],
+    5: lambda turned: turned.swapaxes(0, 1),
+    6: lambda turned: turned.swapaxes(0, 1)[::-1],
+    7: lambda turned: turned.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda turned: turned.swapaxes(0, 1)[:, ::-1],
+}
+"""By EXIF's orientation: a view of turned pixels, in which they lie as in the file."""
 
 _DECODING_ERRORS = (
     SyntaxError,
@@ -37,7 +53,7 @@ def read_image(image: Any) -> RgbImage:
     if isinstance(image, str | Path):
         return _read_file(str(image))
     if isinstance(image, Image.Image):
-        return _from_pil(_turn(image))
+        return _from_pil(image, _orientation(image))
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Tensor):
@@ -52,6 +68,7 @@ def decode_image(content: bytes, name: str) -> RgbImage:
     """
     try:
         with Image.open(io.BytesIO(content)) as opened:
+            _refuse_large(opened)
             return _from_pil(opened)
     except UnidentifiedImageError as error:
         raise OSError(f"{name} is not an image that can be read") from error
@@ -82,7 +99,8 @@ def _read_file(name: str) -> RgbImage:
         raise IsADirectoryError(f"{path} is a folder; an image file is needed")
     try:
         with Image.open(path) as opened:
-            return _from_pil(_turn(opened))
+            _refuse_large(opened)
+            return _from_pil(opened, _orientation(opened))
     except UnidentifiedImageError as error:
         raise OSError(f"{path} is not an image that can be read") from error
     except _DECODING_ERRORS as error:
@@ -91,12 +109,21 @@ def _read_file(name: str) -> RgbImage:
         raise type(error)(f"{path} can't be decoded: {error}") from error
 
 
-def _turn(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation. Pillow would copy images that don't need turning."""
-    return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation; 1 where there is none, or anything but one of the eight."""
+    found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return found if isinstance(found, int) and found in _AS_STORED else 1
 
 
-def _from_pil(image: Image.Image) -> RgbImage:
+def _refuse_large(image: Image.Image) -> None:
+    """Raise OSError for pictures of which Pillow's decoder holds several copies at once."""
+    most = _MOST_PIXELS.get(image.format or "")
+    if most is not None and image.width * image.height > most:
+        raise OSError(f"{image.width}x{image.height} pixels; a {image.format} file may have {most:,} at most")
+
+
+def _from_pil(image: Image.Image, orientation: int = 1) -> RgbImage:
+    """The pixels as they lie in the image, or turned; in strips if it is large, since each step needs a copy."""
     if 0 in image.size:
         raise ValueError(f"a PIL image of {image.width}x{image.height} has no pixels")
     if image.mode in ("I", "F"):
@@ -104,6 +131,17 @@ def _from_pil(image: Image.Image) -> RgbImage:
             f'a PIL image of mode "{image.mode}" (32 bits) does not say which value is white; scale it to 0..255 and '
             'convert it to "L" or "RGB"'
         )
+    width, height = image.size
+    turned = np.empty((width, height, 3) if orientation in _SIDEWAYS else (height, width, 3), dtype=np.uint8)
+    stored = _AS_STORED[orientation](turned)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = image if rows >= height else image.crop((0, top, width, min(top + rows, height)))
+        stored[top : top + rows] = _to_rgb(strip)
+    return torch.from_numpy(turned).permute(2, 0, 1)
+
+
+def _to_rgb(image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
     if image.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
         gray = np.array(image).astype(np.float32) / 257
         image = Image.fromarray(gray.round().astype(np.uint8))
@@ -111,7 +149,7 @@ def _from_pil(image: Image.Image) -> RgbImage:
         image = image.convert(_TWO_STEPS[image.mode])
     if image.mode != "RGB":  # Pillow would copy RGB images
         image = image.convert("RGB")
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return np.asarray(image)
 
 
 def _from_array(array: np.ndarray) -> RgbImage:

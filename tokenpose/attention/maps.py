@@ -7,14 +7,13 @@ from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch.nn import functional
 
-from tokenpose.files import written_whole
+from tokenpose.files import FOREIGN_ERRORS, written_whole
 from tokenpose.geometry.affine import compose, invert, transform_points
 from tokenpose.geometry.crops import crop_image
 from tokenpose.poses import Poses
@@ -27,6 +26,8 @@ Heads = Literal["mean", "max", "rollout"]
 Plot = Literal["layers", "matrix", "constraints", "heatmaps"]
 
 FORMAT_VERSION = 1  # of the npz file
+MOST_BYTES = 500_000_000
+"""How much a file of maps may unpack to."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,6 +237,8 @@ class AttentionMaps:
             raise FileNotFoundError(f"there is no file {path}")
         try:
             with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                if sum(entry.file_size for entry in file.zip.infolist()) > MOST_BYTES:
+                    raise ValueError("it unpacks to more than maps have")
                 facts = json.loads(str(file["facts"]))
                 arrays = {name: file[name] for name in _ARRAYS}
                 pose = {name: file[name] for name in ("keypoints", "scores", "boxes")}
@@ -251,7 +254,7 @@ class AttentionMaps:
                 image_size=tuple(facts["image_size"]),
                 reduced=facts["reduced"],
             )
-        except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *FOREIGN_ERRORS) as error:
             raise ValueError(f"{path} holds no attention maps that AttentionMaps.save wrote") from error
 
     def _row(self, keypoint: str) -> int:

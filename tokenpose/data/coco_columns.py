@@ -91,12 +91,26 @@ class CocoColumns:
         return ~self.is_labeled & ~np.isnan(self.keypoints).any(axis=(1, 2))
 
 
+MOST_UNSTATED = 30_000_000
+"""Of a category's numbers x, y, v, how many the file may leave out, unless it states a quarter of them."""
+
+
+def _refuse_empty_millions(path: Path, needed: int, stated: int) -> None:
+    """Raise ValueError for a small file whose annotations without keypoints would fill the memory with zeros."""
+    if needed > max(MOST_UNSTATED, 4 * stated):
+        raise ValueError(
+            f"{path}: its annotations would have {needed:,} numbers x, y, v, and {stated:,} are in the file: leave "
+            "annotations without keypoints out"
+        )
+
+
 def select_columns(
     path: Path, images: ImageRecords, annotations: AnnotationRecords, category: Mapping[str, Any], skeleton: Skeleton
 ) -> CocoColumns:
-    """The columns of the category's annotations, without faults."""
+    """The columns of the category's annotations, without faults. Raises ValueError as `_refuse_empty_millions`."""
     of_category = np.array([other == category["id"] for other in annotations.category_ids], dtype=bool)
     rows = np.flatnonzero(of_category)
+    _refuse_empty_millions(path, rows.size * len(skeleton) * 3, len(annotations.keypoints))
     image_index = annotations.find_images(images.positions)
     crowds = np.frombuffer(annotations.crowds, dtype=np.uint8)[rows]
     return CocoColumns(

@@ -1,6 +1,8 @@
 """MPII's usual JSON files, and the MATLAB file of its ground truth -> samples."""
 
 import math
+import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ from jaxtyping import Bool, Float
 from tokenpose.data.faults import Fault, raise_first
 from tokenpose.data.json_records import JsonRecords
 from tokenpose.data.samples import Samples
-from tokenpose.files import is_number
+from tokenpose.files import check_size, foreign, is_number
 from tokenpose.skeletons import MPII
 
 UNIT = 200  # pixels in a scale of 1
@@ -19,6 +21,9 @@ DOWN = 15  # a box's center moves down by so many pixels for each unit of scale
 HEAD_SHARE = 0.6  # of the head box's diagonal is the head's size
 
 COUNT = len(MPII)
+MOST_BYTES = 200_000_000
+"""How large ground truth can be, also unpacked."""
+_COMPRESSED = 15  # a MATLAB file's type of an element
 FIELDS = ("headboxes_src", "jnt_missing", "pos_gt_src")
 
 
@@ -201,19 +206,34 @@ def _with_ground_truth(people: Sequence[MpiiPerson], truth: Path, path: Path) ->
     ]
 
 
+def _refuse_bomb(path: Path) -> None:
+    """Raise ValueError for a MATLAB file that unpacks to more than ground truth has; scipy unpacks without a bound."""
+    check_size(path, "ground truth", MOST_BYTES)
+    unpacked = 0
+    with path.open("rb") as opened:
+        form = "<II" if opened.read(128)[126:] == b"IM" else ">II"
+        while len(tag := opened.read(8)) == 8:
+            kind, size = struct.unpack(form, tag)
+            content = opened.read(min(size, MOST_BYTES))
+            unpacker = zlib.decompressobj() if kind == _COMPRESSED else None
+            while unpacker is not None and content:
+                unpacked += len(unpacker.decompress(content, 1 << 20))
+                if unpacked > MOST_BYTES:
+                    raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
+                content = unpacker.unconsumed_tail
+
+
 def _read_matlab(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Head boxes (2 corners, 2, people), missing joints (16, people) and positions (16, 2, people)."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no ground-truth file {path}")
     try:
         from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f'reading {path} needs scipy: pip install "tokenpose[mpii]"') from error
-    try:
+    with foreign(f"{path} can't be read as a MATLAB file (up to version 7.2)", errors=(Exception,)):
+        _refuse_bomb(path)
         content = loadmat(path, variable_names=FIELDS)
-    except (MatReadError, NotImplementedError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} can't be read as a MATLAB file (up to version 7.2): {error}") from error
     absent = [name for name in FIELDS if name not in content]
     if absent:
         raise ValueError(f"{path} is not MPII's ground truth: it has no {', '.join(absent)}")
