@@ -212,7 +212,8 @@ def zip_bomb(method: int, size: int, stated: int | None = None) -> Callable[[Pat
                 file.write(zeros)
         if stated is not None:
             real = struct.pack("<Q", size >> 24 << 24)
-            path.write_bytes(path.read_bytes().replace(real, struct.pack("<Q", stated)))
+            content = path.read_bytes().replace(real, struct.pack("<Q", stated))
+            path.write_bytes(content.replace(real[:4], struct.pack("<I", stated)))
         return path, lambda: ImageSource(path).read("a.jpg")
 
     return write

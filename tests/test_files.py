@@ -183,6 +183,7 @@ def test_foreign_value_is_shown_in_80_characters_at_most(value, text):
 def test_names_are_listed_up_to_a_length():
     assert listed(["nose", "tail"]) == "nose, tail"
     assert listed(["nose"] * 1000, most=20) == "nose, nose, nose,..."
+    assert listed(["no\nse", "\x07"]) == "no\\nse, \\x07"
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,11 @@ def test_whatever_a_reader_raises_becomes_one_line_that_names_the_file(error, re
 def test_errors_of_the_system_and_of_the_user_pass():
     with pytest.raises(FileNotFoundError, match="No such file"), foreign("a.zip is broken"):
         Path("/nowhere/a.zip").read_bytes()
+    with (
+        pytest.raises(ValueError, match=r"^a\.zip is broken: \[Errno 22\] Invalid argument$"),
+        foreign("a.zip is broken"),
+    ):
+        raise OSError(22, "Invalid argument")  # of a seek to before the start
     with pytest.raises(KeyboardInterrupt), foreign("a.zip is broken"):
         raise KeyboardInterrupt
     with pytest.raises(OSError, match=r"^b is broken: 3$"), foreign("b is broken", raises=OSError):

@@ -148,7 +148,9 @@ def listed(names: Iterable[str], most: int = 800) -> str:
 
 
 def cut(text: str, most: int = LONGEST_VALUE) -> str:
-    """A foreign text, of which the end is left out after ``most`` characters."""
+    """A foreign text in one line, of which the end is left out after ``most`` characters."""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: most + 1])
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
@@ -170,13 +172,13 @@ def foreign(
     """Turn whatever a reader of Python's or another library raises in the block into one line: ``refusal``, which names
     the file (and the record), and the reason.
 
-    OSErrors pass, except those without a number, which are a reader's own. To be put around calls of such readers only:
-    the library's own errors name the file already.
+    OSErrors that name a file pass; others come from reading in a broken place, or are a reader's own. To be put around
+    calls of such readers only: the library's own errors name the file already.
     """
     try:
         yield
     except OSError as error:
-        if error.errno is not None:
+        if error.filename is not None:
             raise
         raise raises(f"{refusal}: {explain(error)}") from error
     except errors as error:

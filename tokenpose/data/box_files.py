@@ -112,6 +112,9 @@ def _from_names(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]
 
 def _from_annotations(content: Mapping[str, Any], category_id: int | None, path: Path) -> BoxesFile:
     names = {}
+    for section in ("images", "categories"):
+        if not isinstance(content.get(section), list | None):
+            raise ValueError(f"{path}: {section} must be a list; got {shown(content[section])}")
     for image in content.get("images") or ():
         if not isinstance(image, dict) or not _is_id(image.get("id")) or "file_name" not in image:
             raise ValueError(f"{path}: an image needs id and file_name; got {shown(image)}")

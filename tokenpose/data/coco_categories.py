@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenpose.data.faults import Fault, whole_id
+from tokenpose.files import cut, listed
 from tokenpose.skeletons import COCO, Skeleton
 
 
@@ -18,14 +19,14 @@ def choose_category(categories: Sequence[Any], name: str | None, path: str | Pat
     with_keypoints = [row for row, entry in enumerate(categories) if isinstance(entry, dict) and entry.get("keypoints")]
     fitting = [row for row in with_keypoints if name in (None, categories[row].get("name"))]
     if len(fitting) != 1:
-        names = ", ".join(str(categories[row].get("name")) for row in with_keypoints) or "none"
+        names = listed(cut(str(categories[row].get("name"))) for row in with_keypoints) or "none"
         wanted = "exactly one category with keypoints" if name is None else f"one category {name!r} with keypoints"
         several = name is None and len(fitting) > 1
         advice = "; say which: --category NAME, in Python category=NAME" if several else ""
         raise ValueError(f"{path} must have {wanted}; with keypoints it has: {names}{advice}")
     category = categories[fitting[0]]
     if "id" not in category:
-        raise ValueError(f"{path}: category {category.get('name')} has no id")
+        raise ValueError(f"{path}: category {cut(str(category.get('name')))} has no id")
     return fitting[0], {**category, "id": whole_id(category["id"])}
 
 
@@ -49,7 +50,7 @@ def choose_predicted_category(
 def name_categories(categories: Iterable[Any]) -> str:
     """Their ids, as the file has them, with names: "1 (person), '2' (fly)", at most ten."""
     named = [
-        f"{entry['id']!r:.40} ({entry.get('name')})"
+        f"{entry['id']!r:.40} ({cut(str(entry.get('name')))})"
         for entry in categories
         if isinstance(entry, Mapping) and "id" in entry
     ]

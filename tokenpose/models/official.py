@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokenpose.files import expand, foreign, shown
+from tokenpose.files import expand, foreign, listed, shown
 from tokenpose.pickles import check_pickles, plain_numpy
 
 _PLACES = ("state_dict", "model_state_dict", "best_state_dict", "model")
@@ -51,7 +51,12 @@ def read_published_checkpoint(path: str | Path) -> dict[str, Tensor]:
         )
     _check_tensors(tensors, path)
     ours = _without_wrappers(tensors)
-    return ours if "tokenizer.keypoint_tokens" in ours else convert_official(ours)
+    if "tokenizer.keypoint_tokens" in ours:
+        return ours
+    try:
+        return convert_official(ours)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _find_state_dict(content: Any) -> Mapping[str, Tensor] | None:
@@ -110,9 +115,9 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif not (name == "pos_embedding" and _is_sine_table(tensor)):
             converted[ours] = tensor
     if unknown:
-        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         raise ValueError(
-            f"not a published TokenPose state dict: {len(unknown)} of {len(state_dict)} names unknown: {shown}"
+            f"not a published TokenPose state dict: {len(unknown)} of {len(state_dict)} names unknown: "
+            f"{listed(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
         )
     return converted
 

@@ -130,7 +130,7 @@ def _check_width(spec: "ModelSpec") -> None:
         fitting = [heads for heads in range(1, spec.width + 1) if spec.width % heads == 0]
         nearest = sorted(fitting, key=lambda heads: abs(heads - spec.heads))[:2]
         raise ValueError(
-            f"width {spec.width} does not divide into {spec.heads} heads; {nearest[0]} or {nearest[1]} would fit"
+            f"width {spec.width} does not divide into {spec.heads} heads; {' or '.join(map(str, nearest))} would fit"
         )
     if spec.width % 2 and spec.positions.startswith("sine"):
         raise ValueError(f"sine positions need an even width (half for y, half for x); got {spec.width}")
