@@ -10,9 +10,9 @@ from tokenpose.skeletons import (
     Skeleton,
     explain_unknown_flip_pairs,
     infer_flip_pairs,
-    normalize_name,
     read_flip_pairs,
-    words_without_side,
+    read_name,
+    read_names,
 )
 
 
@@ -165,7 +165,7 @@ def test_unknown_keypoint_is_an_error_that_lists_the_names():
     ],
 )
 def test_words_of_a_name_are_read_without_its_side(name, words):
-    assert words_without_side(name) == words
+    assert read_name(name).part == words
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,67 @@ def test_words_of_a_name_are_read_without_its_side(name, words):
     ],
 )
 def test_names_of_another_spelling_have_the_same_plain_words(name, words):
-    assert normalize_name(name) == words
+    assert read_name(name).words == words
+
+
+SHOULDERS = (
+    "left_shoulder", "Left Shoulder", "L_Shoulder", "leftShoulder", "LShoulder", "shoulder.L", "shoulder_l",
+    "L-Shoulder", "LEFTSHOULDER", "left-shoulder", "Shoulder (left)", "l sho",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHOULDERS)
+def test_side_and_part_are_told_in_any_spelling(name):
+    assert read_name(name) == ("left", ("shoulder",))
+    assert Skeleton.from_names(["nose", name]).find("left_shoulder") == 1
+    assert Skeleton.from_names(["nose", name]).find("right_shoulder") is None
+
+
+TRAPS = (
+    "ground", "lid", "rib", "lip", "root", "rump", "rear", "leg", "light", "bright", "upright", "copyright", "cleft",
+    "lumbar", "reye", "lhip", "left", "right", "L", "r", "l5", "L5", "L5_disc", "r2d2", "collar", "tail", "Lower lip",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_name_without_a_side_has_none(name):
+    assert read_name(name).side is None
+    assert Skeleton.from_names(["nose", name]).side(1) is None
+
+
+def test_letters_are_sides_where_other_names_make_pairs_of_them():
+    letters = ("sho", "elb", "wri", "hip", "kne", "ank", "eye", "ear")
+    read = read_names((*(f"l{part}" for part in letters), *(f"r{part}" for part in letters), "nose"))
+    assert [name.side for name in read] == ["left"] * 8 + ["right"] * 8 + [None]
+    parts = ["shoulder", "elbow", "wrist", "hip", "knee", "ankle", "eye", "ear"]
+    assert [name.part for name in read] == [(part,) for part in (*parts, *parts, "nose")]
+
+
+def test_short_names_have_a_side_beside_their_partner():
+    assert [name.side for name in read_names(("L1", "R1", "L2"))] == ["left", "right", None]
+    assert [name.side for name in read_names(("left", "right", "middle"))] == ["left", "right", None]
+
+
+def test_first_of_two_sides_is_the_persons():
+    name, other = read_names(("left_eye_right_corner", "right_eye_left_corner"))
+    assert (name.side, name.part) == ("left", ("eye", "right", "corner"))
+    assert (other.side, other.part) == ("right", ("eye", "left", "corner"))
+
+
+def test_same_spelling_is_found_before_another_one_and_doubt_finds_none():
+    names = ["Left Hip", "left_hip", "L_Knee", "LKnee"]
+    assert Skeleton.from_names(names).find("left_hip") == 1
+    assert Skeleton.from_names(names).find("left_knee") is None
+
+
+@pytest.mark.parametrize("name", ["head_top", "Head-top", "top of head", "top_head", "HeadTop"])
+def test_top_of_the_head_is_found(name):
+    assert Skeleton.from_names(["neck", name]).find("head_top") == 1
+
+
+def test_half_bodies_are_told_in_any_spelling():
+    names = ["lsho", "rsho", "lhip", "rhip", "lkne", "rkne"]
+    assert Skeleton.from_names(names).upper_body() == (True, True, False, False, False, False)
 
 
 STYLES = {

@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 from tokenpose.files import listed, shown
 
@@ -12,11 +13,12 @@ IndexPairs = tuple[tuple[int, int], ...]
 """Pairs of keypoints by their indices: limbs, and left with right."""
 
 Words = tuple[str, ...]
+Side = Literal["left", "right"]
 
 MOST_KEYPOINTS = 4_096  # far beyond any skeleton; refuses a mistyped or hostile count before it fills the memory
 
 _LOWER_BODY = {"pelvis", "hip", "knee", "ankle", "heel", "foot", "toe"}
-_SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
+_ABBREVIATED = {"sho": "shoulder", "elb": "elbow", "wri": "wrist", "kne": "knee", "ank": "ankle"}  # in FLIC's names
 _MIRRORED = {"left": "right", "right": "left", "l": "r", "r": "l"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LEADING_SIDE = re.compile(r"^(left|right)(?=[a-z])")  # "lefteye"; a word that ends so may be another one: "bright"
@@ -26,23 +28,82 @@ _NOT_SIDES = ("leg", "legs", "lip", "lips", "lower", "lumbar", "rear", "rib", "r
 # What a keypoint's name says
 
 
-def find_side(name: str) -> str | None:
-    """The side that a keypoint's name says: "left" (for "left_hip", "hipL", "LHip"), "right", or None."""
-    sides = {_SIDES.get(word) for word in _split_words(name)}
-    return next((side for side in ("left", "right") if side in sides), None)
+class KeypointName(NamedTuple):
+    """What a keypoint's name says, whatever its spelling."""
+
+    side: Side | None
+    """The person's own side, or None where the name says none. In "left_eye_right_corner" it is the first."""
+    part: Words
+    """The other words in lower case: ("hip",) for "left_hip", "hipL", "L-Hip" and "Hip"."""
+
+    @property
+    def words(self) -> Words:
+        """The name in one spelling, side first: ("left", "eye") for "left_eye", "L eye" and "EyeLeft"."""
+        return self.part if self.side is None else (self.side, *self.part)
 
 
-def words_without_side(name: str) -> Words:
-    """The words of a keypoint's name in lower case, without its side: ("hip",) for "left_hip", "hipL" and "Hip"."""
-    return tuple(word for word in _split_words(name) if word not in _SIDES)
+def read_name(name: str) -> KeypointName:
+    """What one keypoint's name says; `read_names` knows more where there are other names."""
+    return read_names((name,))[0]
 
 
-def normalize_name(name: str) -> Words:
-    """The words of a keypoint's name in one spelling: ("left", "eye") for "left_eye", "L eye" and "EyeLeft"."""
-    words: Sequence[str] = _split_words(name) if name.isascii() else re.findall(r"[^\W_]+", name.casefold())
-    words = [_SIDES.get(word, word) for word in words]
-    sides = [word for word in words if word in _SIDES]
-    return tuple(sorted(words, key=lambda word: word not in sides) if len(sides) == 1 else words)  # side first
+@lru_cache(maxsize=1_000)
+def read_names(names: tuple[str, ...]) -> tuple[KeypointName, ...]:
+    """What the names of a skeleton's keypoints say. This is the one place where sides and parts are told from names.
+
+    A word is a side if it is left, right, l or r ("Left Hip", "L_Hip", "leftHip", "LHip", "hip.L", "R-Hip"), but a
+    letter before a number ("L5") or a word that is a whole name ("left") is one only if a name of the other side is
+    among them. Letters that are part of a word ("lhip", "hipr", "hipleft") are sides where flip pairs are told from
+    them, see `infer_flip_pairs`.
+    """
+    words = [_split_words(name) for name in names]
+    mirrored, _ = _mirror_names(words)
+    known = set(words)
+    partners = {other: own for own, other in zip(words, mirrored, strict=True) if own != other}  # "rear" of "lear"
+    return tuple(
+        _read_mirrored(own, partners.get(own, other))
+        if own in partners or (own != other and (other in known or _says_a_side(own)))
+        else _without_side(name)
+        for name, own, other in zip(names, words, mirrored, strict=True)
+    )
+
+
+def _read_mirrored(words: Words, mirrored: Words) -> KeypointName:
+    """What a name says that has a side, told from the first word that the name of the other side has not."""
+    place = next(place for place, (word, other) in enumerate(zip(words, mirrored, strict=True)) if word != other)
+    side: Side = "left" if words[place] < mirrored[place] else "right"
+    word = _strip_side(words[place], mirrored[place])
+    rest = (*words[:place], *((word,) if word else ()), *words[place + 1 :])
+    return KeypointName(side, _spell_out(rest))
+
+
+def _without_side(name: str) -> KeypointName:
+    words = _split_words(name) if name.isascii() else tuple(re.findall(r"[^\W_]+", name.casefold()))
+    return KeypointName(None, _spell_out(words))
+
+
+def _strip_side(word: str, mirrored: str) -> str:
+    """What is left of a word without its side: nothing of "left" and "l", hip of "lhip", "hipl" and "hipleft"."""
+    if word in _MIRRORED:
+        return ""
+    for side in ("left", "right"):
+        if word.endswith(side) and mirrored.endswith(_MIRRORED[side]):
+            return word.removesuffix(side)
+    return word[1:] if word[0] != mirrored[0] else word[:-1]
+
+
+def _says_a_side(words: Words) -> bool:
+    """Whether one of the words is a side even if no name of the other side is known."""
+    has_part = any(len(word) > 1 and word.isalpha() and word not in _MIRRORED for word in words)
+    return has_part and any(
+        word in _MIRRORED and (len(word) > 1 or not following.isdigit())
+        for word, following in zip(words, (*words[1:], ""), strict=True)
+    )
+
+
+def _spell_out(words: Words) -> Words:
+    spelled = tuple(_ABBREVIATED.get(word, word) for word in words if word not in ("of", "the"))
+    return ("head", "top") if spelled == ("top", "head") else spelled  # AIC's "top of head", CrowdPose's top_head
 
 
 def _split_words(name: str) -> Words:
@@ -111,16 +172,24 @@ def _find_flip_pairs(names: tuple[str, ...]) -> IndexPairs | str:
     words = [_split_words(name) for name in names]
     if () in words:
         return f"{shown(names[words.index(())])} has no Latin letters or digits, so it can't be read"
+    mirrored, doubtful = _mirror_names(words)
+    if doubtful:
+        left, right = (names[words.index(name)] for name in doubtful)
+        return f"{shown(left)} and {shown(right)} may be left and right, or other words"
+    return _pair(names, words, mirrored)
+
+
+def _mirror_names(words: Sequence[Words]) -> tuple[list[Words], tuple[Words, Words] | None]:
+    """The names of the other side, and two that may be left and right or other words; then no letters are sides."""
     mirrored = [_mirror_words(name) for name in words]
     for mirror, fewest in ((_mirror_trailing_side, 1), (_mirror_first_letter, 3), (_mirror_last_letter, 3)):
-        joined = {name: mirror(name) for name, other in zip(words, mirrored, strict=True) if name == other}
+        joined = {name: mirror(name) for name, other in zip(words, mirrored, strict=True) if name and name == other}
         lefts = [name for name, other in joined.items() if name < other and other in joined]
         if lefts and len(lefts) < fewest:
-            left, right = names[words.index(lefts[0])], names[words.index(joined[lefts[0]])]
-            return f"{shown(left)} and {shown(right)} may be left and right, or other words"
+            return mirrored, (lefts[0], joined[lefts[0]])
         if lefts:
             mirrored = [joined.get(name, other) for name, other in zip(words, mirrored, strict=True)]
-    return _pair(names, words, mirrored)
+    return mirrored, None
 
 
 def _pair(names: tuple[str, ...], words: list[Words], mirrored: list[Words]) -> IndexPairs | str:
@@ -301,7 +370,7 @@ class Skeleton:
 
         Raises ValueError where the names have no lower half or no upper half.
         """
-        upper = tuple(_LOWER_BODY.isdisjoint(_split_words(name)) for name in self.keypoints)
+        upper = tuple(_LOWER_BODY.isdisjoint(name.part) for name in read_names(self.keypoints))
         if all(upper) or not any(upper):
             raise ValueError(
                 f"half bodies need keypoints of both halves; skeleton {shown(self.name)} names none "
@@ -309,9 +378,20 @@ class Skeleton:
             )
         return upper
 
-    def side(self, index: int) -> str | None:
+    def side(self, index: int) -> Side | None:
         """ "left", "right" or None: the side that the keypoint's name says."""
-        return find_side(self.keypoints[index])
+        return read_names(self.keypoints)[index].side
+
+    def find(self, name: str) -> int | None:
+        """The index of the keypoint of this name in any spelling: "left_hip" finds "L Hip". None without one.
+
+        The same spelling comes first; of several other ones none is found.
+        """
+        if name in self.keypoints:
+            return self.keypoints.index(name)
+        wanted = read_name(name)
+        found = [index for index, read in enumerate(read_names(self.keypoints)) if read == wanted]
+        return found[0] if len(found) == 1 else None
 
 
 def _as_tuples(value: Any) -> Any:

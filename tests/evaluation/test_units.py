@@ -41,6 +41,15 @@ def test_skeleton_without_a_torso_is_refused():
         pck(np.zeros((1, 3, 2), np.float32), np.zeros((1, 3, 2), np.float32), np.ones((1, 3), bool), hand)
 
 
+def test_torso_and_head_are_told_in_any_spelling():
+    names = ("Right Shoulder", "L_Shoulder", "rightHip", "hip.L", "top of head", "Neck")
+    points = np.array([[[0, 0], [9, 0], [0, 40], [30, 40], [5, -30], [5, 0]]], dtype=np.float32)
+    people = samples(skeleton=Skeleton.from_names(names), keypoints=points, visible=np.ones((1, 6), dtype=bool))
+    assert choose_unit(people).lengths.tolist() == [50]
+    head = choose_unit(people, "head")
+    assert (head.name, head.lengths.tolist()) == ("top of head to Neck", [30])
+
+
 def test_unit_is_the_torso_where_there_is_one_else_the_boxes_longer_side():
     assert choose_unit(samples()).lengths.tolist() == [50]
     assert choose_unit(samples()).name == "torso"

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from tokenpose.data.samples import Samples
-from tokenpose.skeletons import IndexPairs, Skeleton, normalize_name
+from tokenpose.skeletons import IndexPairs, Skeleton, read_names
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,9 @@ def _alike(people: Sequence[Samples]) -> Iterator[tuple[str, str, str, str]]:
     known: dict[tuple[str, ...], dict[str, str]] = {}
     together = [set(samples.skeleton.keypoints) for samples in people]
     for samples in people:
-        for name in samples.skeleton.keypoints:
-            spelled = known.setdefault(normalize_name(name) or (name,), {})
+        names = samples.skeleton.keypoints
+        for name, read in zip(names, read_names(names), strict=True):
+            spelled = known.setdefault(read.words or (name,), {})
             if name in spelled:
                 continue
             other = next(iter(spelled), name)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tokenpose.data.samples import Samples
-from tokenpose.skeletons import COCO, words_without_side
+from tokenpose.skeletons import COCO, read_names
 
 Origin = Literal["named", "estimated"]
 
@@ -17,8 +17,8 @@ SHARE_OF_BOX = 0.53
 """How much of the box a person covers: the median is 0.52 for 86 people of COCO and 0.54 for 500 of LSPET."""
 MOST_PEOPLE = 1_000  # medians over more people hardly differ
 
-_BY_WORDS = {words_without_side(name): sigma for name, sigma in zip(COCO.keypoints, COCO.sigmas or (), strict=True)}
-_SMALLEST, _LARGEST = min(_BY_WORDS.values()), max(_BY_WORDS.values())
+_BY_PART = {name.part: sigma for name, sigma in zip(read_names(COCO.keypoints), COCO.sigmas or (), strict=True)}
+_SMALLEST, _LARGEST = min(_BY_PART.values()), max(_BY_PART.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def estimate_sigmas(samples: Samples) -> Sigmas:
     by a factor of 1.18 in the median of the 17 keypoints and of 1.53 at worst (hips, 0.070 instead of 0.107); with few
     people by more. Compare AP with estimated sigmas among models on the same data, not with AP on COCO.
     """
-    known = [_BY_WORDS.get(words_without_side(name)) for name in samples.skeleton.keypoints]
+    known = [_BY_PART.get(name.part) for name in read_names(samples.skeleton.keypoints)]
     measured = sigmas_from_distances(samples).tolist()
     return Sigmas(
         values=np.array([there if sigma is None else sigma for sigma, there in zip(known, measured, strict=True)]),

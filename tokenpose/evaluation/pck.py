@@ -10,7 +10,7 @@ from jaxtyping import Float
 from tokenpose.evaluation.settings import PCKH_THRESHOLD
 from tokenpose.evaluation.units import Unit, UnitName, torso_lengths
 from tokenpose.shapes import DistanceArray, KeypointArray, LengthArray, VisibleArray
-from tokenpose.skeletons import MPII, Skeleton, words_without_side
+from tokenpose.skeletons import MPII, Skeleton, read_names
 
 AUC_THRESHOLDS = tuple(step / 100 for step in range(51))  # as in MPII's own evaluation
 MPII_LEFT_OUT = ("pelvis", "thorax")  # of PCKh, as published
@@ -23,7 +23,7 @@ GROUPS = {
     "Knee": ("knee",),
     "Ankle": ("ankle",),
 }
-"""The columns of published tables of PCKh, and the words of their keypoints' names without the side."""
+"""The columns of published tables of PCKh, and the part that their keypoints' names say."""
 FINE_THRESHOLD = 0.1
 FINE_AS_PUBLISHED = 0.11
 """Where the published code reads its curve for "Mean@0.1": it takes the 11th step after 0, which is one too far."""
@@ -146,8 +146,9 @@ def pckh(
 
 def group_keypoints(per_keypoint: Mapping[str, float]) -> dict[str, float]:
     """The mean figure of each of `GROUPS` that has keypoints, told by their names; NaN where one of them is NaN."""
+    parts = [name.part for name in read_names(tuple(per_keypoint))]
     found = {
-        group: [figure for name, figure in per_keypoint.items() if words_without_side(name) == words]
+        group: [figure for figure, part in zip(per_keypoint.values(), parts, strict=True) if part == words]
         for group, words in GROUPS.items()
     }
     return {group: sum(figures) / len(figures) for group, figures in found.items() if figures}

@@ -27,8 +27,8 @@ class Unit:
 
 
 def has_torso(skeleton: Skeleton) -> bool:
-    """Whether the skeleton has both shoulders and both hips."""
-    return all(name in skeleton.keypoints for pair in TORSO for name in pair)
+    """Whether the skeleton has both shoulders and both hips, in any spelling."""
+    return all(skeleton.find(name) is not None for pair in TORSO for name in pair)
 
 
 def has_head(samples: Samples) -> bool:
@@ -41,14 +41,15 @@ def torso_lengths(keypoints: KeypointArray, visible: VisibleArray, skeleton: Ske
 
     Raises ValueError where the skeleton lacks shoulders or hips.
     """
-    missing = [name for pair in TORSO for name in pair if name not in skeleton.keypoints]
+    places = {name: skeleton.find(name) for pair in TORSO for name in pair}
+    missing = [name for name, index in places.items() if index is None]
     if missing:
         raise ValueError(
             f"a torso needs shoulders and hips; skeleton {shown(skeleton.name)} has no {', '.join(missing)}"
         )
     lengths = []
     for first, second in TORSO:
-        a, b = skeleton.index(first), skeleton.index(second)
+        a, b = places[first], places[second]
         distance = np.linalg.norm(keypoints[:, a] - keypoints[:, b], axis=-1)
         lengths.append(np.where(visible[:, a] & visible[:, b], distance, -np.inf))
     longest = np.maximum(*lengths)
@@ -86,10 +87,10 @@ def _has_head_sizes(samples: Samples) -> bool:
     return samples.head_sizes is not None and bool((samples.head_sizes > 0).any())
 
 
-def _head_ends(skeleton: Skeleton) -> tuple[str, str] | None:
-    top, necks = HEAD
-    neck = next((name for name in necks if name in skeleton.keypoints), None)
-    return (top, neck) if neck is not None and top in skeleton.keypoints else None
+def _head_ends(skeleton: Skeleton) -> tuple[int, int] | None:
+    top = skeleton.find(HEAD[0])
+    neck = next((index for index in map(skeleton.find, HEAD[1]) if index is not None), None)
+    return None if top is None or neck is None else (top, neck)
 
 
 def _head(samples: Samples) -> Unit:
@@ -102,10 +103,11 @@ def _head(samples: Samples) -> Unit:
             f"{samples.origin}: a head needs MPII's head sizes, or keypoints head_top and upper_neck or neck; "
             f"{_list_keypoints(samples)}"
         )
-    top, neck = map(samples.skeleton.index, ends)
+    top, neck = ends
     length = np.linalg.norm(samples.keypoints[:, top] - samples.keypoints[:, neck], axis=-1)
     is_known = samples.visible[:, top] & samples.visible[:, neck] & (length > 0)
-    return Unit(name=" to ".join(ends), part="head", lengths=np.where(is_known, length, np.nan))
+    name = " to ".join(samples.skeleton.keypoints[index] for index in ends)
+    return Unit(name=name, part="head", lengths=np.where(is_known, length, np.nan))
 
 
 def _list_keypoints(samples: Samples) -> str:

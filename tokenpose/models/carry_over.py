@@ -14,7 +14,7 @@ from tokenpose.models.calibration import Calibration
 from tokenpose.models.spec import ModelSpec, Size
 from tokenpose.models.tokenpose import TokenPose
 from tokenpose.models.weights import KEYPOINT_TOKENS, POSITIONS, Weights, head_tensors
-from tokenpose.skeletons import normalize_name
+from tokenpose.skeletons import read_names
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +61,12 @@ def load_weights(model: TokenPose, weights: Weights, sources: Mapping[str, str] 
 
 def _warn_of_spellings(new: Sequence[str], weights: Weights, spec: ModelSpec) -> None:
     """Warn of new keypoints that the file may have under another spelling."""
-    known = {normalize_name(name): name for name in weights.spec.skeleton.keypoints}
+    names, keypoints = weights.spec.skeleton.keypoints, spec.skeleton.keypoints
+    known = {read.words: name for read, name in zip(read_names(names), names, strict=True)}
     alike = {
-        name: known[words]
-        for name in spec.skeleton.keypoints
-        if f"{KEYPOINT_TOKENS}[{name}]" in new and (words := normalize_name(name)) and words in known
+        name: known[read.words]
+        for name, read in zip(keypoints, read_names(keypoints), strict=True)
+        if f"{KEYPOINT_TOKENS}[{name}]" in new and read.words and read.words in known
     }
     if alike:
         logger.warning(
