@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tokenpose.files import (
+    check_encoding,
+    decode,
     expand,
     explain,
     foreign,
@@ -39,6 +41,25 @@ def test_text_is_written_in_utf8(tmp_path):
     write_text(tmp_path / "a.json", "größer \N{BONE}\n")
     assert (tmp_path / "a.json").read_bytes() == "größer \N{BONE}\n".encode()
     assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"größe": 1}', "a", ""])
+def test_text_is_read_with_or_without_a_byte_order_mark(text):
+    assert decode(text.encode()) == decode(text.encode("utf-8-sig")) == text
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"größe": 1}', "epochs = 3"])
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-16-LE", "UTF-16-BE", "UTF-32", "UTF-32-LE", "UTF-32-BE"])
+def test_other_encodings_are_refused_by_name(text, encoding):
+    for mark in ("", "\N{BYTE ORDER MARK}"):
+        with pytest.raises(ValueError, match=f"^it is {encoding[:6]}; save it as UTF-8$"):
+            decode((mark + text).encode(encoding))
+
+
+def test_bytes_that_are_not_utf8_are_told():
+    with pytest.raises(ValueError, match=r"^'utf-8' codec can't decode byte 0xe9 in position 2: .*; save it as UTF-8$"):
+        decode('["é"]'.encode("latin-1"))
+    check_encoding(b"")
 
 
 @full

@@ -61,6 +61,26 @@ def write_text(path: str | Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 
+def decode(content: bytes) -> str:
+    """The text in a file's bytes: UTF-8, with or without a byte order mark. Raises ValueError."""
+    check_encoding(content[:4])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{error}; save it as UTF-8") from error
+
+
+def check_encoding(start: bytes) -> None:
+    """Raise ValueError if a file begins with these four bytes and so is UTF-16 or UTF-32."""
+    if len(start) < 4:
+        return
+    zeros = [byte == 0 for byte in start]
+    if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")) or zeros.count(True) == 3:
+        raise ValueError("it is UTF-32; save it as UTF-8")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or zeros in ([True, False] * 2, [False, True] * 2):
+        raise ValueError("it is UTF-16; save it as UTF-8")
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and its parents if they don't exist. Raises OSError that names a file in the way."""
     try:

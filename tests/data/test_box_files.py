@@ -177,6 +177,15 @@ def test_wrong_entry_is_refused_with_file_and_entry(write, message):
     assert str(caught.value).startswith(str(path))
 
 
+def test_byte_order_mark_is_no_fault_and_utf16_is_told(tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text('{"a.jpg": [[1, 2, 3, 4]]}', encoding="utf-8-sig")
+    assert read_boxes_file(path).images["a.jpg"].boxes == [(1, 2, 3, 4)]
+    path.write_text('{"a.jpg": [[1, 2, 3, 4]]}', encoding="utf-16")
+    with pytest.raises(ValueError, match=r"boxes\.json is not JSON: it is UTF-16; save it as UTF-8$"):
+        read_boxes_file(path)
+
+
 def test_missing_file_and_other_content_than_json_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no boxes file"):
         read_boxes_file(tmp_path / "boxes.json")

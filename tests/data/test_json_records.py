@@ -104,6 +104,17 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
         assert list(opened.records()) == [1]
 
 
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-16-BE", "UTF-32"])
+def test_other_encodings_than_utf8_are_refused_by_name(tmp_path, encoding):
+    path = tmp_path / "a.json"
+    path.write_bytes('{"images": []}'.encode(encoding))
+    with (
+        pytest.raises(ValueError, match=rf"a\.json is not JSON: it is {encoding[:6]}; save it as UTF-8$"),
+        JsonRecords(path) as opened,
+    ):
+        assert opened.kind
+
+
 FAULTS = {
     b"": "it is empty",
     b"  \n": "it is empty",

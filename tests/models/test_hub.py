@@ -183,6 +183,17 @@ def test_place_may_be_relative_or_start_at_home(model, folder, monkeypatch, name
     assert digest(create_model(name)) == digest(model)
 
 
+def test_config_with_a_byte_order_mark_is_read_and_one_in_utf16_is_refused(model, tmp_path):
+    save_pretrained(model, tmp_path)
+    config = tmp_path / "config.json"
+    text = config.read_text()
+    config.write_text(text, encoding="utf-8-sig")
+    assert digest(create_model(f"local-dir:{tmp_path}")) == digest(model)
+    config.write_text(text, encoding="utf-16")
+    with pytest.raises(ValueError, match=r"config\.json: it is UTF-16; save it as UTF-8$"):
+        create_model(f"local-dir:{tmp_path}")
+
+
 def test_folder_of_a_training_run_is_loaded_without_config(model, tmp_path):
     write_weights(model, tmp_path / "model.safetensors", CARD)
     assert digest(create_model(f"local-dir:{tmp_path}")) == digest(model)

@@ -75,6 +75,18 @@ def test_settings_of_a_run_are_a_recipe(tmp_path):
     assert read_recipe(path).settings() == settings
 
 
+@pytest.mark.parametrize(("suffix", "content"), [(".toml", "epochs = 7\n"), (".json", '{"epochs": 7}')])
+def test_byte_order_mark_is_no_fault_and_utf16_is_told(tmp_path, suffix, content):
+    path = tmp_path / f"recipe{suffix}"
+    path.write_text(content, encoding="utf-8-sig")
+    assert read_recipe(path).settings().epochs == 7
+    path.write_text(content, encoding="utf-16")
+    with pytest.raises(
+        ValueError, match=rf"recipe{suffix} is not {suffix[1:].upper()}: it is UTF-16; save it as UTF-8$"
+    ):
+        read_recipe(path)
+
+
 WRONG = {
     "epochs = \n": "is not TOML: Invalid value",
     "epoch = 3\n": "there are no settings epoch",

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tokenpose.boxes import Box
-from tokenpose.files import foreign, is_number, read_bytes, shown
+from tokenpose.files import decode, foreign, is_number, read_bytes, shown
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFi
         raise FileNotFoundError(f"there is no boxes file {path}")
     written = read_bytes(path, "a boxes file", MOST_BYTES)
     with foreign(f"{path} is not JSON"):
-        content = json.loads(written)
+        content = json.loads(decode(written))
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return _from_annotations(content, category_id, path)
     if isinstance(content, list):

@@ -3,9 +3,12 @@
 import json
 import re
 from collections.abc import Collection, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn
+
+from tokenpose.files import check_encoding
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _decode = json.JSONDecoder().raw_decode
@@ -25,7 +28,9 @@ class JsonRecords:
         self._text, self._at, self._place = "", 0, "the file"
         self._unneeded = None if without is None else _numbers_of(without)
         self._instead = f'"{without}":0'
-        self._opened = path.open(encoding="utf-8-sig", newline="")
+        opened = path.open("rb")
+        self._start = opened.peek(4)[:4]
+        self._opened = TextIOWrapper(opened, encoding="utf-8-sig", newline="")
 
     def __enter__(self) -> "JsonRecords":
         return self
@@ -158,8 +163,11 @@ class JsonRecords:
         """Read more of the file; whether there was more."""
         left = self._text[self._at :]
         try:
+            check_encoding(self._start)
             more = self._opened.read(max(self._chunk, len(left)))  # doubling, so that a long value is decoded few times
         except UnicodeDecodeError as error:
+            self._refuse(f"{error}; save it as UTF-8")
+        except ValueError as error:
             self._refuse(str(error))
         if more:
             self._text, self._at = left + more, 0

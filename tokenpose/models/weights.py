@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tokenpose.files import check_size, expand, foreign, read_bytes, shown, write_text, written_whole
+from tokenpose.files import check_size, decode, expand, foreign, read_bytes, shown, write_text, written_whole
 from tokenpose.models.calibration import Calibration
 from tokenpose.models.spec import ModelSpec
 from tokenpose.models.tokenpose import TokenPose
@@ -225,7 +225,7 @@ def _model_card(model: TokenPose, card: Mapping[str, Any], name: str) -> str:
 
 def read_config(path: Path) -> ModelSpec:
     """The spec in a config.json. Raises ValueError."""
-    return ModelSpec.from_json(read_bytes(path, f"a {CONFIG_FILE}", MOST_CONFIG).decode("utf-8-sig"))
+    return ModelSpec.from_json(decode(read_bytes(path, f"a {CONFIG_FILE}", MOST_CONFIG)))
 
 
 def _read_folder(folder: Path) -> Weights:

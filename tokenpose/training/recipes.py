@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenpose.data.settings import Augmentation
-from tokenpose.files import foreign, is_number, listed, read_bytes, shown
+from tokenpose.files import decode, foreign, is_number, listed, read_bytes, shown
 from tokenpose.training.settings import TrainingSettings
 
 MOST_BYTES = 1_000_000
@@ -124,7 +124,7 @@ def _check_data(data: Any, path: Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     content = read_bytes(path, "a recipe", MOST_BYTES)
     with foreign(f"{path} is not {path.suffix[1:].upper()}"):
-        text = content.decode("utf-8-sig")
+        text = decode(content)
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold settings by name; it holds {shown(values)}")
