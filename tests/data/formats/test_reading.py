@@ -13,8 +13,8 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1]".encode("utf-16"), "a.json is in UTF-16; save it in UTF-8"),
-        (b"\xff1", "is not text in UTF-8: invalid start byte at byte 0"),
+        ("[1]".encode("utf-16"), "a.json: it is UTF-16; save it as UTF-8"),
+        (b"\xff1", "a.json: .*invalid start byte; save it as UTF-8"),
         (b"{", "a.json is not JSON: Expecting property name"),
         (b"[" * 200_000, "a.json is nested too deeply"),
         (b"1" * 5_000, "a.json is not JSON: Exceeds the limit"),

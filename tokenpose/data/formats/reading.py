@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tokenpose.files import is_number
+from tokenpose.files import decode, foreign, is_number
 
 MOST_BYTES = 2 << 30
 """Of a JSON or text file."""
@@ -32,13 +32,8 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
         raise FileNotFoundError(f"there is no file {path}")
     if path.stat().st_size > most:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes; at most {most:,} are read")
-    content = path.read_bytes()
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise ValueError(f"{path} is in UTF-16; save it in UTF-8")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}") from error
+    with foreign(str(path)):
+        return decode(path.read_bytes())
 
 
 def read_json(path: Path) -> Any:
