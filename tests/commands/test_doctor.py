@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from tokenpose.doctor.swaps import SWAP_SCORE
+from tokenpose.models.create import create_model
+from tokenpose.models.weights import write_weights
+from tokenpose.skeletons import LSP
 
 from ..drawing import draw_people
 from .running import run
@@ -172,3 +175,15 @@ def test_outputs_of_another_kind_are_wrong_usage(folder, option, file):
 
 def test_help_shows_the_default_score_of_swapped_sides():
     assert f"[default: {SWAP_SCORE}]" in " ".join(run("check", "--help").stdout.split())
+
+
+def test_weights_are_a_second_opinion_that_needs_the_images(folder, tmp_path):
+    model = create_model("tokenpose_t", keypoints=list(LSP.keypoints), image_size=(64, 48), depth=1)
+    write_weights(model, tmp_path / "w.safetensors")
+    assert "it needs --images" in run("check", "people.json", "--weights", "w.safetensors", exit_code=2).stderr
+    refused = run("check", "people.json", "--images", "images", "--device", "cpu", exit_code=2)
+    assert "it needs --weights" in refused.stderr
+    options = ("--images", "images", "--weights", "w.safetensors", "--device", "cpu")
+    assert run("check", "people.json", *options).stdout.startswith(
+        "people.json: 30 people in 30 images, 14 keypoints, 6 flip pairs\n"
+    )

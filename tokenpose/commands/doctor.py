@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tokenpose.commands.app import Command, app, count, progress
-from tokenpose.commands.options import DATA, OUTPUT, BoxesFromKeypointsOption, check_suffix, refuse_without
+from tokenpose.commands.choices import choose_device, choose_model
+from tokenpose.commands.options import DATA, MODEL, OUTPUT, BoxesFromKeypointsOption, DeviceOption, check_suffix, refuse_without
 from tokenpose.files import make_folder, write_text
 from tokenpose.skeletons import split_flip_pairs
 
 if TYPE_CHECKING:
     from tokenpose.doctor.check import CheckResult, FileSummary
     from tokenpose.doctor.findings import Finding
+    from tokenpose.predictor import PosePredictor
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 WIDTH = 120
@@ -69,6 +71,16 @@ SwapScoreOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+SecondOpinionOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Weights file of a model that knows the keypoints: report people whose left and right it sees the other "
+        "way round.",
+        rich_help_panel=MODEL,
+    ),
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too.", rich_help_panel=OUTPUT)]
 ReportOption = Annotated[
     Path | None,
@@ -102,6 +114,8 @@ def check_command(
     boxes_from_keypoints: BoxesFromKeypointsOption = None,
     flip_pairs: FlipPairsOption = None,
     swap_score: SwapScoreOption = 7.0,
+    weights: SecondOpinionOption = None,
+    device: DeviceOption = None,
     strict: StrictOption = False,
     output: ReportOption = None,
     sheet: SheetOption = None,
@@ -119,11 +133,14 @@ def check_command(
     \b
     Examples:
       tokenpose check data.json --images photographs/
+      tokenpose check data.json --images photographs/ --weights run/model.safetensors
       tokenpose check train.json --val val.json --images "photographs/*.tar" --sheet suspects.html --output report.json
     """
     check_suffix(output, (".json",), "a report is", "--output")
     check_suffix(sheet, (".html", ".htm"), "a page of suspects is", "--sheet")
     refuse_without(sheet, {"--sheet-count": sheet_count})
+    refuse_without(weights, {"--device": device}, "--weights")
+    refuse_without(images, {"--weights": weights}, "--images")
     pairs = _read_pairs(flip_pairs)
     if not math.isfinite(swap_score):
         raise typer.BadParameter(f"a score is a finite number; got {swap_score}", param_hint="--swap-score")
@@ -132,10 +149,11 @@ def check_command(
     from tokenpose.doctor.check import check_records, read_files
     from tokenpose.doctor.page import write_findings_page
 
+    predictor = _make_predictor(weights, device) if weights is not None else None
     source = ImageSource(images) if images else None
     files = read_files([*data, *filter(None, [val])], category, pairs, boxes_from_keypoints)
     with progress(sum(len(records.files) for records in files) if source is not None else 0) as tick:
-        result = check_records(files, source, tick=tick, swap_score=swap_score)
+        result = check_records(files, source, tick=tick, swap_score=swap_score, predictor=predictor)
     _show(result)
     if output is not None:
         make_folder(output.parent)
@@ -145,6 +163,12 @@ def check_command(
         write_findings_page(result, files, source, sheet, sheet_count or SHEET_COUNT)
     if result.count("error") or (strict and result.count("warning")):
         raise typer.Exit(1)
+
+
+def _make_predictor(weights: Path, device: str | None) -> "PosePredictor":
+    from tokenpose.predictor import PosePredictor
+
+    return PosePredictor(choose_model(None, weights, choose_device(device)))
 
 
 def _read_pairs(text: str | None) -> list[tuple[str, str]] | None:

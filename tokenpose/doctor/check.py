@@ -20,6 +20,7 @@ from tokenpose.doctor.pairs import check_pairs
 from tokenpose.doctor.people import check_people
 from tokenpose.doctor.pictures import check_images, check_unannotated, read_pictures
 from tokenpose.doctor.records import Records, count_labels, read_records, records_to_samples
+from tokenpose.doctor.second_opinion import Predictor, ask, check_opinion
 from tokenpose.doctor.sides import check_sides
 from tokenpose.doctor.swaps import SWAP_SCORE
 from tokenpose.files import is_number, shown
@@ -104,6 +105,7 @@ def check_data(
     boxes_from_keypoints: float | None = None,
     flip_pairs: Sequence[tuple[str, str]] | None = None,
     swap_score: float = SWAP_SCORE,
+    predictor: Predictor | None = None,
 ) -> CheckResult:
     """Look for faults in COCO keypoint files or MPII's, in their images, and for images that are in several files.
 
@@ -111,14 +113,18 @@ def check_data(
     folders, tar or zip files, patterns; without them only labels are checked. ``category``: the name of the one to
     check, where several have keypoints. ``boxes_from_keypoints``: as in training. ``flip_pairs``: pairs of names, where
     the names don't say which keypoints change sides. ``swap_score``: people with a higher score are reported as having
-    left and right swapped; a lower one finds more, with more false alarms.
+    left and right swapped; a lower one finds more, with more false alarms. ``predictor``: a `tokenpose.PosePredictor`
+    as a second opinion on left and right: people are reported whose sides it sees the other way round. It needs the
+    images.
 
     Raises FileNotFoundError for a missing annotation file or place of images, ValueError for a file that is not a
     keypoint file, LookupError for unknown names in ``flip_pairs``; all other faults are findings.
     """
     names = [paths] if isinstance(paths, str | Path) else list(paths)
     files = read_files(names + ([val] if val is not None else []), category, flip_pairs, boxes_from_keypoints)
-    return check_records(files, None if images is None else ImageSource(images), swap_score=swap_score)
+    return check_records(
+        files, None if images is None else ImageSource(images), swap_score=swap_score, predictor=predictor
+    )
 
 
 def read_files(
@@ -155,8 +161,11 @@ def check_records(
     tick: Callable[[], None] = lambda: None,
     readers: int = 4,
     swap_score: float = SWAP_SCORE,
+    predictor: Predictor | None = None,
 ) -> CheckResult:
     """All checks of the files. ``tick`` is called after each image; ``readers`` threads read ahead."""
+    if predictor is not None and source is None:
+        raise ValueError("a second opinion on left and right needs the images: give images=")
     if not is_number(swap_score):
         raise ValueError(f"swap_score must be a finite number; got {shown(swap_score)}")
     findings = [finding for records in files for finding in _check_labels(records, swap_score)]
@@ -165,6 +174,9 @@ def check_records(
         for records, read in zip(files, pictures, strict=True):
             findings += check_images(records, read)
         findings += check_duplicates(files, pictures)
+    if source is not None and predictor is not None:
+        for records in files:
+            findings += check_opinion(records, ask(predictor, records, source))
     findings.sort(key=_order)
     skipped = set(IMAGE_CHECKS if source is None else ()) | set(ACROSS_FILES if len(files) < 2 else ())
     if not any(np.isfinite(records.sizes).any() for records in files):
