@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from tokenpose.data.faults import is_id, whole_id
 from tokenpose.data.json_records import JsonRecords
+from tokenpose.data.other_formats import explain_object
 from tokenpose.files import is_number
 
 NOT_STATED = 2
@@ -273,5 +274,6 @@ def read_sections(path: Path, *, annotated: bool = True) -> tuple[ImageRecords, 
     if not annotated:
         missing.pop("annotations", None)
     if missing:
-        raise ValueError(f"{path} is not a COCO keypoint file: it has no {', '.join(missing)}")
+        other = explain_object(content.members, path)
+        raise ValueError(f"{path} is not a COCO keypoint file: it has no {', '.join(missing)}{other}")
     return images, annotations, categories

@@ -28,6 +28,8 @@ class JsonRecords:
         self._text, self._at, self._place = "", 0, "the file"
         self._unneeded = None if without is None else _numbers_of(without)
         self._instead = f'"{without}":0'
+        self.members: set[str] = set()
+        """The names in the object, as far as its sections were read."""
         opened = path.open("rb")
         self._start = opened.peek(4)[:4]
         self._opened = TextIOWrapper(opened, encoding="utf-8-sig", newline="")
@@ -54,7 +56,7 @@ class JsonRecords:
         Raises ValueError if one of these members is not a list.
         """
         self._place = "the object"
-        known: set[str] = set()
+        known = self.members = set()
         more = self._opens("{", "}")
         while more:
             name = self._name(known)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from tokenpose.data.faults import Fault, raise_first
 from tokenpose.data.json_records import JsonRecords
+from tokenpose.data.other_formats import explain_list
 from tokenpose.data.samples import Samples
 from tokenpose.files import check_size, foreign, is_number
 from tokenpose.skeletons import MPII
@@ -49,7 +50,7 @@ def read_mpii(path: str | Path, ground_truth: str | Path | None = None) -> Sampl
 def read_mpii_people(path: str | Path) -> tuple[list["MpiiPerson | None"], list[Fault]]:
     """The records of an MPII file, None for a faulty one, and everything that is wrong with them.
 
-    Raises FileNotFoundError, and ValueError for a file that is not a JSON list.
+    Raises FileNotFoundError, and ValueError for a file that is not a JSON list, or looks like another format.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,6 +60,9 @@ def read_mpii_people(path: str | Path) -> tuple[list["MpiiPerson | None"], list[
         if content.kind != "list":
             raise ValueError(f"{path} is not an MPII file: it must hold a list of records, and holds an object")
         for position, record in enumerate(content.records()):
+            other = explain_list(record, path) if position == 0 else ""
+            if other:
+                raise ValueError(other)
             found = list(_find_faults(record, position))
             people.append(None if found else _to_person(record))
             faults += found
