@@ -9,7 +9,15 @@ import typer
 
 from tokenpose.commands.app import Command, app, count, progress
 from tokenpose.commands.choices import choose_device, choose_model
-from tokenpose.commands.options import DATA, MODEL, OUTPUT, BoxesFromKeypointsOption, DeviceOption, check_suffix, refuse_without
+from tokenpose.commands.options import (
+    DATA,
+    MODEL,
+    OUTPUT,
+    BoxesFromKeypointsOption,
+    DeviceOption,
+    check_suffix,
+    refuse_without,
+)
 from tokenpose.files import make_folder, write_text
 from tokenpose.skeletons import split_flip_pairs
 
