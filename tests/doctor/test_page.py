@@ -101,4 +101,4 @@ def test_without_images_there_are_cards_without_pictures(sheet):
 def test_file_without_a_fault_has_an_overview_and_no_card(sheet):
     page = sheet(lambda content: None)
     assert page.tags.count("article") == 0
-    assert page.tags.count("tr") == 16
+    assert page.tags.count("tr") == 17
