@@ -38,11 +38,15 @@ def test_training_writes_weights_that_evaluate_reads(labeled, photos):
 def test_one_of_several_categories_is_trained_and_measured(labeled, photos):
     content = json.loads(labeled.read_text())
     content["categories"].append({**content["categories"][0], "id": 2, "name": "statue"})
+    content["categories"].append({"id": 3, "name": "cup", "keypoints": ["rim"]})
     labeled.write_text(json.dumps(content))
     place = ("--images", photos)
     given = ("--train", labeled, "--val", labeled, *place, "--output", "run", *TINY)
-    assert "it has: person, statue; say which: --category NAME" in run("train", *given, exit_code=1).stderr
-    run("train", *given, "--category", "person")
+    assert "it has: person, statue, cup; say which: --category NAME" in run("train", *given, exit_code=1).stderr
+    different = run("train", *given, "--category", "person", "--category", "cup", exit_code=1).stderr
+    assert "categories must have the same keypoints to be read together" in different
+    run("train", *given, "--category", "person", "--category", "statue")
+    assert read("run/settings.json")["data"]["category"] == ["person", "statue"]
     measured = run("evaluate", "--weights", "run/model.safetensors", "--data", labeled, *place, "--category", "person")
     assert "PCK by torso: 3 people, 42 keypoints" in measured.stdout
     given = ("--weights", "run/model.safetensors", "--data", labeled, *place, "--category", "statue")

@@ -128,10 +128,10 @@ def test_boxes_without_a_score_are_counted(write):
 def test_boxes_of_other_categories_are_counted_by_category_where_one_is_asked_for(write):
     records = [{"image_id": 7, "bbox": [1, 2, 10, 20], "category_id": category} for category in (1, 62, "1", 62, None)]
     path = write(records)
-    assert read_boxes_file(path, category_id=1).other_categories == {"62": 2, "'1'": 1, "None": 1}
+    assert read_boxes_file(path, category_ids=[1]).other_categories == {"62": 2, "'1'": 1, "None": 1}
     assert read_boxes_file(path).other_categories == {}
     content = {"images": [{"id": 7, "file_name": "a.jpg"}], "annotations": records}
-    assert read_boxes_file(write(content), category_id=1).other_categories == {"62": 2, "'1'": 1, "None": 1}
+    assert read_boxes_file(write(content), category_ids=[1]).other_categories == {"62": 2, "'1'": 1, "None": 1}
 
 
 def test_records_of_other_categories_are_left_out_where_a_category_is_asked_for(write):
@@ -141,7 +141,7 @@ def test_records_of_other_categories_are_left_out_where_a_category_is_asked_for(
         {"image_id": 785, "bbox": [0, 0, 6, 6]},
     ]
     path = write(records)
-    assert read_boxes_file(path, category_id=1).images["785"].boxes == [(1, 2, 11, 22), (0, 0, 6, 6)]
+    assert read_boxes_file(path, category_ids=[1]).images["785"].boxes == [(1, 2, 11, 22), (0, 0, 6, 6)]
     assert len(read_boxes_file(path).images["785"].boxes) == 3
 
 

@@ -220,14 +220,6 @@ FAULTS = {
         content(categories=[{"id": 1, "name": "fly", "keypoints": ["a", "a"]}]),
         "category 1: the names of keypoints must differ; repeated: a",
     ),
-    "limb": (
-        content(categories=[content()["categories"][0] | {"skeleton": [[1, 2], [3]]}]),
-        r"category 'fly': skeleton holds \[3\]; a limb is two different keypoints, counted from 1 to 3",
-    ),
-    "limb from 0": (
-        content(categories=[content()["categories"][0] | {"skeleton": [[0, 1]]}]),
-        r"category 'fly': skeleton holds \[0, 1\]; a limb is two different keypoints, counted from 1 to 3",
-    ),
     "category id": (content(categories=[without(content()["categories"][0], "id")]), "category fly has no id"),
 }
 

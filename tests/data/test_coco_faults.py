@@ -78,7 +78,6 @@ FAULTS: dict[str, tuple[Plant, str, str, set[str]]] = {
     "image of height 0": (put("images", 1, height=0), "image 2 (b)", "width", BOTH),
     "image of infinite width": (put("images", 1, width=float("inf")), "image 2 (b)", "width", BOTH),
     "category is no object": (replace("categories", 1, 3), "categories[1]", "", BOTH),
-    "limbs from 0": (put("categories", 0, skeleton=[[0, 1]]), "category 1", "skeleton", BOTH),
     "same names": (put("categories", 0, keypoints=["a", "b", "a"], skeleton=[]), "category 1", "keypoints", BOTH),
     "person is no object": (replace("annotations", PERSON, None), "annotations[0]", "", BOTH),
     "person without category": (drop("annotations", PERSON, "category_id"), "annotation 10 in a", "category_id", BOTH),
@@ -181,6 +180,17 @@ NOTED: dict[str, tuple[Plant, str]] = {
         lambda content: [one.update(area=0) for one in content["annotations"]],
         "area can't belong to the box in 4 annotations, for example annotation 10 in a with 0 in a box of 31 x 42",
     ),
+    "limbs from 0": (put("categories", 0, skeleton=[[0, 1]]), "category 1: skeleton holds a 0, in [0, 1]: its numbers"),
+    "limb that reaches too far": (
+        put("categories", 0, skeleton=[[1, 4]]), "category 1: 1 limb of skeleton, [1, 4], can't be drawn",
+    ),
+    "no names": (
+        put("categories", 0, keypoints=[]), "category fly has no names of keypoints, and 4 annotations have 3: they",
+    ),
+    "two categories": (
+        lambda content: content["categories"][1].update(keypoints=content["categories"][0]["keypoints"]),
+        "2 categories have the same keypoints and are read as one: fly, rock",
+    ),
     "v as true and false": (
         put("annotations", PERSON, keypoints=[10, 20, True, 30, 40, True, 0, 0, False]),
         "v is true or false in 1 annotation, annotation 10 in a: true is read as 1, labeled, and false as 0, not",
@@ -243,6 +253,7 @@ def test_missing_box_is_refused_with_what_stands_there_and_how_to_take_it_from_t
 def test_what_is_read_in_another_way_stops_no_one_and_training_evaluation_and_the_check_say_so(path, caplog, case):
     plant, message = NOTED[case]
     assert judge(path, plant) == ({}, [])
+    caplog.set_level("INFO", logger="tokenpose")
     read_annotations(path)
     line = next(line for line in caplog.messages if message in line)
     corrected = [str(found) for found in check_data(path).findings if found.check == "corrected values"]
@@ -279,7 +290,7 @@ def test_two_faults_of_one_record_are_both_listed_and_the_first_one_stops(path):
 
 
 def test_faults_come_in_the_order_of_categories_images_and_annotations(path):
-    planted = ("area of a crowd", "without box", "limbs from 0", "image without width")
+    planted = ("area of a crowd", "without box", "same names", "image without width")
     stopped, errors = judge(path, *(FAULTS[name][0] for name in planted))
     records = [error.removeprefix(f"{path}: ").split(": ")[0] for error in errors]
     assert records == ["category 1", "image 2 (b)", "annotation 10 in a", "annotation 12 in a"]

@@ -9,7 +9,7 @@ import pytest
 from tokenpose.evaluation.detections import read_detections
 from tokenpose.evaluation.run import BoxesToPredict
 
-from .flies import read, record
+from .flies import FLY, read, record, write_flies
 
 
 def detection(**changes: Any) -> dict[str, Any]:
@@ -130,3 +130,12 @@ def test_detection_that_ends_exactly_at_the_images_edge_is_left_out(detect, outs
     boxes, left_out = detect(detection(bbox=outside), detection(bbox=inside))
     assert boxes.boxes.tolist() == [inside]
     assert left_out == {"under a pixel a side, or outside the image": 1}
+
+
+def test_detections_of_each_category_that_is_evaluated_are_taken(tmp_path):
+    both = [FLY, {**FLY, "id": 2, "name": "wasp"}]
+    truth = read(write_flies(tmp_path, record(), record(category_id=2), categories=both))
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps([detection(), detection(category_id=2), detection(category_id=3)]))
+    boxes, left_out = read_detections(path, 0.0, truth)
+    assert (len(boxes), left_out) == (2, {"of category 3 instead of 1 (fly), 2 (wasp)": 1})

@@ -1,5 +1,6 @@
 """What is refused before anything is predicted, and what is predicted without being measured."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,4 +44,13 @@ def test_mpii_file_without_joints_needs_a_file_for_the_results(write_mpii, tmp_p
 def test_labels_of_crowds_alone_are_no_list_of_images(people, tmp_path):
     path = changed(people, "only_crowds.json", iscrowd=1)
     with pytest.raises(ValueError, match=r"only_crowds\.json has no labeled people; left out: 6 crowd"):
+        predicted(path, skeleton=LSP, results=tmp_path / "results.json")
+
+
+def test_results_of_several_categories_as_one_are_refused(people, tmp_path):
+    content = json.loads(people.read_text())
+    content["categories"].append({**content["categories"][0], "id": 2, "name": "statue"})
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"two\.json is evaluated with 2 categories as one \(person, statue\): write"):
         predicted(path, skeleton=LSP, results=tmp_path / "results.json")

@@ -14,12 +14,14 @@ from tokenpose.commands.options import (
     OUTPUT,
     BatchSizeOption,
     BoxesFromKeypointsOption,
+    CategoryOption,
     DeviceOption,
     ImagesOption,
     ModelOption,
     RenameOption,
     WeightsOption,
     check_suffix,
+    one_or_several,
     read_renames,
     read_size,
 )
@@ -43,15 +45,7 @@ def calibrate_command(
         Path | None,
         typer.Option("--ground-truth", metavar="FILE.mat", help="MPII's MATLAB file.", rich_help_panel=DATA),
     ] = None,
-    category: Annotated[
-        str | None,
-        typer.Option(
-            "--category",
-            metavar="NAME",
-            help="Category to use. Required if several categories of a COCO file have keypoints.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    category: CategoryOption = None,
     boxes_from_keypoints: BoxesFromKeypointsOption = None,
     rename: RenameOption = None,
     image_size: Annotated[
@@ -102,8 +96,8 @@ def calibrate_command(
     network = choose_model(model, weights, choose_device(device))
     show_log()
     result = calibrate(
-        network, data, images, image_sizes=sizes or None, ground_truth=ground_truth, category=category, rename=names,
-        boxes_from_keypoints=boxes_from_keypoints, batch_size=batch_size,
+        network, data, images, image_sizes=sizes or None, ground_truth=ground_truth, category=one_or_several(category),
+        rename=names, boxes_from_keypoints=boxes_from_keypoints, batch_size=batch_size,
     )  # fmt: skip
     if processes.is_main:
         write_calibrated(network, weights, model or DEFAULT_MODEL, target)

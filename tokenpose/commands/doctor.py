@@ -14,8 +14,10 @@ from tokenpose.commands.options import (
     MODEL,
     OUTPUT,
     BoxesFromKeypointsOption,
+    CategoryOption,
     DeviceOption,
     check_suffix,
+    one_or_several,
     refuse_without,
 )
 from tokenpose.files import make_folder, write_text
@@ -48,15 +50,6 @@ ValOption = Annotated[
         "--val",
         metavar="VAL.json",
         help="Validation file. It is checked as well, and must not share images with the others.",
-        rich_help_panel=DATA,
-    ),
-]
-CategoryOption = Annotated[
-    str | None,
-    typer.Option(
-        "--category",
-        metavar="NAME",
-        help="Category to check, required if several have keypoints.",
         rich_help_panel=DATA,
     ),
 ]
@@ -159,7 +152,7 @@ def check_command(
 
     predictor = _make_predictor(weights, device) if weights is not None else None
     source = ImageSource(images) if images else None
-    files = read_files([*data, *filter(None, [val])], category, pairs, boxes_from_keypoints)
+    files = read_files([*data, *filter(None, [val])], one_or_several(category), pairs, boxes_from_keypoints)
     with progress(sum(len(records.files) for records in files) if source is not None else 0) as tick:
         result = check_records(files, source, tick=tick, swap_score=swap_score, predictor=predictor)
     _show(result)

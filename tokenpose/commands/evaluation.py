@@ -11,6 +11,7 @@ from tokenpose.commands.choices import choose_device, choose_model
 from tokenpose.commands.generated import split_settings, with_settings
 from tokenpose.commands.options import (
     BoxesFromKeypointsOption,
+    CategoryOption,
     DeviceOption,
     ImagesOption,
     ModelOption,
@@ -18,6 +19,7 @@ from tokenpose.commands.options import (
     RenameOption,
     WeightsOption,
     check_suffix,
+    one_or_several,
     read_renames,
 )
 from tokenpose.evaluation.settings import EvaluationSettings, SheetSettings
@@ -50,14 +52,7 @@ def evaluate_command(
         Path | None,
         typer.Option("--ground-truth", metavar="FILE.mat", help="File with MPII's head sizes, for the published PCKh."),
     ] = None,
-    category: Annotated[
-        str | None,
-        typer.Option(
-            "--category",
-            metavar="NAME",
-            help="Category to evaluate. Required if several categories of a COCO file have keypoints.",
-        ),
-    ] = None,
+    category: CategoryOption = None,
     boxes_from_keypoints: BoxesFromKeypointsOption = None,
     rename: RenameOption = None,
     output: Annotated[
@@ -105,8 +100,8 @@ def evaluate_command(
     network = choose_model(model, weights, choose_device(device), optimized)
     show_log()
     result = evaluate_with(
-        complete, network, file, images, ground_truth=ground_truth, category=category, rename=names, sheet=sheet,
-        boxes_from_keypoints=boxes_from_keypoints,
+        complete, network, file, images, ground_truth=ground_truth, category=one_or_several(category),
+        rename=names, sheet=sheet, boxes_from_keypoints=boxes_from_keypoints,
     )  # fmt: skip
     if not processes.is_main:
         return

@@ -156,6 +156,17 @@ RenameOption = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+CategoryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--category",
+        metavar="NAME",
+        help="Category of the people. Repeatable, for categories with the same keypoints. Required if categories of a "
+        "COCO file have different ones.",
+        show_default="all with keypoints",
+        rich_help_panel=DATA,
+    ),
+]
 BoxesFromKeypointsOption = Annotated[
     float | None,
     typer.Option(
@@ -236,6 +247,11 @@ def refuse_without(needed: Any, options: Mapping[str, Any], name: str = "--sheet
     given = [option for option, value in options.items() if value is not None]
     if needed is None and given:
         raise typer.BadParameter(f"it needs {name}", param_hint=given[0])
+
+
+def one_or_several(names: list[str] | None) -> str | list[str] | None:
+    """A repeatable option's only value as it is; None where there is none."""
+    return names[0] if names and len(names) == 1 else names or None
 
 
 def read_renames(texts: list[str] | None) -> dict[str, str]:

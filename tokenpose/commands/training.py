@@ -10,7 +10,9 @@ from tokenpose.commands.app import Command, app, is_main_process, show_log
 from tokenpose.commands.generated import with_settings
 from tokenpose.commands.options import (
     BoxesFromKeypointsOption,
+    CategoryOption,
     RenameOption,
+    one_or_several,
     read_renames,
     read_size,
     read_value,
@@ -68,12 +70,7 @@ def train_command(
             "the keypoints don't tell.",
         ),
     ] = None,
-    category: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Category to train on. Required if several categories of a COCO file have keypoints."
-        ),
-    ] = None,
+    category: CategoryOption = None,
     boxes_from_keypoints: BoxesFromKeypointsOption = None,
     recipe: Annotated[
         str | None,
@@ -189,7 +186,7 @@ def train_command(
     if preview is None:
         check_output(output, resume)
     of_data = choose_reading(
-        chosen, rename=names or None, flip_pairs=flip_pairs, category=category,
+        chosen, rename=names or None, flip_pairs=flip_pairs, category=one_or_several(category),
         boxes_from_keypoints=boxes_from_keypoints,
     )  # fmt: skip
     taught_by = None if teacher is None else read_teacher(teacher)

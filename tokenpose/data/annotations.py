@@ -1,5 +1,6 @@
 """Annotation files of either format -> samples."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tokenpose.data.samples import Samples
 
 def read_annotations(
     path: str | Path,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     ground_truth: str | Path | None = None,
     *,
     unlabeled: bool = False,
@@ -32,7 +33,7 @@ def read_annotations(
 
 def read_with_columns(
     path: str | Path,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     ground_truth: str | Path | None = None,
     *,
     annotated: bool = True,

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -71,8 +71,8 @@ class BoxesFile:
         return keys
 
 
-def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFile:
-    """Read a JSON file of boxes, in one of three forms. ``category_id`` leaves out records of other categories.
+def read_boxes_file(path: str | Path, category_ids: Collection[Any] | None = None) -> BoxesFile:
+    """Read a JSON file of boxes, in one of three forms. ``category_ids`` leaves out records of other categories.
 
     {"photo.jpg": [[x1, y1, x2, y2], ...]}; a list of records with "bbox" (x, y, width, height), "file_name" or
     "image_id", and perhaps "score", as in COCO results; a COCO annotation file, without its crowds and, where it lists
@@ -87,10 +87,10 @@ def read_boxes_file(path: str | Path, category_id: int | None = None) -> BoxesFi
     with foreign(f"{path} is not JSON"):
         content = json.loads(decode(written))
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        return _from_annotations(content, category_id, path)
+        return _from_annotations(content, category_ids, path)
     if isinstance(content, list):
-        images = _from_records(content, {}, category_id, path)
-        return BoxesFile(path=path, images=images, other_categories=_other_categories(content, category_id))
+        images = _from_records(content, {}, category_ids, path)
+        return BoxesFile(path=path, images=images, other_categories=_other_categories(content, category_ids))
     if isinstance(content, dict):
         return BoxesFile(path=path, images=_from_names(content, path))
     raise ValueError(f"{path} must hold a JSON object or list of boxes; it holds {shown(content)}")
@@ -110,7 +110,7 @@ def _from_names(content: Mapping[str, Any], path: Path) -> dict[str, ImageBoxes]
     }
 
 
-def _from_annotations(content: Mapping[str, Any], category_id: int | None, path: Path) -> BoxesFile:
+def _from_annotations(content: Mapping[str, Any], category_ids: Collection[Any] | None, path: Path) -> BoxesFile:
     names = {}
     for section in ("images", "categories"):
         if not isinstance(content.get(section), list | None):
@@ -134,18 +134,18 @@ def _from_annotations(content: Mapping[str, Any], category_id: int | None, path:
 
     counted = list(filter(counts, content["annotations"]))
     without = {name: ImageBoxes(image_id=image_id) for image_id, name in names.items()}
-    images = without | _from_records(counted, names, category_id, path)
-    return BoxesFile(path=path, images=images, other_categories=_other_categories(counted, category_id))
+    images = without | _from_records(counted, names, category_ids, path)
+    return BoxesFile(path=path, images=images, other_categories=_other_categories(counted, category_ids))
 
 
 def _from_records(
-    records: Sequence[Any], names: Mapping[Any, str], category_id: int | None, path: Path
+    records: Sequence[Any], names: Mapping[Any, str], category_ids: Collection[Any] | None, path: Path
 ) -> dict[str, ImageBoxes]:
     found: dict[str, ImageBoxes] = {}
     for index, record in enumerate(records):
         if not isinstance(record, dict) or "bbox" not in record or not {"file_name", "image_id"} & record.keys():
             raise ValueError(f"{path}: record {index} needs bbox, and file_name or image_id; got {shown(record)}")
-        if _is_of_another(record, category_id):
+        if _is_of_another(record, category_ids):
             continue
         image_id = record.get("image_id")
         if not (image_id is None or _is_id(image_id)):
@@ -159,12 +159,12 @@ def _from_records(
     return found
 
 
-def _is_of_another(record: Mapping[str, Any], category_id: int | None) -> bool:
-    return category_id is not None and record.get("category_id", category_id) != category_id
+def _is_of_another(record: Mapping[str, Any], category_ids: Collection[Any] | None) -> bool:
+    return category_ids is not None and "category_id" in record and record["category_id"] not in category_ids
 
 
-def _other_categories(records: Iterable[Mapping[str, Any]], category_id: int | None) -> Counter[str]:
-    return Counter(shown(record["category_id"]) for record in records if _is_of_another(record, category_id))
+def _other_categories(records: Iterable[Mapping[str, Any]], category_ids: Collection[Any] | None) -> Counter[str]:
+    return Counter(shown(record["category_id"]) for record in records if _is_of_another(record, category_ids))
 
 
 def _is_id(value: Any) -> bool:

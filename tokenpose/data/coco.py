@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tokenpose.data.coco_categories import choose_category, choose_predicted_category, read_skeleton
+from tokenpose.data.coco_categories import (
+    choose_categories,
+    choose_predicted_categories,
+    number_keypoints,
+    read_skeleton,
+)
 from tokenpose.data.coco_columns import CocoColumns, select_columns
 from tokenpose.data.coco_corrections import (
     check_growth,
     drop_impossible_areas,
     fill_boxes,
+    note_categories,
     note_contradicted_counts,
     note_truth_values,
 )
@@ -24,8 +30,12 @@ from tokenpose.data.faults import raise_first
 from tokenpose.data.samples import Samples
 
 
-def read_coco(path: str | Path, category: str | None = None, *, boxes_from_keypoints: float | None = None) -> Samples:
-    """The labeled people of a COCO keypoint file, of the category of that name (None: the only one with keypoints).
+def read_coco(
+    path: str | Path, category: str | Sequence[str] | None = None, *, boxes_from_keypoints: float | None = None
+) -> Samples:
+    """The labeled people of a COCO keypoint file, of the category of that name (None: those with keypoints).
+
+    Several categories are read as one if they have the very same keypoints, and else refused.
 
     As published: crowds and annotations without a labeled keypoint are left out, boxes are cut to their image, those
     without area are left out, and keypoints outside their image stay. Image ids that are not whole numbers are replaced
@@ -38,12 +48,12 @@ def read_coco(path: str | Path, category: str | None = None, *, boxes_from_keypo
 
 def read_columns(
     path: str | Path,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     *,
     annotated: bool = True,
     boxes_from_keypoints: float | None = None,
 ) -> CocoColumns:
-    """A COCO keypoint file's images and the annotations of one category, and everything that is wrong with them.
+    """A COCO keypoint file's images, the annotations of one category or of several as one, and what is wrong with them.
 
     Unless it must be ``annotated``, a file may list images only; its category "person" then has COCO's keypoints.
     ``boxes_from_keypoints``: people without a box get that of their labeled keypoints, grown by this share of its width
@@ -54,10 +64,12 @@ def read_columns(
     check_growth(boxes_from_keypoints)
     path = Path(path)
     images, annotations, categories = read_sections(path, annotated=annotated)
-    choose = choose_category if annotated or annotations.ids else choose_predicted_category
-    position, chosen = choose(categories, category, path)
-    skeleton, faults = read_skeleton(chosen, position, path)
-    columns = select_columns(path, images, annotations, chosen, skeleton)
+    named, numbered = number_keypoints(categories, category, annotations.count_numbers, path)
+    choose = choose_categories if annotated or annotations.ids else choose_predicted_categories
+    chosen = choose(named, category, path)
+    skeleton, faults, notes = read_skeleton(chosen[0][1], chosen[0][0], path)
+    columns = select_columns(path, images, annotations, [record for _, record in chosen], skeleton)
+    columns = replace(columns, notes=(*numbered, *note_categories(columns.categories), *notes))
     columns = drop_impossible_areas(columns, annotations.odd_areas)  # before boxes: a new one says nothing of the area
     if boxes_from_keypoints is not None:
         unreadable = np.isin(columns.positions, annotations.unreadable("bbox"))

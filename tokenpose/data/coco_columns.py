@@ -1,6 +1,6 @@
-"""The columns of a COCO keypoint file: its images, and the annotations of one category."""
+"""The columns of a COCO keypoint file: its images, and the annotations of one category or of several as one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from tokenpose.skeletons import Skeleton
 
 @dataclass(frozen=True, kw_only=True)
 class CocoColumns:
-    """A file's images, and the annotations of one category: a row each, in the file's order, crowds included."""
+    """A file's images, and the annotations of the chosen categories: a row each, in the file's order, with crowds."""
 
     path: Path
-    category: Mapping[str, Any]
+    categories: tuple[Mapping[str, Any], ...]
+    """The records of the chosen categories: one, or several with the very same keypoints, which are read as one."""
     skeleton: Skeleton
     image_ids: list[Any]
     """As the file has them."""
@@ -53,6 +54,11 @@ class CocoColumns:
     """Everything that is wrong with the records: of the category, of images, of annotations, each by position."""
     notes: tuple[Note, ...] = ()
     """What is read in another way than the records say it."""
+
+    @property
+    def category(self) -> Mapping[str, Any]:
+        """The record of the first category."""
+        return self.categories[0]
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -105,17 +111,22 @@ def _refuse_empty_millions(path: Path, needed: int, stated: int) -> None:
 
 
 def select_columns(
-    path: Path, images: ImageRecords, annotations: AnnotationRecords, category: Mapping[str, Any], skeleton: Skeleton
+    path: Path,
+    images: ImageRecords,
+    annotations: AnnotationRecords,
+    categories: Sequence[Mapping[str, Any]],
+    skeleton: Skeleton,
 ) -> CocoColumns:
-    """The columns of the category's annotations, without faults. Raises ValueError as `_refuse_empty_millions`."""
-    of_category = np.array([other == category["id"] for other in annotations.category_ids], dtype=bool)
+    """The columns of the categories' annotations, without faults. Raises ValueError as `_refuse_empty_millions`."""
+    chosen = [category["id"] for category in categories]
+    of_category = np.array([other in chosen for other in annotations.category_ids], dtype=bool)
     rows = np.flatnonzero(of_category)
     _refuse_empty_millions(path, rows.size * len(skeleton) * 3, len(annotations.keypoints))
     image_index = annotations.find_images(images.positions)
     crowds = np.frombuffer(annotations.crowds, dtype=np.uint8)[rows]
     return CocoColumns(
         path=path,
-        category=category,
+        categories=tuple(categories),
         skeleton=skeleton,
         image_ids=images.ids,
         files=images.files,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -126,6 +127,17 @@ def note_contradicted_counts(columns: CocoColumns) -> CocoColumns:
         positions=tuple(columns.positions[contradicted].tolist()),
     )
     return replace(columns, notes=(*columns.notes, note))
+
+
+def note_categories(categories: Sequence[Mapping[str, Any]]) -> list[Note]:
+    """A note where several categories are read as one."""
+    if len(categories) < 2:
+        return []
+    names = ", ".join(f"{category.get('name')!s:.40}" for category in categories[:10])
+    more = f" and {len(categories) - 10} more" if len(categories) > 10 else ""
+    message = f"{len(categories)} categories have the same keypoints and are read as one: {names}{more}"
+    advice = "choose with --category NAME, in Python category=NAME, to read some of them"
+    return [Note(field="categories", message=message, advice=advice, is_warning=False)]
 
 
 def note_truth_values(columns: CocoColumns, truth_values: Sequence[int]) -> CocoColumns:

@@ -72,9 +72,9 @@ class _AnnotationRules:
     def check_categories(self, categories: Sequence[Any]) -> Iterator[Fault]:
         """Annotations that are not objects, or of no category that the file lists."""
         listed = [entry["id"] for entry in categories if isinstance(entry, dict) and "id" in entry]
-        chosen = self.columns.category["id"]
+        chosen = [entry["id"] for entry in self.columns.categories]
         for position, category in enumerate(self.annotations.category_ids):
-            if category == chosen or (category is not None and category in listed):
+            if category in chosen or (category is not None and category in listed):
                 continue
             found = self.annotations.odd.get((position, WHOLE_RECORD))
             if found is not None:

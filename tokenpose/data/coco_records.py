@@ -2,6 +2,7 @@
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,15 @@ class AnnotationRecords:
             self.odd[row, "num_keypoints"] = f"{value!r:.60}"
             return math.nan
         return float(value)
+
+    def count_numbers(self) -> dict[Any, Counter[int]]:
+        """For each category's id, how many annotations have how many numbers as their keypoints; those with none left
+        out."""
+        counted: dict[Any, Counter[int]] = {}
+        for category, count in zip(self.category_ids, self.keypoint_counts, strict=True):
+            if count and is_id(category):
+                counted.setdefault(category, Counter())[count] += 1
+        return counted
 
     def unreadable(self, field: str) -> list[int]:
         """The positions of the records that have something in the field that can't be used."""

@@ -28,7 +28,7 @@ def read_datasets(
     *,
     rename: Mapping[str, str] | None = None,
     must_rename: bool = True,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     unlabeled: bool = False,
     boxes_from_keypoints: float | None = None,
 ) -> tuple[Samples, Source]:
@@ -37,7 +37,7 @@ def read_datasets(
     A file may name the places of its own images, "lsp.json=lsp/*.tar" (several places are separated by ``os.pathsep``,
     as in PATH); the images of the other files are in ``images``. A path that exists is used as it is. ``rename``: new
     names for keypoints, {"upper_neck": "neck"}, in each file that has them. A name that no file has is refused, unless
-    ``must_rename`` is off. ``category``: the name of the one to read, where several have keypoints.
+    ``must_rename`` is off. ``category``: the names of those to read, where categories have different keypoints.
     ``boxes_from_keypoints``: for people without a box, see `tokenpose.data.coco.read_columns`.
 
     People without a visible keypoint are left out, unless ``unlabeled`` people are wanted too. Raises

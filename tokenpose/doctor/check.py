@@ -101,7 +101,7 @@ def check_data(
     images: str | Path | Iterable[str | Path] | None = None,
     *,
     val: str | Path | None = None,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     boxes_from_keypoints: float | None = None,
     flip_pairs: Sequence[tuple[str, str]] | None = None,
     swap_score: float = SWAP_SCORE,
@@ -110,12 +110,12 @@ def check_data(
     """Look for faults in COCO keypoint files or MPII's, in their images, and for images that are in several files.
 
     ``paths``: an annotation file, or several; ``val``: one more, whose images must not be in the others. ``images``:
-    folders, tar or zip files, patterns; without them only labels are checked. ``category``: the name of the one to
-    check, where several have keypoints. ``boxes_from_keypoints``: as in training. ``flip_pairs``: pairs of names, where
-    the names don't say which keypoints change sides. ``swap_score``: people with a higher score are reported as having
-    left and right swapped; a lower one finds more, with more false alarms. ``predictor``: a `tokenpose.PosePredictor`
-    as a second opinion on left and right: people are reported whose sides it sees the other way round. It needs the
-    images.
+    folders, tar or zip files, patterns; without them only labels are checked. ``category``: the names of those to
+    check, where categories have different keypoints. ``boxes_from_keypoints``: as in training. ``flip_pairs``: pairs of
+    names, where the names don't say which keypoints change sides. ``swap_score``: people with a higher score are
+    reported as having left and right swapped; a lower one finds more, with more false alarms. ``predictor``: a
+    `tokenpose.PosePredictor` as a second opinion on left and right: people are reported whose sides it sees the other
+    way round. It needs the images.
 
     Raises FileNotFoundError for a missing annotation file or place of images, ValueError for a file that is not a
     keypoint file, LookupError for unknown names in ``flip_pairs``; all other faults are findings.
@@ -129,7 +129,7 @@ def check_data(
 
 def read_files(
     paths: Sequence[str | Path],
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     flip_pairs: Sequence[tuple[str, str]] | None = None,
     boxes_from_keypoints: float | None = None,
 ) -> list[Records]:
@@ -143,7 +143,7 @@ def read_files(
 
 def _read(
     path: Path,
-    category: str | None,
+    category: str | Sequence[str] | None,
     flip_pairs: Sequence[tuple[str, str]] | None,
     boxes_from_keypoints: float | None,
 ) -> Records:

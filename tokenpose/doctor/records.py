@@ -113,11 +113,11 @@ class Records:
 
 def read_records(
     path: str | Path,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     flip_pairs: Sequence[tuple[str, str]] | None = None,
     boxes_from_keypoints: float | None = None,
 ) -> Records:
-    """A COCO file's people of the category of that name, or of the only one with keypoints.
+    """A COCO file's people of the categories of these names, or of all with keypoints if these are the same.
 
     ``flip_pairs``: names of keypoints, in place of the pairs that follow from the names. ``boxes_from_keypoints``: as
     in `read_columns`. Raises FileNotFoundError, ValueError for a file that is not COCO keypoint JSON, and LookupError

@@ -21,7 +21,7 @@ def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[B
     Boxes without a score get 1, which is logged. Raises ValueError where none of the file's boxes is of the category
     and in the images, and what `read_boxes_file` raises.
     """
-    file = read_boxes_file(path, truth.category["id"])
+    file = read_boxes_file(path, [category["id"] for category in truth.columns.categories])
     images = _of_images(file, truth)
     found, unscored = sum(len(people.boxes) for people in images), sum(people.unscored for people in images)
     if not found:
@@ -44,7 +44,7 @@ def read_detections(path: Path, threshold: float, truth: GroundTruth) -> tuple[B
     if others:
         left_out[f"in images that are not in {truth.columns.path.name}"] = others
     if file.other_categories:
-        categories, wanted = _first_three(file.other_categories), name_categories([truth.category])
+        categories, wanted = _first_three(file.other_categories), name_categories(truth.columns.categories)
         left_out[f"of category {categories} instead of {wanted}"] = sum(file.other_categories.values())
     detected = BoxesToPredict(
         image_index=np.array(rows, dtype=np.int64),
@@ -68,7 +68,7 @@ def _why_none(file: BoxesFile, truth: GroundTruth) -> str:
     """Why none of a file's boxes is of the category and in the images of the annotation file."""
     having = {name: people for name, people in file.images.items() if people.boxes}
     if not having and file.other_categories:
-        categories, category = _first_three(file.other_categories), name_categories([truth.category])
+        categories, category = _first_three(file.other_categories), name_categories(truth.columns.categories)
         return f"{file.path} has boxes of category {categories}, and none of {category} as in {truth.columns.path}"
     kind = repr(truth.category.get("name"))
     if not having:

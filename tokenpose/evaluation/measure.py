@@ -171,6 +171,8 @@ def _note(
         yield f"the model has no {', '.join(unknown)}: left out of the figures"
     yield from (f"{count} boxes left out: {reason}" for reason, count in left_out.items())
     if plan.truth is not None and "coco" in plan.metrics:
+        if len(plan.truth.columns.categories) > 1:
+            yield f"AP is of {len(plan.truth.columns.categories)} categories as one, not their mean"
         yield from _note_completed(plan.truth, samples, settings)
 
 

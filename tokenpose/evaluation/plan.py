@@ -12,6 +12,7 @@ from tokenpose.evaluation.results import check_results
 from tokenpose.evaluation.run import shared_keypoints
 from tokenpose.evaluation.settings import EvaluationSettings, Metric
 from tokenpose.evaluation.units import has_head
+from tokenpose.files import cut, listed
 from tokenpose.skeletons import Skeleton
 
 
@@ -57,10 +58,21 @@ def make_plan(
         refused = {name: reason for name, reason in found if settings.may(name)}
     metrics = _choose_metrics(refused, settings) if is_labeled else set()
     if settings.results is not None:
+        _refuse_several_categories(data, columns)
         check_results(settings.results, data, samples.skeleton, shared, is_coco=columns is not None)
     elif "coco" not in metrics:
         truth = None
     return Plan(is_labeled=is_labeled, shared=shared, truth=truth, metrics=metrics, refused=refused)
+
+
+def _refuse_several_categories(data: Path, columns: CocoColumns | None) -> None:
+    """Raise ValueError for results of several categories as one: each record of a results file names its category."""
+    names = [cut(str(category.get("name"))) for category in ([] if columns is None else columns.categories)]
+    if len(names) > 1:
+        raise ValueError(
+            f"results name the category of each pose, and {data} is evaluated with {len(names)} categories as one "
+            f"({listed(names)}): write them for one category at a time, --category NAME, in Python category=NAME"
+        )
 
 
 def _check_unlabeled(data: Path, samples: Samples, columns: CocoColumns | None, settings: EvaluationSettings) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tokenpose.data.annotations import read_annotations
@@ -33,7 +33,7 @@ def calibrate(
     *,
     image_sizes: Iterable[Size] | None = None,
     ground_truth: str | Path | None = None,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     boxes_from_keypoints: float | None = None,
     rename: Mapping[str, str] | None = None,
     batch_size: int = 64,

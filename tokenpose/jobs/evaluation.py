@@ -1,7 +1,7 @@
 """Evaluation of a model on annotation files: people, images, predictor and metrics put together."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def evaluate(
     images: Places,
     *,
     ground_truth: str | Path | None = None,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     boxes_from_keypoints: float | None = None,
     rename: Mapping[str, str] | None = None,
     **settings: Any,
@@ -63,9 +63,10 @@ def evaluate(
       images (with ``boxes``) and MPII files without joints, are predicted and not measured.
     - ``plot``: a PNG file for a reliability plot of a calibrated model's scores.
 
-    ``category``: required if several categories of a COCO file have keypoints. ``rename``: other names for the
-    keypoints of the file, {"throat": "neck"}, as in training; the metrics use the new names. ``boxes_from_keypoints``:
-    people without a box get that of their labeled keypoints, grown by this share of its width and height on each side.
+    ``category``: one name or several; required if categories of a COCO file have different keypoints. ``rename``:
+    other names for the keypoints of the file, {"throat": "neck"}, as in training; the metrics use the new names.
+    ``boxes_from_keypoints``: people without a box get that of their labeled keypoints, grown by this share of its width
+    and height on each side.
     ``ground_truth``: for MPII's files, the MATLAB file with the head sizes of the published PCKh.
 
     Keypoints are matched by name. If the model lacks some, the others are measured, without COCO's metrics. Under
@@ -87,7 +88,7 @@ def evaluate_with(
     images: Places,
     *,
     ground_truth: str | Path | None = None,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     boxes_from_keypoints: float | None = None,
     rename: Mapping[str, str] | None = None,
     sheet: SheetSettings | None = None,

@@ -1,7 +1,7 @@
 """Training runs: data, model, batches and trainer put together."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path, PurePath
@@ -62,7 +62,7 @@ def finetune(
     settings: Mapping[str, Any] | None = None,
     rename: Mapping[str, str] | None = None,
     flip_pairs: str | None = None,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     boxes_from_keypoints: float | None = None,
     resume: bool = False,
     extend: int = 0,

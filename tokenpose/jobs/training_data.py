@@ -142,7 +142,7 @@ def read_training_data(
     *,
     rename: Mapping[str, str] | None = None,
     flip_pairs: str | None = None,
-    category: str | None = None,
+    category: str | Sequence[str] | None = None,
     boxes_from_keypoints: float | None = None,
     teacher: str | None = None,
 ) -> TrainingData:
@@ -152,10 +152,10 @@ def read_training_data(
     share of every batch, "FILE@0.5" or "FILE=PLACE@0.5"; those without one divide the rest by their people. Keypoints
     with the same name are the same keypoint; ``rename`` gives keypoints of the training files other names, and also
     those of the validation files if they have them. ``flip_pairs``: left and right keypoints,
-    "left_a:right_a,left_b:right_b" or "none", needed if the names don't tell. ``category``: required if several
-    categories of a COCO file have keypoints. ``boxes_from_keypoints``: people without a box get that of their labeled
-    keypoints, grown by this share of its width and height on each side. ``teacher``: what a teacher was read from:
-    with one, people without a labeled keypoint are trained on too.
+    "left_a:right_a,left_b:right_b" or "none", needed if the names don't tell. ``category``: one name or several;
+    required if categories of a COCO file have different keypoints. ``boxes_from_keypoints``: people without a box get
+    that of their labeled keypoints, grown by this share of its width and height on each side. ``teacher``: what a
+    teacher was read from: with one, people without a labeled keypoint are trained on too.
 
     ``val`` may be a number, 0.2 or "0.2": this share of the training files' images is held out, the same as
     `tokenpose split` holds out, and the same each time.
@@ -169,7 +169,7 @@ def read_training_data(
         "images": None if images is None else _plain_paths(images),
         "rename": dict(rename or {}),
         "flip_pairs": flip_pairs,
-        "category": category,
+        "category": category if isinstance(category, str | None) else list(category),
         **({} if boxes_from_keypoints is None else {"boxes_from_keypoints": boxes_from_keypoints}),
         **({} if teacher is None else {"teacher": teacher}),
     }

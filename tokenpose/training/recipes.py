@@ -113,8 +113,10 @@ def _check_data(data: Any, path: Path) -> None:
     names = data.get("rename") or {}
     if not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
         raise ValueError(f"{path}: data: rename must be a table of names; got {shown(names)}")
+    chosen = data.get("category")
+    several = isinstance(chosen, list) and chosen and all(isinstance(name, str) for name in chosen)
     for name in ("flip_pairs", "category"):
-        if not isinstance(data.get(name), str | None):
+        if not isinstance(data.get(name), str | None) and not (several and name == "category"):
             raise ValueError(f"{path}: data: {name} must be text; got {shown(data[name])}")
     growth = data.get("boxes_from_keypoints")
     if growth is not None and not is_number(growth):
