@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,7 @@ def path(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("faults") / "people.json"
 
 
-def judge(path: Path, *plants: Plant) -> tuple[dict[str, str], list[str]]:
+def judge(path: Path, *plants: Plant, **reading: Any) -> tuple[dict[str, str], list[str]]:
     """Whom the faults stop, with which message, and the records with errors by the check's "records"."""
     content = deepcopy(whole())
     for plant in plants:
@@ -217,15 +217,15 @@ def judge(path: Path, *plants: Plant) -> tuple[dict[str, str], list[str]]:
     path.write_text(json.dumps(content))
     stopped = {}
     uses: dict[str, Callable[[], Any]] = {
-        "training": lambda: read_coco(path),
-        "evaluation": lambda: make_ground_truth(read_columns(path)),
+        "training": lambda: read_coco(path, **reading),
+        "evaluation": lambda: make_ground_truth(read_columns(path, **reading)),
     }
     for use, read in uses.items():
         try:
             read()
         except ValueError as error:
             stopped[use] = str(error)
-    return stopped, [str(found) for found in check_data(path).findings if found.check == "records"]
+    return stopped, [str(found) for found in check_data(path, **reading).findings if found.check == "records"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -281,6 +281,36 @@ def test_two_faults_stop_whom_one_of_them_stops_and_neither_hides_the_other(path
         assert set(stopped.values()) <= set(errors), (one, other)
         named = {error.removeprefix(f"{path}: ").split(": ")[0] for error in errors}
         assert named >= {FAULTS[one][1], FAULTS[other][1]}, (one, other)
+
+
+FILLED = {"without box", "null as box", "empty box"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_boxes_from_keypoints_change_what_missing_boxes_do_and_nothing_else(path, fault):
+    plant, record, _, stops = FAULTS[fault]
+    stopped, errors = judge(path, plant, boxes_from_keypoints=0.15)
+    assert stopped.keys() == (set() if fault in FILLED else stops)
+    assert any(error.startswith(f"{path}: {record}: ") for error in errors) == (fault not in FILLED)
+    assert set(stopped.values()) <= set(errors)
+
+
+def test_what_is_read_in_another_way_hides_no_fault_and_no_fault_hides_it(path):
+    """Faults that change or rename the noted record itself are left out."""
+
+    def is_apart(noted: str, fault: str) -> bool:
+        place, other = NOTED[noted][0].args[:2], FAULTS[fault][0].args[:2]
+        return place != other and (place[0] != "annotations" or other != ("images", 1))
+
+    noted = ("area 0", "count of nobody", "v as true and false", "limbs from 0", "no names")
+    pairs = [pair for pair in product(noted, FAULTS) if is_apart(*pair)]
+    assert len(pairs) > 100
+    for noted, fault in pairs:
+        stopped, errors = judge(path, NOTED[noted][0], FAULTS[fault][0])
+        assert stopped.keys() == FAULTS[fault][3], (noted, fault)
+        assert any(error.startswith(f"{path}: {FAULTS[fault][1]}: ") for error in errors), (noted, fault)
+        notes = [note.message for note in read_columns(path).notes]
+        assert sum(NOTED[noted][1].split(",")[0] in message for message in notes) == 1, (noted, fault, notes)
 
 
 def test_two_faults_of_one_record_are_both_listed_and_the_first_one_stops(path):
