@@ -52,8 +52,8 @@ def test_limbs_that_count_from_0_are_read_with_a_note(content, check):
         [first - 1, second - 1] for first, second in content["categories"][0]["skeleton"]
     ]
     (found,) = check(content)
-    assert (found.check, found.severity) == ("read differently", "note")
-    assert "0" in found.message
+    assert (found.check, found.severity) == ("corrected values", "warning")
+    assert "from 0" in found.message
 
 
 def test_category_that_is_no_record_is_an_error(content, check):
