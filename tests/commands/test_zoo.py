@@ -75,7 +75,7 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path, monkeypatch):
         "text.pth": "text.pth is not a file that torch.save wrote",
         "code.pth": "code.pth is not a PyTorch checkpoint that holds nothing but tensors and plain values",
         "list.pth": "list.pth holds no state dict: a mapping from names to tensors is needed",
-        "other.pth": "not a published TokenPose state dict: 1 of 1 names unknown: weight",
+        "other.pth": "other.pth: not a published TokenPose state dict: 1 of 1 names unknown: weight",
     }
     for name, message in messages.items():
         result = run("convert", name, "--model", "tokenpose_t.coco_256x192", "--output", "out.safetensors", exit_code=1)
